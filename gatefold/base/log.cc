@@ -1,0 +1,85 @@
+#include "gatefold/base/log.h"
+
+#include <atomic>
+#include <cstdio>
+
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+
+namespace gatefold {
+namespace {
+
+std::atomic<LogLevel> g_level{LogLevel::kInfo};
+std::atomic<LogFormat> g_format{LogFormat::kKeyValue};
+
+const char* LevelName(LogLevel level) {
+  switch (level) {
+    case LogLevel::kDebug: return "debug";
+    case LogLevel::kInfo: return "info";
+    case LogLevel::kWarning: return "warning";
+    case LogLevel::kError: return "error";
+  }
+  return "unknown";
+}
+
+void AppendQuoted(absl::string_view text, std::string* out) {
+  out->push_back('"');
+  for (unsigned char c : text) {
+    if (c == '"' || c == '\\') {
+      out->push_back('\\');
+      out->push_back(static_cast<char>(c));
+    } else if (c < 0x20) {
+      char escaped[8];
+      std::snprintf(escaped, sizeof escaped, "\\u%04x", c);
+      out->append(escaped);
+    } else {
+      out->push_back(static_cast<char>(c));
+    }
+  }
+  out->push_back('"');
+}
+
+bool NeedsQuotes(absl::string_view text) {
+  if (text.empty()) return true;
+  for (unsigned char c : text) {
+    if (c <= ' ' || c == '"' || c == '=' || c == '\\') return true;
+  }
+  return false;
+}
+
+}  // namespace
+
+void SetLogLevel(LogLevel level) { g_level = level; }
+void SetLogFormat(LogFormat format) { g_format = format; }
+
+void LogEvent(LogLevel level, absl::string_view event, std::initializer_list<LogField> fields) {
+  if (level < g_level.load(std::memory_order_relaxed)) return;
+  const std::string time =
+      absl::FormatTime("%Y-%m-%dT%H:%M:%E3SZ", absl::Now(), absl::UTCTimeZone());
+  std::string line;
+  if (g_format.load(std::memory_order_relaxed) == LogFormat::kJson) {
+    absl::StrAppend(&line, "{\"time\":\"", time, "\",\"level\":\"", LevelName(level), "\",\"event\":");
+    AppendQuoted(event, &line);
+    for (const LogField& field : fields) {
+      line.push_back(',');
+      AppendQuoted(field.key, &line);
+      line.push_back(':');
+      AppendQuoted(field.value, &line);
+    }
+    line.append("}\n");
+  } else {
+    absl::StrAppend(&line, time, " ", LevelName(level), " ", event);
+    for (const LogField& field : fields) {
+      absl::StrAppend(&line, " ", field.key, "=");
+      if (NeedsQuotes(field.value)) {
+        AppendQuoted(field.value, &line);
+      } else {
+        line.append(field.value);
+      }
+    }
+    line.push_back('\n');
+  }
+  std::fwrite(line.data(), 1, line.size(), stderr);
+}
+
+}  // namespace gatefold
