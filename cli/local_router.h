@@ -1,0 +1,45 @@
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "grpcpp/channel.h"
+
+namespace gatefold {
+
+// How to serve a model in this process. Zero or empty means the default.
+struct LocalRouterOptions {
+  std::string model_dir;
+  std::string model_name;      // as requests name it; default: the folder's name
+  std::string listen_address;  // host:port or unix:path; empty: only channel()
+  int n_threads = 0;           // default: the cores there are
+  int n_lanes = 1;
+  int n_slices = 8;            // of a dense layer's MLP; part of the model as loaded
+  int max_step_tokens = 512;
+  int max_running = 64;
+  int max_waiting = 256;
+  size_t kv_memory_bytes = size_t{1} << 30;
+  std::string isa = "auto";
+  std::string wire_dtype = "float32";
+  int metrics_port = -1;       // -1: none; 0: any
+  bool show_load_progress = true;
+};
+
+// Router, attention and experts in one process: the same scheduler, step loop and gateway as a
+// cluster, with clients that call instead of sending. Destruction cancels what runs and joins all
+// threads.
+class LocalRouter {
+ public:
+  static absl::StatusOr<std::unique_ptr<LocalRouter>> Start(const LocalRouterOptions& options);
+  virtual ~LocalRouter() = default;
+
+  // To the public API (gatefold.inference.v1, gatefold.cluster.v1) without a socket.
+  virtual std::shared_ptr<grpc::Channel> channel() = 0;
+
+  // Where the gateway listens, with the port that was bound; empty if it does not.
+  virtual std::string listen_address() const = 0;
+  virtual std::string metrics_address() const = 0;
+};
+
+}  // namespace gatefold

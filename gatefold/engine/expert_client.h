@@ -1,0 +1,45 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "gatefold/engine/step.h"
+
+namespace gatefold {
+
+// The gate's choice for a batch of rows: for each row, `top_k` distinct experts in ascending order
+// with the weights of their answers.
+struct Routes {
+  int n_rows = 0;
+  int top_k = 0;
+  std::vector<int32_t> experts;  // [n_rows, top_k]
+  std::vector<float> weights;    // [n_rows, top_k]
+
+  void Resize(int rows, int k) {
+    n_rows = rows;
+    top_k = k;
+    experts.resize(static_cast<size_t>(rows) * k);
+    weights.resize(static_cast<size_t>(rows) * k);
+  }
+};
+
+// The step loop's door to the experts: in this process or over gRPC, with the same bits. One object
+// belongs to one lane. Threads: one at a time.
+class ExpertClient {
+ public:
+  virtual ~ExpertClient() = default;
+
+  // Computes every (row, expert) pair of `routes` in `layer`.
+  // h: [n_rows, d_model]. answers: [n_rows, top_k, d_model], unweighted, out. served_by:
+  // [n_rows, top_k], the shard (an index into ShardNames()) that answered, out.
+  // Errors: kUnavailable naming layer and expert, when no live shard holds it.
+  virtual absl::Status Run(const Step& step, int layer, const float* h, const Routes& routes,
+                           float* answers, uint8_t* served_by) = 0;
+
+  // Names by shard index; grows, never changes an entry.
+  virtual std::vector<std::string> ShardNames() const = 0;
+};
+
+}  // namespace gatefold
