@@ -43,6 +43,7 @@ class Checkpoint {
   Checkpoint() = default;
   absl::Status AddFile(const std::string& file_name);
   absl::Status OpenIndexed(const std::string& index_path);
+  absl::Status SortByName();
 
   std::string dir_;
   std::vector<std::unique_ptr<SafetensorsFile>> files_;

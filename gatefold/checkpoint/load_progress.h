@@ -13,7 +13,7 @@
 namespace gatefold {
 
 // How far a load has come, for whoever waits. On a terminal a bar that redraws itself; elsewhere a
-// line every 5 s and one at the end. Loads shorter than the interval print nothing until Finish().
+// line every 5 s and one at the end. A load shorter than that prints its last line only.
 //   LoadProgress progress({.label = "experts", .total_bytes = n});
 //   progress.Add(bytes);   // from any thread, per tensor or so
 //   progress.Finish();
@@ -23,8 +23,8 @@ class LoadProgress {
   struct Options {
     std::string label;
     uint64_t total_bytes = 0;
-    bool terminal = isatty_stderr();
-    // Defaults: stderr and the wall clock; tests put their own.
+    bool terminal = StderrIsTerminal();
+    // Default: stderr and the wall clock. Called with the lock held: they must not call back.
     std::function<void(absl::string_view)> write;
     std::function<absl::Time()> now;
   };
@@ -40,8 +40,9 @@ class LoadProgress {
   absl::Duration time_left() const;  // InfiniteDuration before the first byte
 
  private:
-  static bool isatty_stderr();
+  static bool StderrIsTerminal();
   double Rate(absl::Time now) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  absl::Duration Left(absl::Time now) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   std::string Line(absl::Time now) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   Options options_;
