@@ -1,0 +1,60 @@
+#pragma once
+
+#include <grpcpp/channel.h>
+#include <grpcpp/security/credentials.h>
+#include <grpcpp/security/server_credentials.h>
+#include <grpcpp/support/channel_arguments.h>
+
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+
+namespace gatefold {
+
+// How connections are protected. Only plaintext today.
+struct TransportSecurity {
+  enum class Kind { kPlaintext };
+  Kind kind = Kind::kPlaintext;
+};
+
+absl::StatusOr<std::shared_ptr<grpc::ChannelCredentials>> MakeChannelCredentials(
+    const TransportSecurity& security);
+absl::StatusOr<std::shared_ptr<grpc::ServerCredentials>> MakeServerCredentials(
+    const TransportSecurity& security);
+
+// Decode channels carry messages of some KiB and want the least delay; bulk channels carry MiB.
+// The arguments that make MiB fast make 64 KiB slow, so each has a connection of its own.
+enum class ChannelKind { kDecode, kBulk };
+
+struct ChannelOptions {
+  TransportSecurity security;
+  absl::Duration keepalive_time = absl::Seconds(30);     // ping when idle that long
+  absl::Duration keepalive_timeout = absl::Seconds(20);  // no answer: the connection is dead
+  absl::Duration max_reconnect_backoff = absl::Seconds(2);
+};
+
+// A channel with its own connection (nothing is shared between channels). Never uses a proxy.
+// Connects when first used. kInvalidArgument for a bad address.
+absl::StatusOr<std::shared_ptr<grpc::Channel>> MakeChannel(absl::string_view address,
+                                                           ChannelKind kind,
+                                                           const ChannelOptions& options);
+
+// The two channels of one lane to one peer. Lanes do not share channels: a connection is read by
+// whichever thread polls it, and the other lane's thread would have to be woken.
+struct PeerChannels {
+  std::shared_ptr<grpc::Channel> decode;
+  std::shared_ptr<grpc::Channel> bulk;
+
+  // From this many bytes on a message is cheaper on the bulk channel.
+  static constexpr size_t kBulkBytes = size_t{256} << 10;
+  const std::shared_ptr<grpc::Channel>& For(size_t bytes) const {
+    return bytes >= kBulkBytes ? bulk : decode;
+  }
+};
+absl::StatusOr<PeerChannels> MakePeerChannels(absl::string_view address,
+                                              const ChannelOptions& options);
+
+}  // namespace gatefold
