@@ -13,7 +13,7 @@ namespace {
 constexpr absl::Duration kMaxSpin = absl::Seconds(1);
 constexpr char kHybridPrefix[] = "hybrid:";
 
-gpr_timespec ToTimespec(absl::Time time) {
+gpr_timespec GprTime(absl::Time time) {
   if (time == absl::InfiniteFuture()) return gpr_inf_future(GPR_CLOCK_REALTIME);
   const timespec ts = absl::ToTimespec(time);
   gpr_timespec result;
@@ -72,7 +72,7 @@ WaitResult WaitForEvent(grpc::CompletionQueue* queue, const WaitPolicy& policy, 
     } while (absl::Now() < end);
     if (end == deadline) return WaitResult::kTimeout;
   }
-  switch (queue->AsyncNext(tag, ok, ToTimespec(deadline))) {
+  switch (queue->AsyncNext(tag, ok, GprTime(deadline))) {
     case grpc::CompletionQueue::GOT_EVENT:
       return WaitResult::kEvent;
     case grpc::CompletionQueue::SHUTDOWN:
