@@ -99,13 +99,9 @@ class ModelWeights {
   const std::string& Fingerprint() const;
 
  private:
-  class Binder;
-  struct MlpWeights {  // of one sparse expert, or of a dense layer before slicing
-    MatrixView w1, w3, w2;
-    TensorView b1, b3, b2;
-  };
-
   ModelWeights() = default;
+  absl::Status Bind();
+  void CountBytes();
 
   ModelConfig config_;
   std::unique_ptr<Checkpoint> checkpoint_;
@@ -114,7 +110,8 @@ class ModelWeights {
   MatrixView lm_head_;
   std::vector<AttentionLayerWeights> attention_;
   std::vector<RouterLayerWeights> router_;
-  std::vector<MlpWeights> mlps_;  // [n_layers, n_experts], or [n_layers] when dense
+  // [n_layers, n_experts]; of a dense model [n_layers], before slicing.
+  std::vector<ExpertWeightsView> mlps_;
   std::vector<std::string> used_names_;
   RoleBytes role_bytes_;
   uint64_t n_parameters_ = 0;
