@@ -3,13 +3,12 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
-#include <limits>
 #include <string>
 
-#include "absl/container/inlined_vector.h"
 #include "absl/strings/str_cat.h"
 #include "gatefold/base/check.h"
 #include "gatefold/base/status_macros.h"
+#include "gatefold/rpc/frame_layout.h"
 #include "gatefold/tensor/dtype.h"
 
 namespace gatefold {
@@ -17,15 +16,10 @@ namespace {
 
 static_assert(std::endian::native == std::endian::little, "payloads are little-endian");
 
-constexpr uint32_t kLengthDelimited = 2;
-constexpr uint32_t kPayloadTag = kPayloadField << 3 | kLengthDelimited;
 constexpr size_t kMaxVarintBytes = 10;
 
 // Payloads up to here are copied into the frame: a slice with an owner costs more.
 constexpr size_t kCopiedPayloadBytes = size_t{16} << 10;
-
-// Header and payload may alternate; nobody writes them so more than once or twice.
-constexpr size_t kMaxHeaderRanges = 64;
 
 uint8_t* PutVarint(uint64_t value, uint8_t* out) {
   while (value >= 0x80) {
@@ -46,121 +40,16 @@ grpc::Slice SliceOf(const PayloadBuffer& payload) {
       [](void* held) { delete static_cast<PayloadBuffer*>(held); }, owner);
 }
 
-// A position in a list of slices.
-class Cursor {
- public:
-  explicit Cursor(const std::vector<grpc::Slice>& slices) : slices_(slices) {
-    for (const grpc::Slice& slice : slices) left_ += slice.size();
-    SkipEmpty();
-  }
-
-  size_t left() const { return left_; }
-  size_t slice() const { return slice_; }
-  size_t offset() const { return offset_; }
-
-  bool Byte(uint8_t* byte) {
-    if (left_ == 0) return false;
-    *byte = slices_[slice_].begin()[offset_];
-    Advance(1);
-    return true;
-  }
-
-  // At most `max_bytes` long, as protobuf reads tags and lengths.
-  bool Varint(size_t max_bytes, uint64_t* value) {
-    *value = 0;
-    for (size_t i = 0; i < max_bytes; ++i) {
-      uint8_t byte;
-      if (!Byte(&byte)) return false;
-      *value |= static_cast<uint64_t>(byte & 0x7f) << (7 * i);
-      if ((byte & 0x80) == 0) return true;
-    }
-    return false;
-  }
-
-  bool Skip(size_t n) {
-    if (n > left_) return false;
-    while (n > 0) {
-      const size_t piece = std::min(n, slices_[slice_].size() - offset_);
-      Advance(piece);
-      n -= piece;
-    }
-    return true;
-  }
-
-  // Appends the next n bytes, which must be there, and moves past them.
-  void Append(size_t n, std::string* out) {
-    while (n > 0) {
-      const size_t piece = std::min(n, slices_[slice_].size() - offset_);
-      out->append(reinterpret_cast<const char*>(slices_[slice_].begin()) + offset_, piece);
-      Advance(piece);
-      n -= piece;
-    }
-  }
-
-  // The next n bytes where they lie in one piece, else null.
-  const uint8_t* Contiguous(size_t n) const {
-    if (slice_ == slices_.size() || slices_[slice_].size() - offset_ < n) return nullptr;
-    return slices_[slice_].begin() + offset_;
-  }
-
- private:
-  void Advance(size_t n) {
-    offset_ += n;
-    left_ -= n;
-    SkipEmpty();
-  }
-  void SkipEmpty() {
-    while (slice_ < slices_.size() && offset_ == slices_[slice_].size()) {
-      ++slice_;
-      offset_ = 0;
-    }
-  }
-
-  const std::vector<grpc::Slice>& slices_;
-  size_t slice_ = 0;
-  size_t offset_ = 0;
-  size_t left_ = 0;
-};
-
-absl::Status Malformed(absl::string_view what) {
-  return absl::InvalidArgumentError(absl::StrCat("malformed frame: ", what));
+absl::Status TooLarge(absl::string_view what, size_t bytes, size_t limit) {
+  return absl::InvalidArgumentError(
+      absl::StrCat(what, " of ", bytes, " bytes, the limit is ", limit));
 }
 
-// Moves past the value of a field whose tag was read.
-absl::Status SkipValue(uint64_t tag, Cursor* cursor) {
-  uint64_t value;
-  switch (tag & 7) {
-    case 0:
-      if (!cursor->Varint(kMaxVarintBytes, &value)) return Malformed("cut varint");
-      return absl::OkStatus();
-    case 1:
-      if (!cursor->Skip(8)) return Malformed("cut 64-bit field");
-      return absl::OkStatus();
-    case kLengthDelimited:
-      if (!cursor->Varint(5, &value)) return Malformed("cut or oversized length");
-      if (!cursor->Skip(value)) {
-        return Malformed(absl::StrCat("field ", tag >> 3, " claims ", value, " bytes, ",
-                                      cursor->left(), " are left"));
-      }
-      return absl::OkStatus();
-    case 5:
-      if (!cursor->Skip(4)) return Malformed("cut 32-bit field");
-      return absl::OkStatus();
-    default:
-      return Malformed(absl::StrCat("wire type ", tag & 7, " of field ", tag >> 3));
-  }
+absl::Status DumpSlices(const grpc::ByteBuffer& wire, std::vector<grpc::Slice>* slices) {
+  if (!wire.Valid()) return MalformedFrame("no message");
+  if (!wire.Dump(slices).ok()) return MalformedFrame("its slices cannot be read");
+  return absl::OkStatus();
 }
-
-absl::Status ParseHeader(const uint8_t* data, size_t size, google::protobuf::MessageLite* header) {
-  if (header->ParseFromArray(data, static_cast<int>(size))) return absl::OkStatus();
-  return Malformed(absl::StrCat("its fields are no ", header->GetTypeName()));
-}
-
-// Where the header bytes lie: everything outside of field 15.
-struct HeaderRange {
-  size_t begin;
-  size_t size;
-};
 
 }  // namespace
 
@@ -234,91 +123,38 @@ grpc::ByteBuffer WriteMessage(const google::protobuf::MessageLite& message) {
 absl::Status ReadFrame(const grpc::ByteBuffer& wire, google::protobuf::MessageLite* header,
                        FramePayload* payload) {
   payload->size_bytes_ = 0;
-  payload->first_slice_ = payload->offset_ = 0;
   payload->slices_.clear();
-  if (!wire.Valid()) return Malformed("no message");
-  if (wire.Length() > kMaxFrameHeaderBytes + kMaxFramePayloadBytes) {
-    return absl::InvalidArgumentError(absl::StrCat("a frame of ", wire.Length(),
-                                                   " bytes, the limit is ",
-                                                   kMaxFrameHeaderBytes + kMaxFramePayloadBytes));
+  constexpr size_t kMaxBytes = kMaxFrameHeaderBytes + kMaxFramePayloadBytes;
+  if (wire.Valid() && wire.Length() > kMaxBytes)
+    return TooLarge("a frame", wire.Length(), kMaxBytes);
+  GF_RETURN_IF_ERROR(DumpSlices(wire, &payload->slices_));
+  FrameLayout layout;
+  GF_RETURN_IF_ERROR(FindFields(payload->slices_, &layout));
+  if (layout.payload_bytes > kMaxFramePayloadBytes) {
+    return TooLarge("a payload", layout.payload_bytes, kMaxFramePayloadBytes);
   }
-  if (!wire.Dump(&payload->slices_).ok()) return Malformed("cannot be decompressed");
-
-  Cursor cursor(payload->slices_);
-  const size_t total = cursor.left();
-  // The header is everything outside of field 15: usually one range, in front.
-  absl::InlinedVector<HeaderRange, 2> ranges;
-  size_t range_begin = 0, header_bytes = 0;
-  const auto end_range = [&](size_t end) {
-    if (end == range_begin) return;
-    ranges.push_back({range_begin, end - range_begin});
-    header_bytes += end - range_begin;
-  };
-  while (cursor.left() > 0) {
-    const size_t field_begin = total - cursor.left();
-    uint64_t tag;
-    if (!cursor.Varint(5, &tag) || tag > std::numeric_limits<uint32_t>::max() || tag >> 3 == 0) {
-      return Malformed(absl::StrCat("bad tag at byte ", field_begin));
-    }
-    if (tag != kPayloadTag) {
-      GF_RETURN_IF_ERROR(SkipValue(tag, &cursor));
-      continue;
-    }
-    end_range(field_begin);
-    if (ranges.size() > kMaxHeaderRanges) return Malformed("too many payloads");
-    uint64_t size;
-    if (!cursor.Varint(5, &size)) return Malformed("cut or oversized payload length");
-    payload->first_slice_ = cursor.slice();
-    payload->offset_ = cursor.offset();
-    if (!cursor.Skip(size)) {
-      return Malformed(
-          absl::StrCat("the payload claims ", size, " bytes, ", cursor.left(), " are left"));
-    }
-    payload->size_bytes_ = size;
-    range_begin = total - cursor.left();
+  if (layout.header_bytes > kMaxFrameHeaderBytes) {
+    return TooLarge("a frame header", layout.header_bytes, kMaxFrameHeaderBytes);
   }
-  end_range(total);
-
-  if (payload->size_bytes_ > kMaxFramePayloadBytes) {
-    return absl::InvalidArgumentError(absl::StrCat("a payload of ", payload->size_bytes_,
-                                                   " bytes, the limit is ", kMaxFramePayloadBytes));
-  }
-  if (header_bytes > kMaxFrameHeaderBytes) {
-    return absl::InvalidArgumentError(absl::StrCat("a frame header of ", header_bytes,
-                                                   " bytes, the limit is ", kMaxFrameHeaderBytes));
-  }
-  Cursor start(payload->slices_);
-  if (ranges.size() == 1) {
-    start.Skip(ranges[0].begin);
-    if (const uint8_t* bytes = start.Contiguous(header_bytes)) {
-      return ParseHeader(bytes, header_bytes, header);
-    }
-  }
-  std::string joined;
-  joined.reserve(header_bytes);
-  Cursor copy(payload->slices_);
-  for (const HeaderRange& range : ranges) {
-    copy.Skip(range.begin - (total - copy.left()));
-    copy.Append(range.size, &joined);
-  }
-  return ParseHeader(reinterpret_cast<const uint8_t*>(joined.data()), joined.size(), header);
+  GF_RETURN_IF_ERROR(ParseHeader(payload->slices_, layout, header));
+  payload->size_bytes_ = layout.payload_bytes;
+  payload->first_slice_ = layout.payload_slice;
+  payload->offset_ = layout.payload_offset;
+  if (payload->empty()) payload->slices_.clear();  // keep no transport memory for nothing
+  return absl::OkStatus();
 }
 
 absl::Status ReadMessage(const grpc::ByteBuffer& wire, size_t max_bytes,
                          google::protobuf::MessageLite* message) {
-  if (!wire.Valid()) return Malformed("no message");
-  if (wire.Length() > max_bytes) {
-    return absl::InvalidArgumentError(absl::StrCat(message->GetTypeName(), " of ", wire.Length(),
-                                                   " bytes, the limit is ", max_bytes));
-  }
   std::vector<grpc::Slice> slices;
-  if (!wire.Dump(&slices).ok()) return Malformed("cannot be decompressed");
-  Cursor cursor(slices);
-  const size_t size = cursor.left();
-  if (const uint8_t* bytes = cursor.Contiguous(size)) return ParseHeader(bytes, size, message);
-  std::string joined;
-  cursor.Append(size, &joined);
-  return ParseHeader(reinterpret_cast<const uint8_t*>(joined.data()), size, message);
+  GF_RETURN_IF_ERROR(DumpSlices(wire, &slices));
+  FrameLayout layout;
+  for (const grpc::Slice& slice : slices) layout.header_bytes += slice.size();
+  if (layout.header_bytes > max_bytes) {
+    return TooLarge(message->GetTypeName(), layout.header_bytes, max_bytes);
+  }
+  if (layout.header_bytes > 0) layout.header.push_back({0, layout.header_bytes});
+  return ParseHeader(slices, layout, message);
 }
 
 size_t WireDtypeBytes(WireDtype dtype) {

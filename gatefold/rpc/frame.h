@@ -32,7 +32,6 @@ namespace gatefold {
 
 using internal::v1::WireDtype;
 
-inline constexpr int kPayloadField = 15;
 inline constexpr size_t kMaxFrameHeaderBytes = size_t{16} << 20;
 inline constexpr size_t kMaxFramePayloadBytes = size_t{64} << 20;
 // gRPC's limit for one message, both ways; the header counts too.

@@ -13,6 +13,8 @@ namespace {
 constexpr size_t kMaxMessageText = 1024;
 // All of google.rpc.Status, which repeats the message; base64 makes a third more of it.
 constexpr size_t kMaxDetailBytes = 4096;
+// No peer makes us wait longer than this.
+constexpr absl::Duration kMaxRetryDelay = absl::Hours(1);
 constexpr char kTypePrefix[] = "type.googleapis.com/";
 
 // At most `max` bytes of `text`, not ending inside a UTF-8 character.
@@ -88,6 +90,7 @@ ErrorDetails ReadDetails(const google::rpc::Status& status) {
     } else if (Unpack(any, &retry)) {
       details.retry_delay = absl::Seconds(retry.retry_delay().seconds()) +
                             absl::Nanoseconds(retry.retry_delay().nanos());
+      details.retry_delay = std::clamp(details.retry_delay, absl::ZeroDuration(), kMaxRetryDelay);
     } else if (Unpack(any, &bad)) {
       for (const auto& violation : bad.field_violations()) {
         details.violations.push_back({violation.field(), violation.description()});
