@@ -46,6 +46,13 @@ size_t PageBytes() {
   return bytes;
 }
 
+// For all pages that the range touches. Advice may fail without harm.
+void Advise(const void* data, size_t bytes, int advice) {
+  const uintptr_t begin = reinterpret_cast<uintptr_t>(data) / PageBytes() * PageBytes();
+  const uintptr_t end = reinterpret_cast<uintptr_t>(data) + bytes;
+  if (end > begin) madvise(reinterpret_cast<void*>(begin), end - begin, advice);
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Checkpoint>> Checkpoint::Open(const std::string& dir) {
@@ -148,10 +155,10 @@ absl::StatusOr<TensorView> Checkpoint::Find(absl::string_view name) const {
   return TensorView{*dtype, tensor->shape, tensor->data};
 }
 
-void PrefetchPages(const void* data, size_t bytes) {
-  const uintptr_t begin = reinterpret_cast<uintptr_t>(data) / PageBytes() * PageBytes();
-  const uintptr_t end = reinterpret_cast<uintptr_t>(data) + bytes;
-  if (end > begin) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_WILLNEED);
+void PrefetchPages(const void* data, size_t bytes) { Advise(data, bytes, MADV_WILLNEED); }
+
+void ExpectScatteredReads(const void* data, size_t bytes, bool scattered) {
+  Advise(data, bytes, scattered ? MADV_RANDOM : MADV_NORMAL);
 }
 
 void DropPages(const void* data, size_t bytes) {

@@ -60,6 +60,10 @@ void PrefetchPages(const void* data, size_t bytes);
 // copied, so that a service does not hold its weights twice.
 void DropPages(const void* data, size_t bytes);
 
+// Tells the kernel that [data, data + bytes) of a mapping will be read in scattered places, so that
+// it does not read ahead; or that this is over.
+void ExpectScatteredReads(const void* data, size_t bytes, bool scattered);
+
 // A fingerprint of the named tensors, all present: SHA-256 (hex) over each one's name, type, shape
 // and some of its bytes, in order of name, whatever file holds it.
 // Checkpoints of up to kWholeDigestBytes are hashed whole. Of larger ones every tensor gives its

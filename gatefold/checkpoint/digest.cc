@@ -16,6 +16,7 @@ void AddSamples(const SafetensorsTensor& tensor, uint64_t budget_bytes, Sha256* 
     hash->AddBytes(tensor.data, size);
     return;
   }
+  ExpectScatteredReads(tensor.data, size, true);
   const uint64_t n_blocks = budget_bytes / kBlockBytes;
   const uint64_t last = size - kBlockBytes;  // where the last block begins
   for (uint64_t i = 0; i < n_blocks; ++i) {
@@ -26,6 +27,7 @@ void AddSamples(const SafetensorsTensor& tensor, uint64_t budget_bytes, Sha256* 
             : static_cast<uint64_t>(static_cast<unsigned __int128>(i) * last / (n_blocks - 1));
     hash->AddBytes(tensor.data + begin, kBlockBytes);
   }
+  ExpectScatteredReads(tensor.data, size, false);
 }
 
 }  // namespace

@@ -10,16 +10,16 @@ namespace {
 
 constexpr double kPi = 3.14159265358979323846;
 
-// Powers and quotients in float32, as the reference computes them: these numbers are multiplied by
-// positions, so a last bit here is a visible angle at position 100,000.
-std::vector<float> PlainFrequencies(double theta, int head_dim) {
-  std::vector<float> inv_freq(static_cast<size_t>(head_dim / 2));
+// theta^(2i/d): one over the frequencies. Powers and quotients in float32, as the reference
+// computes them: frequencies are multiplied by positions, so a last bit here is a visible angle at
+// position 100,000.
+std::vector<float> Waves(double theta, int head_dim) {
+  std::vector<float> waves(static_cast<size_t>(head_dim / 2));
   for (int i = 0; i < head_dim / 2; ++i) {
     const float exponent = static_cast<float>(2 * i) / static_cast<float>(head_dim);
-    const float wave = static_cast<float>(std::pow(theta, static_cast<double>(exponent)));
-    inv_freq[i] = 1.0f / wave;
+    waves[i] = static_cast<float>(std::pow(theta, static_cast<double>(exponent)));
   }
-  return inv_freq;
+  return waves;
 }
 
 // Keeps short waves, stretches long ones by `factor`, and blends those between.
@@ -47,7 +47,9 @@ double YarnPair(const RopeConfig& rope, int head_dim, double rotations) {
          (2 * std::log(rope.theta));
 }
 
-void ScaleYarn(const RopeConfig& rope, int head_dim, std::vector<float>* inv_freq) {
+// Stretches by `factor` what turns seldom within the original positions, keeps what turns often,
+// and blends the pairs between along a ramp.
+std::vector<float> YarnFrequencies(const RopeConfig& rope, int head_dim) {
   double low = YarnPair(rope, head_dim, rope.beta_fast);
   double high = YarnPair(rope, head_dim, rope.beta_slow);
   if (rope.truncate) {
@@ -57,14 +59,16 @@ void ScaleYarn(const RopeConfig& rope, int head_dim, std::vector<float>* inv_fre
   low = std::max(low, 0.0);
   high = std::min(high, static_cast<double>(head_dim - 1));
   if (low == high) high += 0.001;
-  const float factor = static_cast<float>(rope.factor);
-  for (size_t i = 0; i < inv_freq->size(); ++i) {
+  std::vector<float> frequencies = Waves(rope.theta, head_dim);
+  for (size_t i = 0; i < frequencies.size(); ++i) {
+    const float wave = frequencies[i];
     const float ramp = std::clamp(
         (static_cast<float>(i) - static_cast<float>(low)) / static_cast<float>(high - low), 0.0f,
         1.0f);
-    const float frequency = (*inv_freq)[i];
-    (*inv_freq)[i] = frequency / factor * ramp + frequency * (1 - ramp);
+    const float kept = 1 - ramp;
+    frequencies[i] = 1 / (static_cast<float>(rope.factor) * wave) * (1 - kept) + 1 / wave * kept;
   }
+  return frequencies;
 }
 
 double YarnMagnitude(double scale, double coefficient) {
@@ -84,7 +88,8 @@ double YarnAttentionFactor(const RopeConfig& rope) {
 
 RopeFrequencies ComputeRopeFrequencies(const RopeConfig& rope, int head_dim) {
   RopeFrequencies result;
-  result.inv_freq = PlainFrequencies(rope.theta, head_dim);
+  result.inv_freq = Waves(rope.theta, head_dim);
+  for (float& value : result.inv_freq) value = 1 / value;
   switch (rope.kind) {
     case RopeKind::kDefault:
       break;
@@ -95,7 +100,7 @@ RopeFrequencies ComputeRopeFrequencies(const RopeConfig& rope, int head_dim) {
       ScaleLlama3(rope, &result.inv_freq);
       break;
     case RopeKind::kYarn:
-      ScaleYarn(rope, head_dim, &result.inv_freq);
+      result.inv_freq = YarnFrequencies(rope, head_dim);
       result.attention_factor = static_cast<float>(YarnAttentionFactor(rope));
       break;
   }
