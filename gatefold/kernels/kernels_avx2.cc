@@ -1,0 +1,102 @@
+// AVX2 with FMA and F16C: the virtual vector is two registers.
+
+#include <immintrin.h>
+
+#include <cstdint>
+
+#include "gatefold/kernels/kernel_table.h"
+
+namespace gatefold::kernels {
+namespace {
+
+constexpr char kIsaName[] = "avx2";
+constexpr int kTileRows = 2;  // 2 x 2 sums of two registers, 2 weights of two, 1 input of two: 14
+constexpr int kTileOuts = 2;
+constexpr int kPrefetchBytes = 4096;
+
+struct Vec {
+  __m256 low, high;
+};
+
+inline Vec Set(float x) { return {_mm256_set1_ps(x), _mm256_set1_ps(x)}; }
+inline Vec Load(const float* x) { return {_mm256_loadu_ps(x), _mm256_loadu_ps(x + 8)}; }
+inline void Store(float* x, Vec v) {
+  _mm256_storeu_ps(x, v.low);
+  _mm256_storeu_ps(x + 8, v.high);
+}
+inline Vec Fma(Vec a, Vec b, Vec c) {
+  return {_mm256_fmadd_ps(a.low, b.low, c.low), _mm256_fmadd_ps(a.high, b.high, c.high)};
+}
+inline Vec Add(Vec a, Vec b) {
+  return {_mm256_add_ps(a.low, b.low), _mm256_add_ps(a.high, b.high)};
+}
+inline Vec Sub(Vec a, Vec b) {
+  return {_mm256_sub_ps(a.low, b.low), _mm256_sub_ps(a.high, b.high)};
+}
+inline Vec Mul(Vec a, Vec b) {
+  return {_mm256_mul_ps(a.low, b.low), _mm256_mul_ps(a.high, b.high)};
+}
+inline Vec Div(Vec a, Vec b) {
+  return {_mm256_div_ps(a.low, b.low), _mm256_div_ps(a.high, b.high)};
+}
+inline Vec Min(Vec a, Vec b) {
+  return {_mm256_min_ps(a.low, b.low), _mm256_min_ps(a.high, b.high)};
+}
+inline Vec Max(Vec a, Vec b) {
+  return {_mm256_max_ps(a.low, b.low), _mm256_max_ps(a.high, b.high)};
+}
+inline void Prefetch(const char* p) { _mm_prefetch(p, _MM_HINT_T0); }
+
+inline __m256 PowerOfTwo8(__m256 t) {
+  const __m256i exponent = _mm256_slli_epi32(_mm256_castps_si256(t), 23);
+  return _mm256_castsi256_ps(_mm256_add_epi32(exponent, _mm256_set1_epi32(127 << 23)));
+}
+inline Vec PowerOfTwo(Vec t) { return {PowerOfTwo8(t.low), PowerOfTwo8(t.high)}; }
+inline __m256i LoadWords(const char* p) {
+  return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+}
+inline Vec LowHalves(const char* p) {
+  return {_mm256_castsi256_ps(_mm256_slli_epi32(LoadWords(p), 16)),
+          _mm256_castsi256_ps(_mm256_slli_epi32(LoadWords(p + 32), 16))};
+}
+inline Vec HighHalves(const char* p) {
+  const __m256i mask = _mm256_set1_epi32(static_cast<int>(0xffff0000u));
+  return {_mm256_castsi256_ps(_mm256_and_si256(LoadWords(p), mask)),
+          _mm256_castsi256_ps(_mm256_and_si256(LoadWords(p + 32), mask))};
+}
+inline Vec LoadF16(const char* p) {
+  const __m128i* halves = reinterpret_cast<const __m128i*>(p);
+  return {_mm256_cvtph_ps(_mm_loadu_si128(halves)), _mm256_cvtph_ps(_mm_loadu_si128(halves + 1))};
+}
+inline float Sum(Vec v) {
+  const __m256 eight = _mm256_add_ps(v.low, v.high);
+  __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+  four = _mm_add_ps(four, _mm_movehl_ps(four, four));
+  return _mm_cvtss_f32(_mm_add_ss(four, _mm_movehdup_ps(four)));
+}
+inline float MaxLane(Vec v) {
+  const __m256 eight = _mm256_max_ps(v.low, v.high);
+  __m128 four = _mm_max_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+  four = _mm_max_ps(four, _mm_movehl_ps(four, four));
+  return _mm_cvtss_f32(_mm_max_ss(four, _mm_movehdup_ps(four)));
+}
+// Lanes [first, end) of v, `fill` elsewhere.
+inline __m256 Keep8(__m256 v, __m256i lane, int first, int end, float fill) {
+  const __m256i below = _mm256_cmpgt_epi32(_mm256_set1_epi32(end), lane);
+  const __m256i above = _mm256_cmpgt_epi32(lane, _mm256_set1_epi32(first - 1));
+  return _mm256_blendv_ps(_mm256_set1_ps(fill), v,
+                          _mm256_castsi256_ps(_mm256_and_si256(below, above)));
+}
+inline Vec Keep(Vec v, int first, int end, float fill) {
+  const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+  const __m256i upper = _mm256_add_epi32(lane, _mm256_set1_epi32(8));
+  return {Keep8(v.low, lane, first, end, fill), Keep8(v.high, upper, first, end, fill)};
+}
+
+#include "gatefold/kernels/vector_kernels.h"
+
+}  // namespace
+
+const KernelTable* Avx2Kernels() { return &kTable; }
+
+}  // namespace gatefold::kernels

@@ -1,0 +1,71 @@
+// AVX-512: the virtual vector is one register.
+
+#include <immintrin.h>
+
+#include <cstdint>
+
+#include "gatefold/kernels/kernel_table.h"
+
+namespace gatefold::kernels {
+namespace {
+
+constexpr char kIsaName[] = "avx512";
+constexpr int kTileRows = 6;  // 6 x 4 sums, 4 weights, 1 input: 29 of 32 registers
+constexpr int kTileOuts = 4;
+constexpr int kPrefetchBytes = 4096;
+
+using Vec = __m512;
+
+inline Vec Set(float x) { return _mm512_set1_ps(x); }
+inline Vec Load(const float* x) { return _mm512_loadu_ps(x); }
+inline void Store(float* x, Vec v) { _mm512_storeu_ps(x, v); }
+inline Vec Fma(Vec a, Vec b, Vec c) { return _mm512_fmadd_ps(a, b, c); }
+inline Vec Add(Vec a, Vec b) { return _mm512_add_ps(a, b); }
+inline Vec Sub(Vec a, Vec b) { return _mm512_sub_ps(a, b); }
+inline Vec Mul(Vec a, Vec b) { return _mm512_mul_ps(a, b); }
+inline Vec Div(Vec a, Vec b) { return _mm512_div_ps(a, b); }
+inline Vec Min(Vec a, Vec b) { return _mm512_min_ps(a, b); }
+inline Vec Max(Vec a, Vec b) { return _mm512_max_ps(a, b); }
+inline void Prefetch(const char* p) { _mm_prefetch(p, _MM_HINT_T0); }
+
+inline Vec PowerOfTwo(Vec t) {
+  const __m512i exponent = _mm512_slli_epi32(_mm512_castps_si512(t), 23);
+  return _mm512_castsi512_ps(_mm512_add_epi32(exponent, _mm512_set1_epi32(127 << 23)));
+}
+inline Vec LowHalves(const char* p) {
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_loadu_si512(p), 16));
+}
+inline Vec HighHalves(const char* p) {
+  return _mm512_castsi512_ps(
+      _mm512_and_si512(_mm512_loadu_si512(p), _mm512_set1_epi32(static_cast<int>(0xffff0000u))));
+}
+inline Vec LoadF16(const char* p) {
+  return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+}
+inline float Sum(Vec v) {
+  const __m256 eight =
+      _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1));
+  __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+  four = _mm_add_ps(four, _mm_movehl_ps(four, four));
+  return _mm_cvtss_f32(_mm_add_ss(four, _mm_movehdup_ps(four)));
+}
+inline float MaxLane(Vec v) {
+  const __m256 eight =
+      _mm256_max_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1));
+  __m128 four = _mm_max_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+  four = _mm_max_ps(four, _mm_movehl_ps(four, four));
+  return _mm_cvtss_f32(_mm_max_ss(four, _mm_movehdup_ps(four)));
+}
+// Lanes [first, end) of v, `fill` elsewhere.
+inline Vec Keep(Vec v, int first, int end, float fill) {
+  const __mmask16 mask = static_cast<__mmask16>((0xffffu >> (16 - end)) & (0xffffu << first));
+  return _mm512_mask_blend_ps(mask, _mm512_set1_ps(fill), v);
+}
+
+#include "gatefold/kernels/vector_kernels.h"
+
+}  // namespace
+
+const KernelTable* Avx512Kernels() { return &kTable; }
+
+}  // namespace gatefold::kernels

@@ -1,0 +1,50 @@
+#pragma once
+
+#include <cstdint>
+
+#include "gatefold/base/thread_pool.h"
+#include "gatefold/tensor/buffer.h"
+#include "gatefold/tensor/tensor_view.h"
+
+namespace gatefold {
+
+// A weight matrix [n_out, n_in] in the order in which the kernels read it: panels of 4 outputs, and
+// within a panel, for every 32 inputs, 4 *lines* of 32 weights, one per output. So one output's
+// weights for 32 inputs are one cache line in bfloat16, and a whole panel is read front to back.
+// Inputs and outputs are padded with zeros to 32 and 4.
+//
+// A line serves the 16 lanes of the virtual vector twice: lane j first takes input 2j of the 32,
+// then input 2j + 1 (see vector_kernels.h). bfloat16 lines keep the checkpoint's order, in which
+// the two are the halves of one 32-bit word; float16 and float32 lines hold the 16 even inputs,
+// then the 16 odd ones.
+class PackedMatrix {
+ public:
+  static constexpr int kPanel = 4;
+  static constexpr int kLine = 32;
+
+  PackedMatrix() = default;
+  // All zeros, to be filled.
+  PackedMatrix(DType dtype, int64_t n_out, int64_t n_in);
+  // Filled from a view; `threads` may be null.
+  PackedMatrix(const MatrixView& weights, ThreadPool* threads);
+
+  // Copies the rows of `weights` to outputs [first_out, first_out + weights.n_rows).
+  void Fill(int64_t first_out, const MatrixView& weights, ThreadPool* threads);
+
+  DType dtype() const { return dtype_; }
+  int64_t n_out() const { return n_out_; }
+  int64_t n_in() const { return n_in_; }
+  int64_t n_panels() const { return (n_out_ + kPanel - 1) / kPanel; }
+  int64_t n_lines() const { return (n_in_ + kLine - 1) / kLine; }  // per output
+  size_t PanelBytes() const { return n_lines() * kPanel * kLine * DTypeBytes(dtype_); }
+  const char* Panel(int64_t panel) const { return buffer_.as<char>() + panel * PanelBytes(); }
+  size_t size_bytes() const { return buffer_.size_bytes(); }
+
+ private:
+  DType dtype_ = DType::kF32;
+  int64_t n_out_ = 0;
+  int64_t n_in_ = 0;
+  Buffer buffer_;
+};
+
+}  // namespace gatefold

@@ -1,0 +1,286 @@
+// The kernels, written once over a virtual vector of 16 float32 lanes and compiled once per
+// instruction set. No include guard and no namespace of its own: kernels_<isa>.cc defines `Vec` and
+// its operations inside an anonymous namespace and then includes this file there, so that no two
+// instruction sets share a function.
+//
+// Every sum below has one order, which depends on the length of the sum alone. That is the row law,
+// and it is also why all instruction sets give the same bits:
+//   dot product: lane j adds inputs 2j, then 2j + 1, of each 32; the lanes are added by Sum's tree.
+//   attention:   scores add over the head dimension in ascending order; the softmax walks KV blocks
+//                of 16 absolute positions in ascending order.
+
+// ((lane j + lane j+8) + (j+4)) + (j+2)) + (j+1): Sum(Vec), provided by the instruction set.
+
+// exp(x) to 2 units in the last place. Range reduction x = n ln2 + r, then the Taylor polynomial of
+// degree 7 on |r| <= ln2 / 2. Below -87.3 the result is 2^-126, above 88.3 it is about 2^127.4.
+inline Vec Exp(Vec x) {
+  x = Min(Max(x, Set(-87.3f)), Set(88.3f));
+  const Vec magic = Set(12582912.0f);  // 1.5 * 2^23: adding it rounds to an integer
+  const Vec t = Fma(x, Set(1.44269504f), magic);
+  const Vec n = Sub(t, magic);
+  Vec r = Fma(n, Set(-0.693359375f), x);
+  r = Fma(n, Set(2.12194440e-4f), r);
+  Vec p = Set(1.0f / 5040);
+  p = Fma(p, r, Set(1.0f / 720));
+  p = Fma(p, r, Set(1.0f / 120));
+  p = Fma(p, r, Set(1.0f / 24));
+  p = Fma(p, r, Set(1.0f / 6));
+  p = Fma(p, r, Set(0.5f));
+  p = Fma(p, r, Set(1.0f));
+  p = Fma(p, r, Set(1.0f));
+  return Mul(p, PowerOfTwo(t));  // n stands in the low bits of t
+}
+
+struct F32Line {
+  static constexpr int kBytes = 128;
+  static Vec Even(const char* line) { return Load(reinterpret_cast<const float*>(line)); }
+  static Vec Odd(const char* line) { return Load(reinterpret_cast<const float*>(line) + 16); }
+};
+struct Bf16Line {
+  static constexpr int kBytes = 64;
+  static Vec Even(const char* line) { return LowHalves(line); }
+  static Vec Odd(const char* line) { return HighHalves(line); }
+};
+struct F16Line {
+  static constexpr int kBytes = 64;
+  static Vec Even(const char* line) { return LoadF16(line); }
+  static Vec Odd(const char* line) { return LoadF16(line + 32); }
+};
+
+template <typename Line, int M, int P>
+inline void TileDot(const char* panel, int64_t n_lines, const float* const* x, float* const* y,
+                    int first_out) {
+  Vec sums[M][P];
+  for (int m = 0; m < M; ++m) {
+    for (int p = 0; p < P; ++p) sums[m][p] = Set(0);
+  }
+  const char* lines = panel + first_out * Line::kBytes;
+  for (int64_t c = 0; c < n_lines; ++c) {
+    Prefetch(lines + kPrefetchBytes);
+    if (Line::kBytes * 4 > 128) Prefetch(lines + kPrefetchBytes + 64);
+    Vec w[P];
+    for (int p = 0; p < P; ++p) w[p] = Line::Even(lines + p * Line::kBytes);
+    for (int m = 0; m < M; ++m) {
+      const Vec v = Load(x[m] + c * 32);
+      for (int p = 0; p < P; ++p) sums[m][p] = Fma(v, w[p], sums[m][p]);
+    }
+    for (int p = 0; p < P; ++p) w[p] = Line::Odd(lines + p * Line::kBytes);
+    for (int m = 0; m < M; ++m) {
+      const Vec v = Load(x[m] + c * 32 + 16);
+      for (int p = 0; p < P; ++p) sums[m][p] = Fma(v, w[p], sums[m][p]);
+    }
+    lines += 4 * Line::kBytes;
+  }
+  for (int m = 0; m < M; ++m) {
+    for (int p = 0; p < P; ++p) y[m][first_out + p] = Sum(sums[m][p]);
+  }
+}
+
+template <typename Line, int M>
+inline void RowsDot(const char* panel, int64_t n_lines, const float* const* x, float* const* y) {
+  for (int out = 0; out < 4; out += kTileOuts) {
+    TileDot<Line, M, kTileOuts>(panel, n_lines, x, y, out);
+  }
+}
+
+template <typename Line>
+void PanelDot(const char* panel, int64_t n_lines, const float* const* x, int n_rows,
+              float* const* y) {
+  while (n_rows >= kTileRows) {
+    RowsDot<Line, kTileRows>(panel, n_lines, x, y);
+    x += kTileRows;
+    y += kTileRows;
+    n_rows -= kTileRows;
+  }
+  switch (n_rows) {
+    case 5: if constexpr (kTileRows > 5) return RowsDot<Line, 5>(panel, n_lines, x, y); break;
+    case 4: if constexpr (kTileRows > 4) return RowsDot<Line, 4>(panel, n_lines, x, y); break;
+    case 3: if constexpr (kTileRows > 3) return RowsDot<Line, 3>(panel, n_lines, x, y); break;
+    case 2: if constexpr (kTileRows > 2) return RowsDot<Line, 2>(panel, n_lines, x, y); break;
+    case 1: return RowsDot<Line, 1>(panel, n_lines, x, y);
+    default: break;
+  }
+}
+
+void SplitEvenOdd(const float* x, int64_t n, float* out) {
+  for (int64_t i = 0; i < n; i += 32) {
+    float line[32] = {};
+    const int64_t count = n - i < 32 ? n - i : 32;
+    for (int64_t j = 0; j < count; ++j) line[j] = x[i + j];
+    for (int j = 0; j < 16; ++j) {
+      out[i + j] = line[2 * j];
+      out[i + 16 + j] = line[2 * j + 1];
+    }
+  }
+}
+
+// Loads count < 16 floats, the rest zero.
+inline Vec LoadPart(const float* x, int64_t count) {
+  float part[16] = {};
+  for (int64_t i = 0; i < count; ++i) part[i] = x[i];
+  return Load(part);
+}
+inline void StorePart(float* x, Vec v, int64_t count) {
+  float part[16];
+  Store(part, v);
+  for (int64_t i = 0; i < count; ++i) x[i] = part[i];
+}
+
+inline Vec SiluMulVec(Vec gate, Vec up) {
+  const Vec sigmoid = Div(Set(1.0f), Add(Set(1.0f), Exp(Sub(Set(0.0f), gate))));
+  return Mul(Mul(gate, sigmoid), up);
+}
+
+void SiluMul(const float* gate, const float* up, float* h, int64_t n) {
+  int64_t i = 0;
+  for (; i + 16 <= n; i += 16) Store(h + i, SiluMulVec(Load(gate + i), Load(up + i)));
+  if (i < n) StorePart(h + i, SiluMulVec(LoadPart(gate + i, n - i), LoadPart(up + i, n - i)), n - i);
+}
+
+void RmsNorm(const float* x, const float* weight, float eps, float* y, int64_t d) {
+  Vec squares = Set(0);
+  int64_t i = 0;
+  for (; i + 16 <= d; i += 16) squares = Fma(Load(x + i), Load(x + i), squares);
+  if (i < d) squares = Fma(LoadPart(x + i, d - i), LoadPart(x + i, d - i), squares);
+  const float scale = 1.0f / __builtin_sqrtf(Sum(squares) / static_cast<float>(d) + eps);
+  for (i = 0; i + 16 <= d; i += 16) {
+    Store(y + i, Mul(Mul(Load(x + i), Set(scale)), Load(weight + i)));
+  }
+  for (; i < d; ++i) y[i] = x[i] * scale * weight[i];
+}
+
+void Fold(const float* answers, const float* weights, int k, float* x, int64_t d) {
+  int64_t i = 0;
+  for (; i + 16 <= d; i += 16) {
+    Vec sum = Set(0);
+    for (int j = 0; j < k; ++j) sum = Fma(Load(answers + j * d + i), Set(weights[j]), sum);
+    Store(x + i, Add(Load(x + i), sum));
+  }
+  if (i == d) return;
+  Vec sum = Set(0);
+  for (int j = 0; j < k; ++j) sum = Fma(LoadPart(answers + j * d + i, d - i), Set(weights[j]), sum);
+  StorePart(x + i, Add(LoadPart(x + i, d - i), sum), d - i);
+}
+
+void Exp16(const float* x, float* y) { Store(y, Exp(Load(x))); }
+
+// ---- attention. Keys of a block: [head_dim, 16 positions]; values: [16 positions, padded], where
+// padded is head_dim rounded up to 16.
+
+constexpr int kBlock = 16;
+
+template <int Q>
+inline void Scores(const float* const* q, const float* keys, int head_dim, Vec* scores) {
+  Vec sums[Q];
+  for (int i = 0; i < Q; ++i) sums[i] = Set(0);
+  for (int d = 0; d < head_dim; ++d) {
+    const Vec k = Load(keys + d * kBlock);
+    for (int i = 0; i < Q; ++i) sums[i] = Fma(Set(q[i][d]), k, sums[i]);
+  }
+  for (int i = 0; i < Q; ++i) scores[i] = sums[i];
+}
+
+// One query's softmax so far: the largest score, the sum of weights, the weighted sum of values.
+struct Running {
+  float max;
+  float sum;
+};
+
+inline float ExpOne(float x) {
+  float lanes[16];
+  Store(lanes, Exp(Set(x)));
+  return lanes[0];
+}
+
+// Takes a block's scores in: leaves its weights in `weights`, and returns what brings everything
+// added before to the new maximum.
+inline float Advance(Vec scores, int first, int end, Running* running, float* weights) {
+  const Vec masked = Keep(scores, first, end, -3.0e38f);
+  const float block_max = MaxLane(masked);
+  const float max = block_max > running->max ? block_max : running->max;
+  const Vec w = Keep(Exp(Sub(masked, Set(max))), first, end, 0.0f);
+  const float rescale = ExpOne(running->max - max);
+  running->sum = __builtin_fmaf(running->sum, rescale, Sum(w));
+  running->max = max;
+  Store(weights, w);
+  return rescale;
+}
+
+template <int N>
+inline void AddValues(const float* values, int64_t padded, const float* weights, int first, int end,
+                      float rescale, float* out) {
+  Vec sums[N];
+  for (int n = 0; n < N; ++n) sums[n] = Mul(Load(out + n * 16), Set(rescale));
+  for (int p = first; p < end; ++p) {
+    const Vec w = Set(weights[p]);
+    for (int n = 0; n < N; ++n) sums[n] = Fma(w, Load(values + p * padded + n * 16), sums[n]);
+  }
+  for (int n = 0; n < N; ++n) Store(out + n * 16, sums[n]);
+}
+
+inline void AddBlock(const float* values, int64_t padded, const float* weights, int first, int end,
+                     float rescale, float* out) {
+  int64_t at = 0;
+  for (; at + 64 <= padded; at += 64) {
+    AddValues<4>(values + at, padded, weights, first, end, rescale, out + at);
+  }
+  for (; at < padded; at += 16) {
+    AddValues<1>(values + at, padded, weights, first, end, rescale, out + at);
+  }
+}
+
+void AttentionTile(const KernelTable::AttentionTile& tile) {
+  const int n = tile.n_queries;
+  const int64_t padded = (tile.head_dim + 15) / 16 * 16;
+  float* sums = tile.scratch;                // [n, padded]
+  float* weights = sums + n * padded;        // [16]
+  Running running[KernelTable::kMaxQueries];
+  int first_block = 1 << 30, last_block = 0;
+  int starts[KernelTable::kMaxQueries];
+  for (int i = 0; i < n; ++i) {
+    running[i] = {-3.0e38f, 0.0f};
+    for (int64_t d = 0; d < padded; ++d) sums[i * padded + d] = 0;
+    const int start = tile.window > 0 ? tile.positions[i] - tile.window + 1 : 0;
+    starts[i] = start > 0 ? start : 0;
+    if (starts[i] / kBlock < first_block) first_block = starts[i] / kBlock;
+    if (tile.positions[i] / kBlock > last_block) last_block = tile.positions[i] / kBlock;
+  }
+  for (int block = first_block; block <= last_block; ++block) {
+    const int64_t at = tile.block_table[block] * tile.block_stride;
+    const float* keys = tile.keys + at;
+    const float* values = tile.values + at;
+    Vec scores[KernelTable::kMaxQueries];
+    int i = 0;
+    for (; i + 8 <= n; i += 8) Scores<8>(tile.q + i, keys, tile.head_dim, scores + i);
+    for (; i + 4 <= n; i += 4) Scores<4>(tile.q + i, keys, tile.head_dim, scores + i);
+    for (; i + 2 <= n; i += 2) Scores<2>(tile.q + i, keys, tile.head_dim, scores + i);
+    for (; i < n; ++i) Scores<1>(tile.q + i, keys, tile.head_dim, scores + i);
+    for (i = 0; i < n; ++i) {
+      const int begin = block * kBlock;
+      const int first = starts[i] > begin ? starts[i] - begin : 0;
+      const int end = tile.positions[i] - begin + 1 < kBlock ? tile.positions[i] - begin + 1 : kBlock;
+      if (first >= kBlock || end <= 0) continue;
+      const float rescale =
+          Advance(Mul(scores[i], Set(tile.scale)), first, end, &running[i], weights);
+      AddBlock(values, padded, weights, first, end, rescale, sums + i * padded);
+    }
+  }
+  for (int i = 0; i < n; ++i) {
+    const float inverse = 1.0f / running[i].sum;
+    for (int d = 0; d < tile.head_dim; ++d) tile.out[i][d] = sums[i * padded + d] * inverse;
+  }
+}
+
+constexpr KernelTable kTable = {
+    kIsaName,
+    PanelDot<F32Line>,
+    PanelDot<Bf16Line>,
+    PanelDot<F16Line>,
+    kTileRows,
+    SplitEvenOdd,
+    SiluMul,
+    RmsNorm,
+    Fold,
+    Exp16,
+    AttentionTile,
+};
