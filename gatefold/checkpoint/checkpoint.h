@@ -21,8 +21,9 @@ namespace gatefold {
 // Threads: safe.
 class Checkpoint {
  public:
-  // Refuses every malformed file and index; see
-  // safetensors.h. Errors: NotFound (folder or file), InvalidArgument (content).
+  // Refuses malformed files (see safetensors.h) and indexes: names that leave the folder, missing
+  // files, a mapped tensor that its file lacks, a tensor in two files.
+  // Errors: NotFound (folder or file), InvalidArgument (content).
   static absl::StatusOr<std::unique_ptr<Checkpoint>> Open(const std::string& dir);
 
   // Data may be unaligned. Errors: NotFound; Unimplemented for a type that is not f32, bf16, f16.
