@@ -27,6 +27,7 @@ struct SamplingParams {
   int min_output_tokens = 0;
   int n_prompt_tokens = 0;  // tokens from here on count as output
   int n_top_logprobs = 0;
+  bool want_logprob = false;  // of the drawn token; computing it costs a pass over the vocabulary
 };
 
 // What an attention-service must know of a sequence before its first span.
@@ -57,7 +58,7 @@ struct SampleRequest {
 
 struct Sampled {
   int32_t token = -1;  // drawn, or the target that was scored
-  float logprob = 0;   // natural log, of the unmodified distribution
+  float logprob = 0;   // natural log, of the unmodified distribution; 0 if it was not wanted
   int32_t argmax = -1;
   std::vector<std::pair<int32_t, float>> top;  // most likely first
   std::vector<float> logits;                   // if wanted

@@ -31,6 +31,7 @@ struct LayerTrace {
 };
 
 struct StepResult {
+  int n_rows = 0;
   std::vector<Sampled> sampled;    // one per step.samples entry
   std::vector<LayerTrace> trace;   // if step.want_trace; sparse layers only
   absl::Duration phase_time[kStepPhases];
@@ -52,8 +53,10 @@ class StepLoop {
  private:
   class PhaseTimer;
 
-  absl::Status RunFeedForward(const Step& step, int layer, StepResult* result);
+  absl::Status FeedForward(const Step& step, int layer, StepResult* result);
   void Gate(int layer, int n_rows);
+  void SortByExpert();
+  absl::Status Sample(const Step& step, StepResult* result);
   void RoundToWire(float* values, size_t n) const;
   void Reserve(int n_rows);
   void Record(int layer, StepResult* result) const;
@@ -69,7 +72,6 @@ class StepLoop {
   Buffer h_;        // [rows, d_model] normalised, what experts see
   Buffer logits_;   // [rows, n_experts]
   Buffer answers_;  // [rows, top_k or n_slices, d_model]
-  Buffer sampled_rows_;
   Routes routes_;
   std::vector<uint8_t> served_by_;
 };

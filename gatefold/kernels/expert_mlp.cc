@@ -1,33 +1,14 @@
 #include "gatefold/kernels/expert_mlp.h"
 
 #include <algorithm>
-#include <cstring>
 
 #include "gatefold/base/check.h"
 #include "gatefold/kernels/isa.h"
 #include "gatefold/kernels/panel_loop.h"
 #include "gatefold/kernels/split_rows.h"
+#include "gatefold/kernels/to_floats.h"
 
 namespace gatefold {
-
-Buffer ToFloats(const TensorView& view) {
-  if (view.data == nullptr) return Buffer();
-  const int64_t n = view.n_elements();
-  Buffer floats(n * sizeof(float));
-  const char* from = static_cast<const char*>(view.data);
-  for (int64_t i = 0; i < n; ++i) {
-    float value;
-    if (view.dtype == DType::kF32) {
-      std::memcpy(&value, from + 4 * i, 4);
-    } else {
-      uint16_t half;
-      std::memcpy(&half, from + 2 * i, 2);
-      value = view.dtype == DType::kBF16 ? BF16ToFloat(half) : F16ToFloat(half);
-    }
-    floats.as<float>()[i] = value;
-  }
-  return floats;
-}
 
 ExpertWeights::ExpertWeights(const Views& views, ThreadPool* threads)
     : w1_(views.w1, threads),

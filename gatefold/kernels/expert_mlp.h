@@ -54,7 +54,4 @@ void ExpertMlp(absl::Span<const ExpertGroup> groups, const float* x, int64_t n_r
 
 }  // namespace kernels
 
-// The view's values as float32; empty for a view without data.
-Buffer ToFloats(const TensorView& view);
-
 }  // namespace gatefold

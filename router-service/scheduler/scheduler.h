@@ -1,12 +1,23 @@
 #pragma once
 
+#include <deque>
+#include <functional>
 #include <memory>
+#include <string>
+#include <vector>
 
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
+#include "gatefold/engine/step_loop.h"
 #include "router-service/scheduler/generation.h"
 
 namespace gatefold {
+
+class Lane;
+class Sequence;
 
 // What the gateway sees of the scheduler: submit, cancel, look. Threads: safe.
 class GenerationService {
@@ -34,6 +45,88 @@ class GenerationService {
   // Positions (prompt and output together) one sequence may have; KV memory may allow fewer than
   // the model.
   virtual int max_sequence_tokens() const = 0;
+};
+
+struct SchedulerOptions {
+  int max_step_tokens = 512;      // rows of one step, decode and prefill together
+  int max_running = 64;           // sequences over all lanes
+  int max_waiting = 256;          // beyond it requests are refused
+  int max_sequence_tokens = 4096;
+  // How long a sequence whose steps keep failing is tried again before it is ended.
+  absl::Duration step_retry_timeout = absl::Seconds(30);
+  absl::Duration step_retry_delay = absl::Milliseconds(20);
+
+  absl::Status Validate() const;
+};
+
+// Told about every step, on the lane's thread.
+class SchedulerObserver {
+ public:
+  virtual ~SchedulerObserver() = default;
+  virtual void OnStep(const Step& step, const StepResult& result, absl::Duration total) = 0;
+  virtual void OnStepFailed(const absl::Status& status) = 0;
+};
+
+// What one lane computes with; the lane's thread alone uses it.
+struct LaneEngine {
+  std::unique_ptr<AttentionClient> attention;
+  std::unique_ptr<ExpertClient> experts;
+  std::unique_ptr<StepLoop> loop;  // refers to both
+};
+
+// Continuous batching: requests wait in one queue, lanes take them as there is room, and every step
+// of a lane mixes a row of each decoding sequence with chunks of prompts up to a token budget.
+// Threads: safe. Owns one thread per lane.
+class Scheduler final : public GenerationService {
+ public:
+  // One lane per engine. `observer` may be null and outlives the scheduler.
+  static absl::StatusOr<std::unique_ptr<Scheduler>> Create(const SchedulerOptions& options,
+                                                           std::vector<LaneEngine> engines,
+                                                           SchedulerObserver* observer);
+  // Ends what runs with kUnavailable and joins the lanes.
+  ~Scheduler() override;
+
+  absl::StatusOr<std::unique_ptr<Handle>> Submit(
+      GenerationRequest request, std::shared_ptr<GenerationListener> listener) override;
+  Load load() const override;
+  int max_sequence_tokens() const override { return options_.max_sequence_tokens; }
+
+  // Refuses new requests from now on; true once all have ended, false at the deadline.
+  bool Drain(absl::Time deadline);
+
+  // Names by the shard indices that traces carry.
+  std::vector<std::string> ShardNames() const;
+
+ private:
+  friend class Lane;
+
+  Scheduler(const SchedulerOptions& options, SchedulerObserver* observer);
+
+  // For lanes. The next waiting sequence if this lane is the one to take it, else null.
+  std::shared_ptr<Sequence> Take(int lane);
+  // It could not start for lack of KV blocks: it goes back to the head of the queue.
+  void PutBack(int lane, std::shared_ptr<Sequence> sequence);
+  void Release(int lane, int n_ended);
+  // Ends waiting sequences that were cancelled or are out of time.
+  void SweepWaiting();
+  // Counts up with every submission, cancellation and ending. A lane reads it before it looks for
+  // work and waits for the next one if there was none, so that nothing slips in between.
+  uint64_t news() const;
+  void AwaitNews(uint64_t seen, absl::Time until);
+  bool stopping() const;
+  void Notify();
+
+  const SchedulerOptions options_;
+  SchedulerObserver* const observer_;
+  std::vector<std::unique_ptr<Lane>> lanes_;
+
+  mutable absl::Mutex mu_;
+  std::deque<std::shared_ptr<Sequence>> waiting_ ABSL_GUARDED_BY(mu_);  // by priority, then arrival
+  std::vector<int> n_running_ ABSL_GUARDED_BY(mu_);                     // by lane
+  uint64_t next_id_ ABSL_GUARDED_BY(mu_) = 1;
+  uint64_t news_ ABSL_GUARDED_BY(mu_) = 0;
+  bool draining_ ABSL_GUARDED_BY(mu_) = false;
+  bool stopping_ ABSL_GUARDED_BY(mu_) = false;
 };
 
 }  // namespace gatefold

@@ -1,0 +1,214 @@
+#include "attention-service/attention_service.h"
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "gatefold/base/status_macros.h"
+#include "gatefold/engine/attention_wire.h"
+#include "gatefold/rpc/async_service.h"
+#include "gatefold/rpc/frame.h"
+
+namespace gatefold {
+namespace {
+
+constexpr char kService[] = "gatefold.internal.v1.AttentionService";
+
+internal::v1::RefusalReason ReasonFor(const absl::Status& status) {
+  switch (status.code()) {
+    case absl::StatusCode::kAborted: return internal::v1::REFUSAL_REASON_UNKNOWN_SEQUENCE;
+    case absl::StatusCode::kResourceExhausted: return internal::v1::REFUSAL_REASON_KV_CACHE_FULL;
+    case absl::StatusCode::kUnavailable: return internal::v1::REFUSAL_REASON_DRAINING;
+    default: return internal::v1::REFUSAL_REASON_BAD_REQUEST;
+  }
+}
+
+void SetRefusal(const absl::Status& status, internal::v1::Refusal* refusal) {
+  refusal->set_reason(ReasonFor(status));
+  refusal->set_message(std::string(status.message()));
+}
+
+}  // namespace
+
+// One stream of one lane.
+class AttentionService::Session final : public StreamSession {
+ public:
+  explicit Session(AttentionService* service) : service_(service) {}
+
+  absl::StatusOr<grpc::ByteBuffer> OnFrame(grpc::ByteBuffer frame, absl::Time received) override {
+    const absl::Time start = absl::Now();
+    internal::v1::RunAttentionRequest request;
+    GF_RETURN_IF_ERROR(ReadFrame(frame, &request, &received_));
+    frame.Clear();
+    internal::v1::RunAttentionResponse response;
+    *response.mutable_key() = request.key();
+    PayloadBuffer payload;
+    const absl::Status served = Serve(request, &response, &payload);
+    if (!served.ok()) {
+      response.clear_opened();
+      response.clear_sampled();
+      payload = PayloadBuffer();
+      SetRefusal(served, response.mutable_refusal());
+    }
+    const absl::Time end = absl::Now();
+    response.set_n_kv_blocks_free(service_->runner_->kv()->n_free());
+    response.set_queue_nanos(absl::ToInt64Nanoseconds(std::max(start - received, absl::ZeroDuration())));
+    response.set_compute_nanos(absl::ToInt64Nanoseconds(end - start));
+    if (service_->observer_ != nullptr) {
+      service_->observer_->OnCall(static_cast<int>(request.n_rows()), start - received, end - start);
+    }
+    return WriteFrame(response, payload);
+  }
+
+ private:
+  absl::Status Serve(const internal::v1::RunAttentionRequest& request,
+                     internal::v1::RunAttentionResponse* response, PayloadBuffer* payload) {
+    const uint64_t incarnation = request.key().incarnation();
+    if (incarnation != 0 && incarnation != service_->worker_.incarnation()) {
+      return absl::AbortedError("this service was restarted since it was described");
+    }
+    if (lane_ == nullptr) {
+      lane_ = service_->lanes_.Join(request.key().router_id(), request.key().lane());
+    }
+    absl::MutexLock lock(&lane_->mu);
+    for (SequenceId id : request.close()) lane_->table.Close(id);
+    switch (request.operation()) {
+      case internal::v1::ATTENTION_OPERATION_SEQUENCES:
+        return OpenSequences(request, response);
+      case internal::v1::ATTENTION_OPERATION_EMBED_AND_ATTEND:
+      case internal::v1::ATTENTION_OPERATION_ATTEND:
+        return Attend(request, response, payload);
+      case internal::v1::ATTENTION_OPERATION_SAMPLE:
+        return Sample(request, response);
+      default:
+        return absl::InvalidArgumentError(
+            absl::StrCat("operation ", request.operation(), " is not known"));
+    }
+  }
+
+  absl::Status OpenSequences(const internal::v1::RunAttentionRequest& request,
+                             internal::v1::RunAttentionResponse* response)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(lane_->mu) {
+    for (const internal::v1::OpenSequence& open : request.open()) {
+      internal::v1::Refusal* opened = response->add_opened();
+      absl::StatusOr<SequenceSpec> spec = FromProto(open);
+      absl::Status status = spec.status();
+      if (service_->draining_) status = absl::UnavailableError("this service is draining");
+      if (status.ok()) status = lane_->table.Open(*spec);
+      if (!status.ok()) SetRefusal(status, opened);
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status Attend(const internal::v1::RunAttentionRequest& request,
+                      internal::v1::RunAttentionResponse* response, PayloadBuffer* payload)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(lane_->mu) {
+    GF_RETURN_IF_ERROR(CheckModel(request));
+    GF_ASSIGN_OR_RETURN(const std::vector<Span> spans, SpansFromProto(request));
+    GF_ASSIGN_OR_RETURN(*payload,
+                        MakePayload(request.dtype(), request.n_rows(), request.d_model()));
+    x_.resize(static_cast<size_t>(request.n_rows()) * request.d_model());
+    if (request.operation() == internal::v1::ATTENTION_OPERATION_EMBED_AND_ATTEND) {
+      if (request.token_ids_size() != static_cast<int64_t>(request.n_rows())) {
+        return absl::InvalidArgumentError(absl::StrCat("token_ids has ", request.token_ids_size(),
+                                                       " entries, n_rows says ", request.n_rows()));
+      }
+      GF_RETURN_IF_ERROR(service_->runner_->EmbedAndAttend(&lane_->table, spans,
+                                                           request.token_ids(), x_.data()));
+    } else {
+      GF_RETURN_IF_ERROR(ReadRows(request));
+      if (request.key().layer() > (1u << 20)) {
+        return absl::InvalidArgumentError(absl::StrCat("layer is ", request.key().layer()));
+      }
+      GF_RETURN_IF_ERROR(service_->runner_->Attend(
+          &lane_->table, static_cast<int>(request.key().layer()), spans, x_.data()));
+    }
+    WriteFloats(request.dtype(), x_, 0, payload);
+    response->set_dtype(request.dtype());
+    response->set_n_rows(request.n_rows());
+    response->set_d_model(request.d_model());
+    return absl::OkStatus();
+  }
+
+  absl::Status Sample(const internal::v1::RunAttentionRequest& request,
+                      internal::v1::RunAttentionResponse* response)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(lane_->mu) {
+    GF_RETURN_IF_ERROR(CheckModel(request));
+    GF_ASSIGN_OR_RETURN(const std::vector<SampleRequest> samples, SamplesFromProto(request));
+    x_.resize(static_cast<size_t>(request.n_rows()) * request.d_model());
+    GF_RETURN_IF_ERROR(ReadRows(request));
+    GF_ASSIGN_OR_RETURN(const std::vector<Sampled> sampled,
+                        service_->runner_->Sample(&lane_->table, samples, x_.data()));
+    for (const Sampled& one : sampled) ToProto(one, response->add_sampled());
+    return absl::OkStatus();
+  }
+
+  // Before anything is allocated by the numbers of the request.
+  absl::Status CheckModel(const internal::v1::RunAttentionRequest& request) const {
+    const uint32_t d_model = service_->runner_->model().config().d_model;
+    if (request.d_model() != d_model) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("d_model is ", request.d_model(), ", the model's is ", d_model));
+    }
+    return MakePayload(request.dtype(), request.n_rows(), d_model).status();
+  }
+
+  absl::Status ReadRows(const internal::v1::RunAttentionRequest& request) {
+    GF_RETURN_IF_ERROR(
+        CheckShape(received_, request.dtype(), request.n_rows(), request.d_model()));
+    received_.ReadFloats(request.dtype(), x_.data());
+    return absl::OkStatus();
+  }
+
+  AttentionService* const service_;
+  std::shared_ptr<LaneSequences> lane_;
+  FramePayload received_;
+  std::vector<float> x_;
+};
+
+AttentionService::AttentionService(AttentionRunner* runner,
+                                   const internal::v1::WorkerDescription& worker,
+                                   AttentionObserver* observer)
+    : runner_(runner), worker_(worker), observer_(observer), lanes_(runner->kv()) {}
+
+void AttentionService::Register(RpcServer* server) {
+  AddUnary<internal::v1::AttentionServiceDescribeRequest,
+           internal::v1::AttentionServiceDescribeResponse>(
+      server, kService, "Describe",
+      [this](std::shared_ptr<CallContext>, const internal::v1::AttentionServiceDescribeRequest&,
+             Respond<internal::v1::AttentionServiceDescribeResponse> respond) {
+        respond(Describe());
+      });
+  AddStream(server, kService, "Run", this, StreamOptions());
+}
+
+absl::StatusOr<std::unique_ptr<StreamSession>> AttentionService::OnOpen(
+    const std::shared_ptr<CallContext>&) {
+  return std::make_unique<Session>(this);
+}
+
+grpc::ByteBuffer AttentionService::Refuse(const grpc::ByteBuffer& frame) {
+  internal::v1::RunAttentionRequest request;
+  FramePayload payload;
+  internal::v1::RunAttentionResponse response;
+  if (ReadFrame(frame, &request, &payload).ok()) *response.mutable_key() = request.key();
+  response.mutable_refusal()->set_reason(internal::v1::REFUSAL_REASON_BUSY);
+  response.mutable_refusal()->set_message("too many calls wait for this attention-service");
+  return WriteMessage(response);
+}
+
+internal::v1::AttentionServiceDescribeResponse AttentionService::Describe() const {
+  internal::v1::AttentionServiceDescribeResponse response;
+  *response.mutable_worker() = worker_;
+  response.mutable_worker()->set_ready(true);
+  response.mutable_worker()->set_draining(draining_);
+  response.set_kv_block_tokens(KvShape::kBlockTokens);
+  response.set_n_kv_blocks(runner_->kv()->n_blocks());
+  response.set_n_kv_blocks_free(runner_->kv()->n_free());
+  response.set_n_sequences(lanes_.n_sequences());
+  return response;
+}
+
+}  // namespace gatefold

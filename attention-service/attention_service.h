@@ -1,0 +1,50 @@
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <memory>
+
+#include "attention-service/attention_runner.h"
+#include "attention-service/lane_sequences.h"
+#include "gatefold/internal/v1/attention.pb.h"
+#include "gatefold/rpc/stream_server.h"
+
+namespace gatefold {
+
+// Told about every call, on the thread that served it.
+class AttentionObserver {
+ public:
+  virtual ~AttentionObserver() = default;
+  virtual void OnCall(int n_rows, absl::Duration queue, absl::Duration compute) = 0;
+};
+
+// gRPC adapter of the runner: decode, validate, delegate, encode.
+class AttentionService final : public StreamHandler {
+ public:
+  // Runner and observer outlive the service. `worker` describes this process; the service keeps
+  // ready and draining in it up to date. `observer` may be null.
+  AttentionService(AttentionRunner* runner, const internal::v1::WorkerDescription& worker,
+                   AttentionObserver* observer);
+
+  // Adds its methods. The service outlives the server.
+  void Register(RpcServer* server);
+  void SetDraining() { draining_ = true; }
+
+  absl::StatusOr<std::unique_ptr<StreamSession>> OnOpen(
+      const std::shared_ptr<CallContext>& call) override;
+  grpc::ByteBuffer Refuse(const grpc::ByteBuffer& frame) override;
+
+  internal::v1::AttentionServiceDescribeResponse Describe() const;
+  int n_sequences() const { return lanes_.n_sequences(); }
+
+ private:
+  class Session;
+
+  AttentionRunner* const runner_;
+  const internal::v1::WorkerDescription worker_;
+  AttentionObserver* const observer_;
+  LaneRegistry lanes_;
+  std::atomic<bool> draining_{false};
+};
+
+}  // namespace gatefold

@@ -1,0 +1,38 @@
+#pragma once
+
+#include <cstdint>
+
+#include "absl/types/span.h"
+#include "gatefold/engine/step.h"
+
+namespace gatefold {
+
+// A uniform number in [0, 1) that depends on (seed, position) alone: Philox4x32-10 (Salmon et al.,
+// "Parallel random numbers: as easy as 1, 2, 3", 2011) with the seed as key and the position as
+// counter. It is what makes a sampled continuation the same after a failover.
+double UniformAt(uint64_t seed, uint64_t position);
+
+// Log-probabilities of a distribution over the vocabulary without storing them: logit - log_sum.
+struct LogSum {
+  float max = 0;
+  double log_sum = 0;  // log of the sum of exp(logit), natural
+};
+LogSum LogSumExp(absl::Span<const float> logits);
+
+// The highest logit's token; ties to the lower id; NaN never wins.
+int32_t Argmax(absl::Span<const float> logits);
+
+// The n most likely tokens with their log-probabilities, likeliest first, ties to the lower id.
+std::vector<std::pair<int32_t, float>> TopLogprobs(absl::Span<const float> logits, int n,
+                                                   const LogSum& log_sum);
+
+// Draws the token at position + 1. In this order: repetition, presence and frequency penalties,
+// logit bias, bans, temperature, top_k, top_p, min_p, draw. `tokens` is the sequence up to and
+// with `position`; those from params.n_prompt_tokens on are output. The repetition penalty counts
+// prompt and output, presence and frequency count output.
+// The reported log-probabilities are of the unmodified logits. Deterministic in its arguments.
+// Threads: safe.
+Sampled Sample(absl::Span<const float> logits, const SamplingParams& params,
+               absl::Span<const int32_t> tokens, int position);
+
+}  // namespace gatefold

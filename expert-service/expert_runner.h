@@ -1,0 +1,43 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/types/span.h"
+#include "expert-service/expert_store.h"
+#include "gatefold/base/thread_pool.h"
+
+namespace gatefold {
+
+// Rows of one layer that visit one expert.
+struct ExpertVisit {
+  int expert = 0;
+  std::vector<int32_t> rows;   // of the input
+  std::vector<int32_t> slots;  // of the output, one per entry of rows
+};
+
+// Computes what a batch of visits asks for, all of them in one go. Knows no gRPC.
+// Threads: safe; computations take turns, since each uses the whole pool.
+class ExpertRunner {
+ public:
+  // Store and threads outlive the runner.
+  ExpertRunner(const ExpertStore* store, ThreadPool* threads) : store_(store), threads_(threads) {}
+
+  // x: [n_rows, d_model]. y: [n slots, d_model], out. The caller has checked rows and slots.
+  // kNotFound, naming layer and expert, if one is not held: then nothing was computed.
+  absl::Status Run(int layer, absl::Span<const ExpertVisit> visits, const float* x, int n_rows,
+                   float* y);
+
+  const ExpertStore& store() const { return *store_; }
+
+ private:
+  const ExpertStore* const store_;
+  ThreadPool* const threads_;
+  absl::Mutex compute_mu_;
+};
+
+}  // namespace gatefold

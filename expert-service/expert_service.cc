@@ -1,0 +1,211 @@
+#include "expert-service/expert_service.h"
+
+#include <algorithm>
+#include <numeric>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "gatefold/base/status_macros.h"
+#include "gatefold/rpc/frame.h"
+
+namespace gatefold {
+namespace {
+
+constexpr char kService[] = "gatefold.internal.v1.ExpertService";
+
+internal::v1::RefusalReason ReasonFor(const absl::Status& status) {
+  switch (status.code()) {
+    case absl::StatusCode::kNotFound: return internal::v1::REFUSAL_REASON_EXPERT_NOT_HELD;
+    case absl::StatusCode::kUnavailable: return internal::v1::REFUSAL_REASON_NOT_READY;
+    case absl::StatusCode::kAborted: return internal::v1::REFUSAL_REASON_STALE_EPOCH;
+    default: return internal::v1::REFUSAL_REASON_BAD_REQUEST;
+  }
+}
+
+absl::Status Mismatch(absl::string_view what, uint64_t got, uint64_t wanted) {
+  return absl::InvalidArgumentError(absl::StrCat(what, " is ", got, ", must be ", wanted));
+}
+
+// The request's visits, if its numbers fit each other and the model.
+absl::StatusOr<std::vector<ExpertVisit>> Visits(const internal::v1::RunExpertsRequest& request,
+                                                const ModelConfig& config) {
+  if (request.d_model() != static_cast<uint32_t>(config.d_model)) {
+    return Mismatch("d_model", request.d_model(), config.d_model);
+  }
+  if (request.key().layer() >= static_cast<uint32_t>(config.n_layers)) {
+    return absl::InvalidArgumentError(absl::StrCat("key.layer is ", request.key().layer(),
+                                                   ", the model has ", config.n_layers));
+  }
+  if (request.n_rows_of_expert_size() != request.experts_size()) {
+    return Mismatch("size of n_rows_of_expert", request.n_rows_of_expert_size(),
+                    request.experts_size());
+  }
+  const uint64_t n_slots = std::accumulate(request.n_rows_of_expert().begin(),
+                                           request.n_rows_of_expert().end(), uint64_t{0});
+  if (n_slots != static_cast<uint64_t>(request.rows_size())) {
+    return Mismatch("size of rows", request.rows_size(), n_slots);
+  }
+  std::vector<ExpertVisit> visits(request.experts_size());
+  int32_t slot = 0;
+  for (int i = 0; i < request.experts_size(); ++i) {
+    const uint32_t expert = request.experts(i);
+    if (expert >= static_cast<uint32_t>(config.experts_per_layer()) ||
+        (i > 0 && expert <= request.experts(i - 1))) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("experts[", i, "] is ", expert, ", must ascend and be below ",
+                       config.experts_per_layer()));
+    }
+    visits[i].expert = static_cast<int>(expert);
+    for (uint32_t n = 0; n < request.n_rows_of_expert(i); ++n, ++slot) {
+      if (request.rows(slot) >= request.n_rows()) {
+        return absl::InvalidArgumentError(absl::StrCat("rows[", slot, "] is ", request.rows(slot),
+                                                       ", n_rows says ", request.n_rows()));
+      }
+      visits[i].rows.push_back(static_cast<int32_t>(request.rows(slot)));
+      visits[i].slots.push_back(slot);
+    }
+  }
+  return visits;
+}
+
+}  // namespace
+
+class ExpertService::Session final : public StreamSession {
+ public:
+  explicit Session(ExpertService* service) : service_(service) {}
+
+  absl::StatusOr<grpc::ByteBuffer> OnFrame(grpc::ByteBuffer frame, absl::Time received) override {
+    if (service_->observer_ != nullptr) service_->observer_->OnCallStarted();
+    const absl::Time start = absl::Now();
+    internal::v1::RunExpertsRequest request;
+    GF_RETURN_IF_ERROR(ReadFrame(frame, &request, &received_));
+    frame.Clear();
+    internal::v1::RunExpertsResponse response;
+    *response.mutable_key() = request.key();
+    PayloadBuffer payload;
+    if (absl::Status served = Serve(request, &response, &payload); !served.ok()) {
+      payload = PayloadBuffer();
+      response.mutable_refusal()->set_reason(ReasonFor(served));
+      response.mutable_refusal()->set_message(std::string(served.message()));
+    }
+    const absl::Duration queue = std::max(start - received, absl::ZeroDuration());
+    const absl::Duration compute = absl::Now() - start;
+    response.set_queue_nanos(absl::ToInt64Nanoseconds(queue));
+    response.set_compute_nanos(absl::ToInt64Nanoseconds(compute));
+    if (service_->observer_ != nullptr) {
+      const int layer = response.has_refusal() ? -1 : static_cast<int>(request.key().layer());
+      service_->observer_->OnCall(layer, request.rows_size(), queue, compute);
+    }
+    return WriteFrame(response, payload);
+  }
+
+ private:
+  absl::Status Serve(const internal::v1::RunExpertsRequest& request,
+                     internal::v1::RunExpertsResponse* response, PayloadBuffer* payload) {
+    if (!service_->ready_) return absl::UnavailableError("this shard is still loading");
+    const uint64_t incarnation = request.key().incarnation();
+    if (incarnation != 0 && incarnation != service_->worker_.incarnation()) {
+      return absl::AbortedError("this shard was restarted since it was described");
+    }
+    const ModelConfig& config = service_->runner_->store().config();
+    GF_ASSIGN_OR_RETURN(const std::vector<ExpertVisit> visits, Visits(request, config));
+    GF_RETURN_IF_ERROR(
+        CheckShape(received_, request.dtype(), request.n_rows(), request.d_model()));
+    GF_ASSIGN_OR_RETURN(*payload,
+                        MakePayload(request.dtype(), request.rows_size(), request.d_model()));
+    x_.resize(static_cast<size_t>(request.n_rows()) * request.d_model());
+    received_.ReadFloats(request.dtype(), x_.data());
+    y_.resize(static_cast<size_t>(request.rows_size()) * request.d_model());
+    GF_RETURN_IF_ERROR(service_->runner_->Run(static_cast<int>(request.key().layer()), visits,
+                                              x_.data(), static_cast<int>(request.n_rows()),
+                                              y_.data()));
+    WriteFloats(request.dtype(), y_, 0, payload);
+    response->set_dtype(request.dtype());
+    response->set_n_rows(request.rows_size());
+    response->set_d_model(request.d_model());
+    return absl::OkStatus();
+  }
+
+  ExpertService* const service_;
+  FramePayload received_;
+  std::vector<float> x_, y_;
+};
+
+ExpertService::ExpertService(ExpertRunner* runner, const internal::v1::WorkerDescription& worker,
+                             ExpertObserver* observer)
+    : runner_(runner), worker_(worker), observer_(observer) {}
+
+void ExpertService::Register(RpcServer* server) {
+  AddUnary<internal::v1::ExpertServiceDescribeRequest, internal::v1::ExpertServiceDescribeResponse>(
+      server, kService, "Describe",
+      [this](std::shared_ptr<CallContext>, const internal::v1::ExpertServiceDescribeRequest&,
+             Respond<internal::v1::ExpertServiceDescribeResponse> respond) {
+        internal::v1::ExpertServiceDescribeResponse response;
+        *response.mutable_shard() = Describe();
+        respond(response);
+      });
+  AddServerStreaming<internal::v1::WatchRequest, internal::v1::WatchResponse>(
+      server, kService, "Watch",
+      [this](std::shared_ptr<CallContext>, const internal::v1::WatchRequest&,
+             std::shared_ptr<WatchStream> stream) {
+        internal::v1::WatchResponse now;
+        *now.mutable_shard() = Describe();
+        stream->Write(now);
+        absl::MutexLock lock(&watchers_mu_);
+        watchers_.push_back(std::move(stream));
+      });
+  AddStream(server, kService, "Run", this, StreamOptions());
+}
+
+void ExpertService::SetState(std::atomic<bool>* state) {
+  *state = true;
+  Announce();
+}
+
+void ExpertService::Announce() {
+  internal::v1::WatchResponse now;
+  *now.mutable_shard() = Describe();
+  absl::MutexLock lock(&watchers_mu_);
+  std::erase_if(watchers_, [&now](const std::shared_ptr<WatchStream>& watcher) {
+    return watcher->Write(now) == StreamWrite::kClosed;
+  });
+}
+
+absl::StatusOr<std::unique_ptr<StreamSession>> ExpertService::OnOpen(
+    const std::shared_ptr<CallContext>&) {
+  return std::make_unique<Session>(this);
+}
+
+grpc::ByteBuffer ExpertService::Refuse(const grpc::ByteBuffer& frame) {
+  internal::v1::RunExpertsRequest request;
+  FramePayload payload;
+  internal::v1::RunExpertsResponse response;
+  if (ReadFrame(frame, &request, &payload).ok()) *response.mutable_key() = request.key();
+  response.mutable_refusal()->set_reason(internal::v1::REFUSAL_REASON_BUSY);
+  response.mutable_refusal()->set_message("too many calls wait for this shard");
+  return WriteMessage(response);
+}
+
+internal::v1::ExpertShard ExpertService::Describe() const {
+  internal::v1::ExpertShard shard;
+  *shard.mutable_worker() = worker_;
+  shard.mutable_worker()->set_ready(ready_);
+  shard.mutable_worker()->set_draining(draining_);
+  shard.set_loaded_bytes(runner_->store().loaded_bytes());
+  internal::v1::ExpertRange* range = nullptr;
+  for (const ExpertId& id : runner_->store().Held()) {
+    const bool follows = range != nullptr && range->layer() == static_cast<uint32_t>(id.layer) &&
+                         range->first_expert() + range->n_experts() ==
+                             static_cast<uint32_t>(id.expert);
+    if (!follows) {
+      range = shard.add_held();
+      range->set_layer(id.layer);
+      range->set_first_expert(id.expert);
+    }
+    range->set_n_experts(range->n_experts() + 1);
+  }
+  return shard;
+}
+
+}  // namespace gatefold

@@ -1,0 +1,62 @@
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/synchronization/mutex.h"
+#include "expert-service/expert_runner.h"
+#include "gatefold/internal/v1/expert.pb.h"
+#include "gatefold/rpc/async_service.h"
+#include "gatefold/rpc/stream_server.h"
+
+namespace gatefold {
+
+// Told about every call, on the thread that served it.
+class ExpertObserver {
+ public:
+  virtual ~ExpertObserver() = default;
+  virtual void OnCallStarted() = 0;
+  virtual void OnCall(int layer, int n_rows, absl::Duration queue, absl::Duration compute) = 0;
+};
+
+// gRPC adapter of the runner: decode, validate, delegate, encode.
+class ExpertService final : public StreamHandler {
+ public:
+  // Runner and observer outlive the service. `worker` describes this process; the service keeps
+  // ready and draining in it up to date. `observer` may be null.
+  ExpertService(ExpertRunner* runner, const internal::v1::WorkerDescription& worker,
+                ExpertObserver* observer);
+
+  // Adds its methods. The service outlives the server.
+  void Register(RpcServer* server);
+
+  // Until then calls are refused with NOT_READY.
+  void SetReady() { SetState(&ready_); }
+  void SetDraining() { SetState(&draining_); }
+
+  absl::StatusOr<std::unique_ptr<StreamSession>> OnOpen(
+      const std::shared_ptr<CallContext>& call) override;
+  grpc::ByteBuffer Refuse(const grpc::ByteBuffer& frame) override;
+
+  internal::v1::ExpertShard Describe() const;
+
+ private:
+  class Session;
+  using WatchStream = ServerStream<internal::v1::WatchResponse>;
+
+  void SetState(std::atomic<bool>* state);
+  // Tells every watcher what the shard is now.
+  void Announce();
+
+  ExpertRunner* const runner_;
+  const internal::v1::WorkerDescription worker_;
+  ExpertObserver* const observer_;
+  std::atomic<bool> ready_{false};
+  std::atomic<bool> draining_{false};
+  absl::Mutex watchers_mu_;
+  std::vector<std::shared_ptr<WatchStream>> watchers_ ABSL_GUARDED_BY(watchers_mu_);
+};
+
+}  // namespace gatefold

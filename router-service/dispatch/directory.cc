@@ -1,0 +1,261 @@
+#include "router-service/dispatch/directory.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "gatefold/base/check.h"
+#include "gatefold/base/log.h"
+#include "gatefold/base/status_macros.h"
+#include "gatefold/rpc/frame.h"
+#include "google/protobuf/util/message_differencer.h"
+
+namespace gatefold {
+namespace {
+
+constexpr uint32_t kWireVersion = 1;
+constexpr size_t kMaxDescriptionBytes = size_t{16} << 20;
+constexpr char kDescribeExpert[] = "/gatefold.internal.v1.ExpertService/Describe";
+constexpr char kDescribeAttention[] = "/gatefold.internal.v1.AttentionService/Describe";
+
+// Decides whether a worker that answered may serve with this router.
+void Judge(const ClusterIdentity& identity, WorkerEntry* entry) {
+  const internal::v1::WorkerDescription& worker = entry->worker;
+  entry->state = WorkerEntry::State::kMismatch;
+  if (worker.wire_version() != kWireVersion) {
+    entry->detail = absl::StrCat("speaks wire version ", worker.wire_version(),
+                                 ", this router speaks ", kWireVersion);
+  } else if (worker.config_fingerprint() != identity.config_fingerprint ||
+             worker.model_fingerprint() != identity.model_fingerprint) {
+    entry->detail = absl::StrCat("CHECKPOINT_MISMATCH: serves model ", worker.model_fingerprint(),
+                                 ", this router serves ", identity.model_fingerprint);
+  } else if (worker.numerics_class() != identity.numerics_class && !identity.allow_mixed_numerics) {
+    entry->detail = "computes in another numerics class; --allow-mixed-numerics would use it";
+  } else if (worker.draining()) {
+    entry->state = WorkerEntry::State::kDraining;
+    entry->detail.clear();
+  } else {
+    entry->state = worker.ready() ? WorkerEntry::State::kReady : WorkerEntry::State::kLoading;
+    entry->detail.clear();
+  }
+}
+
+bool SameEntry(const WorkerEntry& a, const WorkerEntry& b) {
+  using google::protobuf::util::MessageDifferencer;
+  return a.state == b.state && a.detail == b.detail &&
+         MessageDifferencer::Equals(a.worker, b.worker) &&
+         MessageDifferencer::Equals(a.shard, b.shard) &&
+         MessageDifferencer::Equals(a.attention, b.attention);
+}
+
+}  // namespace
+
+const char* WorkerStateName(WorkerEntry::State state) {
+  switch (state) {
+    case WorkerEntry::State::kUnreachable: return "unreachable";
+    case WorkerEntry::State::kMismatch: return "mismatch";
+    case WorkerEntry::State::kLoading: return "loading";
+    case WorkerEntry::State::kReady: return "ready";
+    case WorkerEntry::State::kDraining: return "draining";
+  }
+  return "unknown";
+}
+
+double RoutingTable::CoverageRatio() const {
+  if (holders.empty()) return 1;
+  const auto held = std::count_if(holders.begin(), holders.end(),
+                                  [](const std::vector<int>& shards) { return !shards.empty(); });
+  return static_cast<double>(held) / static_cast<double>(holders.size());
+}
+
+struct Directory::Poll {
+  bool expert = false;
+  int index = 0;  // among those of its kind
+  std::string address;
+  std::shared_ptr<grpc::Channel> channel;
+  PeerStream* stream = nullptr;  // while a question is open
+  absl::Time asked;
+  absl::Time due = absl::InfinitePast();
+  bool serves = false;
+};
+
+absl::StatusOr<std::unique_ptr<Directory>> Directory::Start(const Options& options,
+                                                            const ClusterIdentity& identity) {
+  std::unique_ptr<Directory> directory(new Directory(options, identity));
+  auto table = std::make_shared<RoutingTable>();
+  const auto add = [&](const std::vector<std::string>& addresses, bool expert,
+                       std::vector<WorkerEntry>* entries) -> absl::Status {
+    for (size_t i = 0; i < addresses.size(); ++i) {
+      auto poll = std::make_unique<Poll>();
+      poll->expert = expert;
+      poll->index = static_cast<int>(i);
+      poll->address = addresses[i];
+      GF_ASSIGN_OR_RETURN(poll->channel,
+                          MakeChannel(addresses[i], ChannelKind::kDecode, options.channels));
+      directory->polls_.push_back(std::move(poll));
+      WorkerEntry& entry = entries->emplace_back();
+      entry.address = addresses[i];
+      entry.detail = "not asked yet";
+    }
+    return absl::OkStatus();
+  };
+  GF_RETURN_IF_ERROR(add(options.expert_addresses, true, &table->experts));
+  GF_RETURN_IF_ERROR(add(options.attention_addresses, false, &table->attention));
+  directory->Rebuild(table.get());
+  {
+    absl::MutexLock lock(&directory->mu_);
+    directory->table_ = std::move(table);
+  }
+  directory->thread_ = std::thread([d = directory.get()] { d->Run(); });
+  return directory;
+}
+
+Directory::Directory(const Options& options, const ClusterIdentity& identity)
+    : options_(options), identity_(identity), streams_(WaitPolicy::Block()) {}
+
+Directory::~Directory() {
+  {
+    absl::MutexLock lock(&mu_);
+    stopping_ = true;
+  }
+  streams_.Wake();
+  if (thread_.joinable()) thread_.join();
+}
+
+std::shared_ptr<const RoutingTable> Directory::Table() const {
+  absl::MutexLock lock(&mu_);
+  return table_;
+}
+
+void Directory::SuspectExpert(int index) {
+  {
+    absl::MutexLock lock(&mu_);
+    suspects_.push_back(static_cast<size_t>(index));
+  }
+  streams_.Wake();
+}
+
+void Directory::SuspectAttention(int index) {
+  {
+    absl::MutexLock lock(&mu_);
+    suspects_.push_back(options_.expert_addresses.size() + static_cast<size_t>(index));
+  }
+  streams_.Wake();
+}
+
+bool Directory::Await(const std::function<bool(const RoutingTable&)>& ready,
+                      absl::Time deadline) const {
+  absl::MutexLock lock(&mu_);
+  const auto holds = [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { return ready(*table_); };
+  return mu_.AwaitWithDeadline(absl::Condition(&holds), deadline);
+}
+
+void Directory::Run() {
+  while (true) {
+    std::vector<size_t> suspects;
+    {
+      absl::MutexLock lock(&mu_);
+      if (stopping_) return;
+      suspects.swap(suspects_);
+    }
+    const absl::Time now = absl::Now();
+    for (size_t i : suspects) polls_[i]->due = now;
+    absl::Time wake = absl::InfiniteFuture();
+    for (const auto& poll : polls_) {
+      if (poll->stream != nullptr && now >= poll->asked + options_.answer_timeout) {
+        streams_.Close(std::exchange(poll->stream, nullptr));
+        Take(poll.get(), absl::DeadlineExceededError("does not answer"));
+      }
+      if (poll->stream == nullptr && now >= poll->due) Ask(poll.get(), now);
+      wake = std::min(wake, poll->stream != nullptr ? poll->asked + options_.answer_timeout
+                                                    : poll->due);
+    }
+    StreamEvent event;
+    if (!streams_.WaitAny(wake, &event) || event.kind == StreamEvent::Kind::kWoken) continue;
+    Poll* poll = static_cast<Poll*>(event.stream->user_data);
+    streams_.Close(std::exchange(poll->stream, nullptr));
+    if (event.kind == StreamEvent::Kind::kAnswer) {
+      Take(poll, std::move(event.answer));
+    } else {
+      Take(poll, event.status.ok() ? absl::InternalError("ended without an answer") : event.status);
+    }
+  }
+}
+
+void Directory::Ask(Poll* poll, absl::Time now) {
+  poll->asked = now;
+  poll->stream = streams_.Open(poll->channel, poll->expert ? kDescribeExpert : kDescribeAttention);
+  poll->stream->user_data = poll;
+  // A failure comes back as kBroken.
+  (void)poll->stream->SendLast(WriteMessage(internal::v1::ExpertServiceDescribeRequest()));
+}
+
+void Directory::Take(Poll* poll, const absl::StatusOr<grpc::ByteBuffer>& answer) {
+  WorkerEntry entry;
+  entry.address = poll->address;
+  absl::Status status = answer.status();
+  if (answer.ok() && poll->expert) {
+    internal::v1::ExpertServiceDescribeResponse response;
+    status = ReadMessage(*answer, kMaxDescriptionBytes, &response);
+    entry.shard = std::move(*response.mutable_shard());
+    entry.worker = entry.shard.worker();
+    entry.shard.clear_worker();
+  } else if (answer.ok()) {
+    status = ReadMessage(*answer, kMaxDescriptionBytes, &entry.attention);
+    entry.worker = entry.attention.worker();
+    entry.attention.clear_worker();
+  }
+  if (status.ok()) {
+    Judge(identity_, &entry);
+  } else {
+    entry.detail = std::string(status.message());
+  }
+  poll->serves = entry.state == WorkerEntry::State::kReady;
+  poll->due = absl::Now() + (poll->serves ? options_.interval : options_.starting_interval);
+  Update(*poll, std::move(entry));
+}
+
+void Directory::Update(const Poll& poll, WorkerEntry entry) {
+  const std::shared_ptr<const RoutingTable> old = Table();
+  const WorkerEntry& before = (poll.expert ? old->experts : old->attention)[poll.index];
+  if (SameEntry(before, entry)) return;
+  if (before.state != entry.state) {
+    LogEvent(LogLevel::kInfo, "worker_state",
+             {{"worker", entry.address},
+              {"kind", poll.expert ? "expert" : "attention"},
+              {"from", WorkerStateName(before.state)},
+              {"to", WorkerStateName(entry.state)},
+              {"detail", entry.detail}});
+  }
+  auto table = std::make_shared<RoutingTable>(*old);
+  (poll.expert ? table->experts : table->attention)[poll.index] = std::move(entry);
+  ++table->version;
+  Rebuild(table.get());
+  absl::MutexLock lock(&mu_);
+  table_ = std::move(table);
+}
+
+void Directory::Rebuild(RoutingTable* table) const {
+  const size_t n_experts = static_cast<size_t>(identity_.n_layers) * identity_.experts_per_layer;
+  table->holders.assign(n_experts, {});
+  for (const auto state : {WorkerEntry::State::kReady, WorkerEntry::State::kDraining}) {
+    const bool last_resort = state == WorkerEntry::State::kDraining;
+    const std::vector<std::vector<int>> before = table->holders;
+    for (size_t s = 0; s < table->experts.size(); ++s) {
+      if (table->experts[s].state != state) continue;
+      for (const internal::v1::ExpertRange& range : table->experts[s].shard.held()) {
+        if (range.layer() >= static_cast<uint32_t>(identity_.n_layers)) continue;
+        const uint64_t end = std::min<uint64_t>(
+            uint64_t{range.first_expert()} + range.n_experts(), identity_.experts_per_layer);
+        for (uint64_t expert = range.first_expert(); expert < end; ++expert) {
+          const size_t at = size_t{range.layer()} * identity_.experts_per_layer + expert;
+          if (last_resort && !before[at].empty()) continue;
+          table->holders[at].push_back(static_cast<int>(s));
+        }
+      }
+    }
+  }
+}
+
+}  // namespace gatefold

@@ -1,0 +1,106 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+#include "gatefold/internal/v1/attention.pb.h"
+#include "gatefold/internal/v1/expert.pb.h"
+#include "gatefold/rpc/channel.h"
+#include "gatefold/rpc/stream_client.h"
+
+namespace gatefold {
+
+// What this router is, and so what a worker must be to serve with it.
+struct ClusterIdentity {
+  std::string config_fingerprint;
+  std::string model_fingerprint;
+  uint64_t numerics_class = 0;
+  bool allow_mixed_numerics = false;
+  int n_layers = 0;
+  int experts_per_layer = 0;
+};
+
+// One attention- or expert-service as last described by itself.
+struct WorkerEntry {
+  enum class State { kUnreachable, kMismatch, kLoading, kReady, kDraining };
+  std::string address;
+  State state = State::kUnreachable;
+  std::string detail;  // why it does not serve
+  internal::v1::WorkerDescription worker;
+  internal::v1::ExpertShard shard;                          // of an expert-service
+  internal::v1::AttentionServiceDescribeResponse attention; // of an attention-service
+};
+
+// Who serves what, at one moment. Immutable. Shards keep their index for the router's lifetime.
+struct RoutingTable {
+  uint64_t version = 0;  // counts up with every change
+  std::vector<WorkerEntry> experts;
+  std::vector<WorkerEntry> attention;
+  // [layer * experts_per_layer + expert]: indices of the shards that announce it and are ready;
+  // draining ones only where no other holds it.
+  std::vector<std::vector<int>> holders;
+
+  double CoverageRatio() const;
+};
+
+// Asks every worker what it is, again and again: the pods are the truth. Owns a thread.
+// Threads: safe.
+class Directory {
+ public:
+  struct Options {
+    std::vector<std::string> expert_addresses;
+    std::vector<std::string> attention_addresses;
+    absl::Duration interval = absl::Seconds(1);          // between two questions to a worker
+    absl::Duration starting_interval = absl::Milliseconds(50);  // while it does not serve
+    absl::Duration answer_timeout = absl::Seconds(2);
+    ChannelOptions channels;
+  };
+
+  static absl::StatusOr<std::unique_ptr<Directory>> Start(const Options& options,
+                                                          const ClusterIdentity& identity);
+  ~Directory();
+
+  std::shared_ptr<const RoutingTable> Table() const;
+
+  // Somebody could not reach it, or was refused: ask it now instead of at the next interval.
+  void SuspectExpert(int index);
+  void SuspectAttention(int index);
+
+  // True once `ready` holds for the table; false at the deadline.
+  bool Await(const std::function<bool(const RoutingTable&)>& ready, absl::Time deadline) const;
+
+ private:
+  struct Poll;  // the conversation with one worker
+
+  Directory(const Options& options, const ClusterIdentity& identity);
+  void Run();
+  void Ask(Poll* poll, absl::Time now);
+  void Take(Poll* poll, const absl::StatusOr<grpc::ByteBuffer>& answer);
+  // Publishes a new table if an entry changed.
+  void Update(const Poll& poll, WorkerEntry entry);
+  void Rebuild(RoutingTable* table) const;
+
+  const Options options_;
+  const ClusterIdentity identity_;
+  std::vector<std::unique_ptr<Poll>> polls_;  // experts, then attention; the thread's alone
+  StreamSet streams_;                         // the thread's alone, but for Wake()
+
+  mutable absl::Mutex mu_;
+  std::shared_ptr<const RoutingTable> table_ ABSL_GUARDED_BY(mu_);
+  std::vector<size_t> suspects_ ABSL_GUARDED_BY(mu_);  // indices into polls_
+  bool stopping_ ABSL_GUARDED_BY(mu_) = false;
+  std::thread thread_;
+};
+
+const char* WorkerStateName(WorkerEntry::State state);
+
+}  // namespace gatefold

@@ -1,0 +1,44 @@
+#pragma once
+
+#include <memory>
+#include <thread>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "router-service/scheduler/scheduler.h"
+#include "router-service/scheduler/sequence.h"
+
+namespace gatefold {
+
+// A micro-batch that walks the layers on its own: two or more lanes overlap attention and experts.
+// Owns its engine and its running sequences; everything but the constructor, Join and ShardNames
+// happens on its thread.
+class Lane {
+ public:
+  Lane(int index, Scheduler* scheduler, LaneEngine engine);
+  void Start();
+  void Join() { thread_.join(); }
+  std::vector<std::string> ShardNames() const { return engine_.experts->ShardNames(); }
+
+ private:
+  void Run();
+  void Admit();
+  void SweepRunning();
+  // The next step: a row of every decoding sequence, then chunks of prompts, oldest first.
+  Step Next();
+  void Commit(const StepResult& result);
+  // Decides who is tried again and who has been tried long enough.
+  void Fail(const absl::Status& status);
+  void DropEnded();
+
+  const int index_;
+  Scheduler* const scheduler_;
+  LaneEngine engine_;
+  std::vector<std::shared_ptr<Sequence>> running_;  // in the order of admission
+  std::vector<Sequence::Share> shares_;             // of the step under way
+  uint64_t next_step_ = 1;
+  bool kv_full_ = false;  // the last admission found no KV blocks
+  std::thread thread_;
+};
+
+}  // namespace gatefold

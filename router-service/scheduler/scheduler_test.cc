@@ -1,0 +1,396 @@
+#include "router-service/scheduler/scheduler.h"
+
+#include <map>
+#include <memory>
+#include <set>
+#include <utility>
+
+#include "absl/synchronization/notification.h"
+#include "absl/time/clock.h"
+#include "gatefold/engine/router_model.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace gatefold {
+namespace {
+
+using testing::ElementsAre;
+using testing::IsEmpty;
+
+// Stands for an attention-service: every drawn token is the one before plus one. Looks at what a
+// real one would rely on, and fails on request.
+class FakeAttention final : public AttentionClient {
+ public:
+  struct Shared {
+    absl::Mutex mu;
+    std::map<SequenceId, int> held ABSL_GUARDED_BY(mu);  // positions computed
+    int free_sequences ABSL_GUARDED_BY(mu) = 1000;
+    int largest_step ABSL_GUARDED_BY(mu) = 0;
+    int largest_batch ABSL_GUARDED_BY(mu) = 0;
+    std::vector<absl::Status> failures ABSL_GUARDED_BY(mu);  // of the next steps, last first
+    absl::Notification* gate ABSL_GUARDED_BY(mu) = nullptr;   // steps wait for it
+  };
+
+  explicit FakeAttention(Shared* shared) : shared_(shared) {}
+
+  absl::Status Open(const SequenceSpec& spec) override {
+    absl::MutexLock lock(&shared_->mu);
+    if (shared_->free_sequences == 0) return absl::ResourceExhaustedError("no KV blocks");
+    --shared_->free_sequences;
+    shared_->held[spec.id] = 0;
+    return absl::OkStatus();
+  }
+  void Close(SequenceId sequence) override {
+    absl::MutexLock lock(&shared_->mu);
+    shared_->free_sequences += static_cast<int>(shared_->held.erase(sequence));
+  }
+  absl::Status EmbedAndAttend(const Step& step, float* x) override {
+    absl::Notification* gate = nullptr;
+    {
+      absl::MutexLock lock(&shared_->mu);
+      std::swap(gate, shared_->gate);
+    }
+    if (gate != nullptr) gate->WaitForNotification();
+    absl::MutexLock lock(&shared_->mu);
+    if (!shared_->failures.empty()) {
+      const absl::Status failure = shared_->failures.back();
+      shared_->failures.pop_back();
+      if (absl::IsAborted(failure)) {
+        shared_->free_sequences += static_cast<int>(shared_->held.size());
+        shared_->held.clear();
+      }
+      return failure;
+    }
+    shared_->largest_step = std::max(shared_->largest_step, step.n_rows());
+    shared_->largest_batch =
+        std::max(shared_->largest_batch, static_cast<int>(step.spans.size()));
+    for (const Span& span : step.spans) {
+      const auto held = shared_->held.find(span.sequence);
+      if (held == shared_->held.end()) return absl::AbortedError("not here");
+      EXPECT_LE(span.first_position, held->second);
+      held->second = span.first_position + span.n_tokens;
+    }
+    return absl::OkStatus();
+  }
+  absl::Status Attend(const Step&, int, float*) override { return absl::OkStatus(); }
+  absl::StatusOr<std::vector<Sampled>> Sample(const Step& step, const float*) override {
+    std::vector<Sampled> sampled;
+    for (const SampleRequest& sample : step.samples) {
+      Sampled& one = sampled.emplace_back();
+      one.token = sample.score ? sample.target : step.token_ids[sample.row] + 1;
+    }
+    return sampled;
+  }
+
+ private:
+  Shared* const shared_;
+};
+
+class NoExperts final : public ExpertClient {
+ public:
+  absl::Status Run(const Step&, int, const float*, const Routes& routes, float*,
+                   uint8_t* served_by) override {
+    std::fill_n(served_by, routes.experts.size(), 0);
+    return absl::OkStatus();
+  }
+  std::vector<std::string> ShardNames() const override { return {"none"}; }
+};
+
+class Recorder final : public GenerationListener {
+ public:
+  explicit Recorder(int stop_after = 1 << 30) : stop_after_(stop_after) {}
+  void OnPromptScores(int first_position, const std::vector<Sampled>& scores) override {
+    EXPECT_EQ(first_position, static_cast<int>(targets.size()));
+    for (const Sampled& score : scores) targets.push_back(score.token);
+  }
+  bool OnToken(const Sampled& token) override {
+    tokens.push_back(token.token);
+    if (on_token) on_token();
+    return static_cast<int>(tokens.size()) < stop_after_;
+  }
+  void OnEnd(const GenerationEnd& how) override {
+    end = how;
+    done.Notify();
+  }
+
+  std::vector<int32_t> tokens;
+  std::vector<int32_t> targets;
+  std::function<void()> on_token;
+  GenerationEnd end;
+  absl::Notification done;
+
+ private:
+  const int stop_after_;
+};
+
+GenerationRequest Request(std::vector<int32_t> prompt, int max_output_tokens) {
+  GenerationRequest request;
+  request.prompt = std::move(prompt);
+  request.max_output_tokens = max_output_tokens;
+  return request;
+}
+
+class SchedulerTest : public testing::Test {
+ protected:
+  void Start(SchedulerOptions options, int n_lanes = 1) {
+    std::vector<LaneEngine> engines;
+    for (int i = 0; i < n_lanes; ++i) {
+      LaneEngine engine;
+      engine.attention = std::make_unique<FakeAttention>(&shared_);
+      engine.experts = std::make_unique<NoExperts>();
+      engine.loop = std::make_unique<StepLoop>(model_.get(), engine.attention.get(),
+                                               engine.experts.get(), &threads_, DType::kF32);
+      engines.push_back(std::move(engine));
+    }
+    auto scheduler = Scheduler::Create(options, std::move(engines), nullptr);
+    ASSERT_TRUE(scheduler.ok()) << scheduler.status();
+    scheduler_ = *std::move(scheduler);
+  }
+
+  std::unique_ptr<GenerationService::Handle> Submit(GenerationRequest request,
+                                                    std::shared_ptr<Recorder> recorder) {
+    auto handle = scheduler_->Submit(std::move(request), std::move(recorder));
+    EXPECT_TRUE(handle.ok()) << handle.status();
+    return *std::move(handle);
+  }
+
+  int n_held() {
+    absl::MutexLock lock(&shared_.mu);
+    return static_cast<int>(shared_.held.size());
+  }
+
+  std::unique_ptr<ModelWeights> weights_ = *ModelWeights::Open("tests/golden/llama/f32");
+  std::unique_ptr<RouterModel> model_ = RouterModel::Load(*weights_);
+  ThreadPool threads_{1, absl::ZeroDuration()};
+  FakeAttention::Shared shared_;
+  std::unique_ptr<Scheduler> scheduler_;
+};
+
+TEST_F(SchedulerTest, GeneratesUntilTheMaximum) {
+  Start({});
+  auto recorder = std::make_shared<Recorder>();
+  auto handle = Submit(Request({5, 10}, 3), recorder);
+  recorder->done.WaitForNotification();
+  EXPECT_THAT(recorder->tokens, ElementsAre(11, 12, 13));
+  EXPECT_EQ(recorder->end.cause, StopCause::kMaxTokens);
+  EXPECT_EQ(recorder->end.n_output_tokens, 3);
+}
+
+TEST_F(SchedulerTest, StopsAtAStopTokenWithoutTellingIt) {
+  Start({});
+  auto recorder = std::make_shared<Recorder>();
+  GenerationRequest request = Request({10}, 50);
+  request.stop_token_ids = {13};
+  auto handle = Submit(request, recorder);
+  recorder->done.WaitForNotification();
+  EXPECT_THAT(recorder->tokens, ElementsAre(11, 12));
+  EXPECT_EQ(recorder->end.cause, StopCause::kStopToken);
+  EXPECT_EQ(recorder->end.stop_token, 13);
+}
+
+TEST_F(SchedulerTest, StopsWhenTheListenerSaysSo) {
+  Start({});
+  auto recorder = std::make_shared<Recorder>(2);
+  auto handle = Submit(Request({10}, 50), recorder);
+  recorder->done.WaitForNotification();
+  EXPECT_THAT(recorder->tokens, ElementsAre(11, 12));
+  EXPECT_EQ(recorder->end.cause, StopCause::kListener);
+}
+
+TEST_F(SchedulerTest, StopsAtTheModelsLength) {
+  SchedulerOptions options;
+  options.max_sequence_tokens = 4;
+  Start(options);
+  auto recorder = std::make_shared<Recorder>();
+  auto handle = Submit(Request({10, 10}, 50), recorder);
+  recorder->done.WaitForNotification();
+  EXPECT_THAT(recorder->tokens, ElementsAre(11, 12));
+  EXPECT_EQ(recorder->end.cause, StopCause::kContextLength);
+}
+
+TEST_F(SchedulerTest, KeepsStepsWithinTheTokenBudget) {
+  SchedulerOptions options;
+  options.max_step_tokens = 7;
+  Start(options);
+  auto recorder = std::make_shared<Recorder>();
+  auto handle = Submit(Request(std::vector<int32_t>(30, 4), 2), recorder);
+  recorder->done.WaitForNotification();
+  EXPECT_THAT(recorder->tokens, ElementsAre(5, 6));
+  absl::MutexLock lock(&shared_.mu);
+  EXPECT_EQ(shared_.largest_step, 7);
+}
+
+TEST_F(SchedulerTest, ScoresThePromptOnceInOrder) {
+  SchedulerOptions options;
+  options.max_step_tokens = 2;
+  Start(options);
+  auto recorder = std::make_shared<Recorder>();
+  GenerationRequest request = Request({7, 8, 9, 3, 2}, 0);
+  request.score_prompt = true;
+  {
+    absl::MutexLock lock(&shared_.mu);
+    // The second step loses its keys and values: scores told before are not told again.
+    shared_.failures = {absl::AbortedError("lost"), absl::UnavailableError("try again")};
+  }
+  auto handle = Submit(request, recorder);
+  recorder->done.WaitForNotification();
+  EXPECT_THAT(recorder->targets, ElementsAre(8, 9, 3, 2, -1));
+  EXPECT_EQ(recorder->end.cause, StopCause::kPromptDone);
+}
+
+TEST_F(SchedulerTest, ResumesAfterTokensProducedElsewhere) {
+  Start({});
+  auto recorder = std::make_shared<Recorder>();
+  GenerationRequest request = Request({10}, 4);
+  request.resumed = {11, 12};
+  auto handle = Submit(request, recorder);
+  recorder->done.WaitForNotification();
+  EXPECT_THAT(recorder->tokens, ElementsAre(13, 14));
+  EXPECT_EQ(recorder->end.n_output_tokens, 4);
+
+  auto complete = std::make_shared<Recorder>();
+  request.resumed = {11, 12, 13, 14};
+  auto second = Submit(request, complete);
+  complete->done.WaitForNotification();
+  EXPECT_THAT(complete->tokens, IsEmpty());
+  EXPECT_EQ(complete->end.cause, StopCause::kMaxTokens);
+}
+
+TEST_F(SchedulerTest, GoesOnAfterAttentionLostTheSequence) {
+  Start({});
+  auto recorder = std::make_shared<Recorder>();
+  recorder->on_token = [&] {
+    if (recorder->tokens.size() != 2) return;
+    absl::MutexLock lock(&shared_.mu);
+    shared_.failures = {absl::AbortedError("killed")};
+  };
+  auto handle = Submit(Request({10}, 5), recorder);
+  recorder->done.WaitForNotification();
+  EXPECT_THAT(recorder->tokens, ElementsAre(11, 12, 13, 14, 15));
+}
+
+TEST_F(SchedulerTest, EndsWhatFailsForTooLong) {
+  SchedulerOptions options;
+  options.step_retry_timeout = absl::ZeroDuration();
+  Start(options);
+  {
+    absl::MutexLock lock(&shared_.mu);
+    shared_.failures = {absl::UnavailableError("layer 1 expert 2 has no shard")};
+  }
+  auto recorder = std::make_shared<Recorder>();
+  auto handle = Submit(Request({10}, 5), recorder);
+  recorder->done.WaitForNotification();
+  EXPECT_EQ(recorder->end.cause, StopCause::kError);
+  EXPECT_EQ(recorder->end.status, absl::UnavailableError("layer 1 expert 2 has no shard"));
+}
+
+TEST_F(SchedulerTest, CancellingFreesTheSequence) {
+  Start({});
+  auto recorder = std::make_shared<Recorder>();
+  absl::Notification two;
+  recorder->on_token = [&] {
+    if (recorder->tokens.size() == 2) two.Notify();
+  };
+  auto handle = Submit(Request({10}, 2000), recorder);
+  two.WaitForNotification();
+  handle.reset();
+  recorder->done.WaitForNotification();
+  EXPECT_EQ(recorder->end.cause, StopCause::kCancelled);
+  EXPECT_TRUE(scheduler_->Drain(absl::InfiniteFuture()));
+  EXPECT_EQ(n_held(), 0);
+}
+
+TEST_F(SchedulerTest, RefusesBeyondTheQueue) {
+  SchedulerOptions options;
+  options.max_running = 1;
+  options.max_waiting = 1;
+  Start(options);
+  absl::Notification gate;
+  {
+    absl::MutexLock lock(&shared_.mu);
+    shared_.gate = &gate;
+  }
+  auto running = std::make_shared<Recorder>();
+  auto first = Submit(Request({10}, 2), running);
+  while (scheduler_->load().n_running == 0) absl::SleepFor(absl::Milliseconds(1));
+  auto waiting = std::make_shared<Recorder>();
+  auto second = Submit(Request({20}, 2), waiting);
+  auto refused = scheduler_->Submit(Request({30}, 2), std::make_shared<Recorder>());
+  EXPECT_EQ(refused.status().code(), absl::StatusCode::kResourceExhausted);
+  gate.Notify();
+  waiting->done.WaitForNotification();
+  EXPECT_THAT(running->tokens, ElementsAre(11, 12));
+  EXPECT_THAT(waiting->tokens, ElementsAre(21, 22));
+}
+
+TEST_F(SchedulerTest, WaitsForKvBlocksAndHonoursTheDeadlineMeanwhile) {
+  {
+    absl::MutexLock lock(&shared_.mu);
+    shared_.free_sequences = 0;
+  }
+  Start({});
+  auto late = std::make_shared<Recorder>();
+  GenerationRequest request = Request({10}, 2);
+  request.deadline = absl::Now() + absl::Milliseconds(20);
+  auto first = Submit(request, late);
+  late->done.WaitForNotification();
+  EXPECT_EQ(late->end.status.code(), absl::StatusCode::kDeadlineExceeded);
+  auto patient = std::make_shared<Recorder>();
+  auto second = Submit(Request({10}, 2), patient);
+  {
+    absl::MutexLock lock(&shared_.mu);
+    shared_.free_sequences = 1;
+  }
+  patient->done.WaitForNotification();
+  EXPECT_THAT(patient->tokens, ElementsAre(11, 12));
+}
+
+TEST_F(SchedulerTest, BatchesManyAndSpreadsThemOverLanes) {
+  SchedulerOptions options;
+  options.max_step_tokens = 64;
+  Start(options, 3);
+  std::vector<std::shared_ptr<Recorder>> recorders;
+  std::vector<std::unique_ptr<GenerationService::Handle>> handles;
+  for (int i = 0; i < 24; ++i) {
+    recorders.push_back(std::make_shared<Recorder>());
+    handles.push_back(Submit(Request({i * 10}, 20), recorders.back()));
+  }
+  for (int i = 0; i < 24; ++i) {
+    recorders[i]->done.WaitForNotification();
+    ASSERT_EQ(recorders[i]->tokens.size(), 20u);
+    EXPECT_EQ(recorders[i]->tokens.back(), i * 10 + 20);
+  }
+  absl::MutexLock lock(&shared_.mu);
+  EXPECT_LE(shared_.largest_batch, 24);
+}
+
+TEST_F(SchedulerTest, HigherPriorityGoesFirst) {
+  SchedulerOptions options;
+  options.max_running = 1;
+  Start(options);
+  absl::Notification gate;
+  {
+    absl::MutexLock lock(&shared_.mu);
+    shared_.gate = &gate;
+  }
+  std::vector<int> order;
+  std::vector<std::shared_ptr<Recorder>> recorders;
+  std::vector<std::unique_ptr<GenerationService::Handle>> handles;
+  for (int priority : {0, 1, 5, 1}) {
+    auto recorder = std::make_shared<Recorder>();
+    recorder->on_token = [&order, i = recorders.size()] { order.push_back(static_cast<int>(i)); };
+    GenerationRequest request = Request({10}, 1);
+    request.priority = priority;
+    handles.push_back(Submit(request, recorder));
+    recorders.push_back(recorder);
+    if (recorders.size() == 1) {
+      while (scheduler_->load().n_running == 0) absl::SleepFor(absl::Milliseconds(1));
+    }
+  }
+  gate.Notify();
+  for (const auto& recorder : recorders) recorder->done.WaitForNotification();
+  EXPECT_THAT(order, ElementsAre(0, 2, 1, 3));
+}
+
+}  // namespace
+}  // namespace gatefold

@@ -1,0 +1,173 @@
+#include "router-service/scheduler/sequence.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "gatefold/base/check.h"
+
+namespace gatefold {
+
+Sequence::Sequence(SequenceId id, GenerationRequest request,
+                   std::shared_ptr<GenerationListener> listener, int max_positions,
+                   absl::Time arrival)
+    : id_(id),
+      request_(std::move(request)),
+      listener_(std::move(listener)),
+      max_positions_(max_positions),
+      tokens_(request_.prompt) {
+  tokens_.insert(tokens_.end(), request_.resumed.begin(), request_.resumed.end());
+  timings_ = {arrival, absl::InfinitePast(), absl::InfinitePast(), absl::InfinitePast()};
+}
+
+SequenceSpec Sequence::Spec() const {
+  SequenceSpec spec;
+  spec.id = id_;
+  spec.n_positions = std::min<int64_t>(
+      max_positions_, static_cast<int64_t>(request_.prompt.size()) + request_.max_output_tokens);
+  spec.sampling = request_.sampling;
+  spec.sampling.n_prompt_tokens = static_cast<int>(request_.prompt.size());
+  return spec;
+}
+
+bool Sequence::ScoresPosition(int position) const {
+  if (!request_.score_prompt || position < n_told_) return false;
+  const int last_prompt = static_cast<int>(request_.prompt.size()) - 1;
+  // The last prompt row draws the first token instead, if one is wanted.
+  return position < last_prompt || (position == last_prompt && request_.max_output_tokens == 0);
+}
+
+Sequence::Share Sequence::AddTo(int budget, absl::Time now, Step* step) {
+  GF_CHECK(budget > 0 && n_pending() > 0 && !ended_);
+  if (timings_.first_step == absl::InfinitePast()) timings_.first_step = now;
+  Share share;
+  share.sequence = this;
+  share.span = {id_, n_computed_, std::min(budget, n_pending())};
+  share.first_row = step->n_rows();
+  share.first_sample = static_cast<int>(step->samples.size());
+  const int end = n_computed_ + share.span.n_tokens;
+  for (int position = n_computed_; position < end; ++position) {
+    SampleRequest sample;
+    sample.row = step->n_rows();
+    sample.sequence = id_;
+    sample.position = position;
+    step->token_ids.push_back(tokens_[position]);
+    if (ScoresPosition(position)) {
+      sample.score = true;
+      sample.n_top_logprobs = request_.n_prompt_top_logprobs;
+      const bool last = position + 1 == static_cast<int>(request_.prompt.size());
+      if (!last) sample.target = tokens_[position + 1];
+      sample.want_logits = last && request_.want_last_logits;
+      step->samples.push_back(sample);
+    } else if (position + 1 == static_cast<int>(tokens_.size()) && request_.max_output_tokens > 0) {
+      sample.n_top_logprobs = request_.sampling.n_top_logprobs;
+      step->samples.push_back(sample);
+    }
+  }
+  share.n_samples = static_cast<int>(step->samples.size()) - share.first_sample;
+  step->spans.push_back(share.span);
+  step->want_trace |= request_.want_trace;
+  return share;
+}
+
+void Sequence::Commit(const Share& share, const StepResult& result, absl::Time now) {
+  if (ended_) return;
+  failing_since = absl::InfiniteFuture();
+  TellTrace(share, result);
+  TellPromptScores(share, result);
+  n_computed_ += share.span.n_tokens;
+  n_told_ = std::max(n_told_, n_computed_);
+  if (n_pending() > 0) return;
+  if (request_.max_output_tokens == 0) {
+    End(StopCause::kPromptDone, absl::OkStatus());
+  } else {
+    GF_CHECK(share.n_samples > 0);
+    TakeToken(result.sampled[share.first_sample + share.n_samples - 1], now);
+  }
+}
+
+void Sequence::TellTrace(const Share& share, const StepResult& result) {
+  if (!request_.want_trace || result.trace.empty()) return;
+  const int skip = std::max(0, n_told_ - share.span.first_position);
+  const int n = share.span.n_tokens - skip;
+  if (n <= 0) return;
+  TraceChunk chunk;
+  chunk.first_position = share.span.first_position + skip;
+  chunk.n_tokens = n;
+  chunk.top_k = static_cast<int>(result.trace.front().experts.size()) / result.n_rows;
+  for (const LayerTrace& layer : result.trace) chunk.layers.push_back(layer.layer);
+  for (int token = 0; token < n; ++token) {
+    const size_t first = static_cast<size_t>(share.first_row + skip + token) * chunk.top_k;
+    for (const LayerTrace& layer : result.trace) {
+      for (size_t i = first; i < first + chunk.top_k; ++i) {
+        chunk.experts.push_back(layer.experts[i]);
+        chunk.weights.push_back(layer.weights[i]);
+        chunk.served_by.push_back(layer.served_by[i]);
+      }
+    }
+  }
+  listener_->OnTrace(chunk);
+}
+
+void Sequence::TellPromptScores(const Share& share, const StepResult& result) {
+  // AddTo asked for scores at consecutive positions, and for at most one drawn token after them.
+  std::vector<Sampled> scores;
+  int first_position = share.span.first_position;
+  while (first_position < share.span.first_position + share.span.n_tokens &&
+         !ScoresPosition(first_position)) {
+    ++first_position;
+  }
+  for (int i = 0; i < share.n_samples && ScoresPosition(first_position + i); ++i) {
+    scores.push_back(result.sampled[share.first_sample + i]);
+  }
+  if (!scores.empty()) listener_->OnPromptScores(first_position, scores);
+}
+
+void Sequence::TakeToken(const Sampled& token, absl::Time now) {
+  if (timings_.first_token == absl::InfinitePast()) timings_.first_token = now;
+  timings_.last_token = now;
+  const std::vector<int32_t>& stops = request_.stop_token_ids;
+  const bool may_stop = n_output() >= request_.sampling.min_output_tokens;
+  if (may_stop && std::find(stops.begin(), stops.end(), token.token) != stops.end()) {
+    stop_token_ = token.token;
+    return End(StopCause::kStopToken, absl::OkStatus());
+  }
+  tokens_.push_back(token.token);
+  if (!listener_->OnToken(token)) return End(StopCause::kListener, absl::OkStatus());
+  EndIfComplete();
+}
+
+void Sequence::EndIfComplete() {
+  if (n_output() > 0 && n_output() >= request_.max_output_tokens) {
+    End(StopCause::kMaxTokens, absl::OkStatus());
+  } else if (static_cast<int>(tokens_.size()) >= max_positions_ && request_.max_output_tokens > 0) {
+    End(StopCause::kContextLength, absl::OkStatus());
+  }
+}
+
+void Sequence::EndIfDue(absl::Time now) {
+  if (ended_) return;
+  if (cancelled_) {
+    End(StopCause::kCancelled, absl::CancelledError("the request was cancelled"));
+  } else if (now >= request_.deadline) {
+    End(StopCause::kError,
+        absl::DeadlineExceededError(absl::StrCat("the deadline passed after ", n_output(), " of ",
+                                                 request_.max_output_tokens, " output tokens")));
+  } else if (!request_.resumed.empty()) {
+    EndIfComplete();
+  }
+}
+
+void Sequence::End(StopCause cause, absl::Status status) {
+  if (ended_) return;
+  ended_ = true;
+  GenerationEnd end;
+  end.cause = cause;
+  end.status = std::move(status);
+  end.stop_token = stop_token_;
+  end.n_output_tokens = n_output();
+  end.timings = timings_;
+  listener_->OnEnd(end);
+}
+
+}  // namespace gatefold

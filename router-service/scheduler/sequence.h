@@ -1,0 +1,84 @@
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "gatefold/engine/step.h"
+#include "gatefold/engine/step_loop.h"
+#include "router-service/scheduler/generation.h"
+
+namespace gatefold {
+
+// One generation on its way: its tokens so far, and how many of them attention has computed. All
+// that a restart of every other service needs to go on with the same tokens.
+// Threads: one lane's thread, except Cancel(), which any thread may call.
+class Sequence {
+ public:
+  // `max_positions`: how many positions it may take, prompt and output together.
+  Sequence(SequenceId id, GenerationRequest request, std::shared_ptr<GenerationListener> listener,
+           int max_positions, absl::Time arrival);
+
+  SequenceId id() const { return id_; }
+  int priority() const { return request_.priority; }
+  absl::Time deadline() const { return request_.deadline; }
+  const std::string& request_id() const { return request_.request_id; }
+  SequenceSpec Spec() const;
+
+  void Cancel() { cancelled_ = true; }
+  bool cancelled() const { return cancelled_; }
+  bool ended() const { return ended_; }
+
+  // Tokens that attention has not computed yet; one means the next row is a decode row.
+  int n_pending() const { return static_cast<int>(tokens_.size()) - n_computed_; }
+
+  // What one sequence has in a step.
+  struct Share {
+    Sequence* sequence = nullptr;
+    Span span;
+    int first_row = 0;
+    int first_sample = 0;
+    int n_samples = 0;
+  };
+
+  // Appends its next span, at most `budget` tokens (at least 1), to the step.
+  Share AddTo(int budget, absl::Time now, Step* step);
+
+  // Takes its share of the step's result: tells the listener, appends the token, may end.
+  void Commit(const Share& share, const StepResult& result, absl::Time now);
+
+  // Attention lost its keys and values: everything is to be computed again. Nothing is told twice.
+  void ForgetComputed() { n_computed_ = 0; }
+
+  // Ends it before its time. Does nothing if it has ended.
+  void End(StopCause cause, absl::Status status);
+
+  // Ends it if it was cancelled, is out of time, or was complete when it arrived.
+  void EndIfDue(absl::Time now);
+
+  // When its step first failed since the last that worked; InfiniteFuture: it did not.
+  absl::Time failing_since = absl::InfiniteFuture();
+
+ private:
+  bool ScoresPosition(int position) const;
+  void TellTrace(const Share& share, const StepResult& result);
+  void TellPromptScores(const Share& share, const StepResult& result);
+  void TakeToken(const Sampled& token, absl::Time now);
+  void EndIfComplete();
+  int n_output() const { return static_cast<int>(tokens_.size() - request_.prompt.size()); }
+
+  const SequenceId id_;
+  const GenerationRequest request_;
+  const std::shared_ptr<GenerationListener> listener_;
+  const int max_positions_;
+  std::vector<int32_t> tokens_;  // prompt and output
+  int n_computed_ = 0;           // positions whose keys and values attention holds
+  int n_told_ = 0;               // positions whose trace and scores the listener has
+  int32_t stop_token_ = -1;
+  GenerationTimings timings_;
+  std::atomic<bool> cancelled_{false};
+  bool ended_ = false;
+};
+
+}  // namespace gatefold

@@ -1,0 +1,52 @@
+#include "tests/integration/client.h"
+
+#include <cstring>
+
+#include "gatefold/rpc/status.h"
+
+namespace gatefold {
+
+absl::StatusOr<Client::Score> Client::ScoreTokens(const std::vector<int32_t>& tokens) {
+  inference::v1::ScoreTextRequest request;
+  request.mutable_prompt()->mutable_token_ids()->mutable_ids()->Assign(tokens.begin(),
+                                                                       tokens.end());
+  request.set_routing_trace(true);
+  request.set_last_logits(true);
+  inference::v1::ScoreTextResponse response;
+  grpc::ClientContext context;
+  if (grpc::Status status = stub_->ScoreText(&context, request, &response); !status.ok()) {
+    return FromGrpcStatus(status);
+  }
+  Score score;
+  score.argmax.assign(response.argmax().begin(), response.argmax().end());
+  for (int i = 1; i < response.tokens_size(); ++i) {
+    score.logprobs.push_back(response.tokens(i).logprob());
+  }
+  score.last_logits.resize(response.last_logits().size() / sizeof(float));
+  std::memcpy(score.last_logits.data(), response.last_logits().data(),
+              score.last_logits.size() * sizeof(float));
+  score.routing = response.routing_trace();
+  return score;
+}
+
+absl::StatusOr<std::vector<int32_t>> Client::Generate(const std::vector<int32_t>& prompt,
+                                                      int n_tokens, const Configure& configure) {
+  inference::v1::GenerateTextRequest request;
+  request.mutable_prompt()->mutable_token_ids()->mutable_ids()->Assign(prompt.begin(),
+                                                                       prompt.end());
+  inference::v1::GenerationConfig* config = request.mutable_config();
+  config->set_max_output_tokens(n_tokens);
+  config->set_temperature(0);
+  config->set_ignore_eos(true);
+  if (configure) configure(config);
+  request.mutable_output()->set_token_ids(true);
+  inference::v1::GenerateTextResponse response;
+  grpc::ClientContext context;
+  if (grpc::Status status = stub_->GenerateText(&context, request, &response); !status.ok()) {
+    return FromGrpcStatus(status);
+  }
+  const auto& ids = response.candidates(0).token_ids();
+  return std::vector<int32_t>(ids.begin(), ids.end());
+}
+
+}  // namespace gatefold

@@ -1,0 +1,57 @@
+#pragma once
+
+#include <sys/types.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+
+namespace gatefold {
+
+// One of the built binaries as a child process, its output in a file. Killed when destroyed.
+class Process {
+ public:
+  // `program` is a name under build/<preset>/bin.
+  static absl::StatusOr<std::unique_ptr<Process>> Start(const std::string& program,
+                                                        std::vector<std::string> args,
+                                                        const std::string& log_path);
+  ~Process();
+  Process(const Process&) = delete;
+  Process& operator=(const Process&) = delete;
+
+  // Until a line of its output starts with `prefix`; returns the line. Fails, with the end of the
+  // output, if the process ends or the deadline passes first.
+  absl::StatusOr<std::string> AwaitLine(const std::string& prefix, absl::Time deadline);
+
+  void Signal(int signal);
+  // Exit code, or 128 + signal; kDeadlineExceeded if it still runs.
+  absl::StatusOr<int> Wait(absl::Time deadline);
+  std::string Log() const;
+  pid_t pid() const { return pid_; }
+
+ private:
+  Process(pid_t pid, std::string log_path) : pid_(pid), log_path_(std::move(log_path)) {}
+  bool Ended();
+
+  pid_t pid_;
+  std::string log_path_;
+  bool ended_ = false;
+  int exit_code_ = 0;
+};
+
+// A folder of its own under the system's temporary one, removed with the object.
+class TemporaryFolder {
+ public:
+  TemporaryFolder();
+  ~TemporaryFolder();
+  std::string Path(const std::string& name) const { return path_ + "/" + name; }
+
+ private:
+  std::string path_;
+};
+
+}  // namespace gatefold

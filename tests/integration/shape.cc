@@ -1,0 +1,114 @@
+#include "tests/integration/shape.h"
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/time/clock.h"
+#include "cli/local_router.h"
+#include "gatefold/base/status_macros.h"
+#include "grpcpp/create_channel.h"
+
+namespace gatefold {
+namespace {
+
+constexpr absl::Duration kStartLimit = absl::Seconds(60);
+
+class LocalShape final : public Shape {
+ public:
+  explicit LocalShape(std::unique_ptr<LocalRouter> router) : router_(std::move(router)) {}
+  std::shared_ptr<grpc::Channel> channel() override { return router_->channel(); }
+
+ private:
+  std::unique_ptr<LocalRouter> router_;
+};
+
+absl::StatusOr<std::unique_ptr<Shape>> StartLocal(const std::string& model_dir,
+                                                  const ShapeOptions& options) {
+  LocalRouterOptions local;
+  local.model_dir = model_dir;
+  local.n_threads = options.n_threads;
+  local.n_lanes = options.n_lanes;
+  local.max_step_tokens = options.max_step_tokens;
+  local.isa = options.isa;
+  local.wire_dtype = options.wire_dtype;
+  local.kv_memory_bytes = size_t{64} << 20;
+  local.show_load_progress = false;
+  GF_ASSIGN_OR_RETURN(auto router, LocalRouter::Start(local));
+  return std::make_unique<LocalShape>(std::move(router));
+}
+
+class ProcessShape final : public Shape {
+ public:
+  absl::Status Launch(const std::string& model_dir, const ShapeOptions& options) {
+    const bool colocated = options.kind == ShapeOptions::Kind::kColocated;
+    const std::vector<std::string> common = {
+        absl::StrCat("--model=", model_dir), absl::StrCat("--threads=", options.n_threads),
+        absl::StrCat("--isa=", options.isa), "--metrics-port=-1"};
+    std::vector<std::string> addresses;
+    for (size_t i = 0; i < options.experts.size(); ++i) {
+      addresses.push_back(absl::StrCat("unix:", folder_.Path(absl::StrCat("expert-", i))));
+      std::vector<std::string> args = common;
+      args.push_back(absl::StrCat("--experts=", options.experts[i]));
+      args.push_back(absl::StrCat("--listen=", addresses.back()));
+      GF_ASSIGN_OR_RETURN(experts_.emplace_back(),
+                          Process::Start("expert-service", args,
+                                         folder_.Path(absl::StrCat("expert-", i, ".log"))));
+    }
+    const std::string attention = absl::StrCat("unix:", folder_.Path("attention"));
+    if (!colocated) {
+      std::vector<std::string> args = common;
+      args.push_back(absl::StrCat("--listen=", attention));
+      args.push_back("--kv-memory=64MiB");
+      GF_ASSIGN_OR_RETURN(attention_, Process::Start("attention-service", args,
+                                                     folder_.Path("attention.log")));
+    }
+    const std::string router = absl::StrCat("unix:", folder_.Path("router"));
+    std::vector<std::string> args = common;
+    args.push_back(absl::StrCat("--listen=", router));
+    args.push_back(absl::StrCat("--experts=", absl::StrJoin(addresses, ",")));
+    args.push_back(colocated ? "--colocated" : absl::StrCat("--attention=", attention));
+    if (colocated) args.push_back("--kv-memory=64MiB");
+    args.push_back(absl::StrCat("--lanes=", options.n_lanes));
+    args.push_back(absl::StrCat("--max-step-tokens=", options.max_step_tokens));
+    args.push_back(absl::StrCat("--wire-dtype=", options.wire_dtype));
+    GF_ASSIGN_OR_RETURN(router_,
+                        Process::Start("router-service", args, folder_.Path("router.log")));
+    GF_RETURN_IF_ERROR(router_->AwaitLine("ready", absl::Now() + kStartLimit).status());
+    channel_ = grpc::CreateChannel(router, grpc::InsecureChannelCredentials());
+    return absl::OkStatus();
+  }
+
+  std::shared_ptr<grpc::Channel> channel() override { return channel_; }
+  Process* expert(int index) override { return experts_[index].get(); }
+  Process* attention() override { return attention_.get(); }
+  Process* router() override { return router_.get(); }
+
+ private:
+  TemporaryFolder folder_;
+  std::vector<std::unique_ptr<Process>> experts_;
+  std::unique_ptr<Process> attention_;
+  std::unique_ptr<Process> router_;
+  std::shared_ptr<grpc::Channel> channel_;
+};
+
+}  // namespace
+
+const char* ShapeName(ShapeOptions::Kind kind) {
+  switch (kind) {
+    case ShapeOptions::Kind::kLocal: return "local";
+    case ShapeOptions::Kind::kColocated: return "colocated";
+    case ShapeOptions::Kind::kCluster: return "cluster";
+  }
+  return "unknown";
+}
+
+absl::StatusOr<std::unique_ptr<Shape>> Shape::Start(const std::string& model_dir,
+                                                    const ShapeOptions& options) {
+  if (options.kind == ShapeOptions::Kind::kLocal) return StartLocal(model_dir, options);
+  auto shape = std::make_unique<ProcessShape>();
+  GF_RETURN_IF_ERROR(shape->Launch(model_dir, options));
+  return shape;
+}
+
+}  // namespace gatefold

@@ -1,0 +1,43 @@
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "grpcpp/channel.h"
+#include "tests/integration/process.h"
+
+namespace gatefold {
+
+// One way to serve a model. Every shape gives the same bits, which is what the tests look at.
+struct ShapeOptions {
+  enum class Kind { kLocal, kColocated, kCluster };
+  Kind kind = Kind::kLocal;
+  // One expert-service per entry, in the form of its --experts flag.
+  std::vector<std::string> experts = {"0/2", "1/2"};
+  int n_lanes = 1;
+  int n_threads = 1;
+  int max_step_tokens = 512;
+  std::string isa = "auto";
+  std::string wire_dtype = "float32";
+};
+
+const char* ShapeName(ShapeOptions::Kind kind);
+
+class Shape {
+ public:
+  static absl::StatusOr<std::unique_ptr<Shape>> Start(const std::string& model_dir,
+                                                      const ShapeOptions& options);
+  virtual ~Shape() = default;
+
+  // To the public API.
+  virtual std::shared_ptr<grpc::Channel> channel() = 0;
+
+  // The services, if they are processes of their own; index as in ShapeOptions::experts.
+  virtual Process* expert(int /*index*/) { return nullptr; }
+  virtual Process* attention() { return nullptr; }
+  virtual Process* router() { return nullptr; }
+};
+
+}  // namespace gatefold
