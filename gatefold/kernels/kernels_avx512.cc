@@ -12,7 +12,7 @@ namespace {
 constexpr char kIsaName[] = "avx512";
 constexpr int kTileRows = 6;  // 6 x 4 sums, 4 weights, 1 input: 29 of 32 registers
 constexpr int kTileOuts = 4;
-constexpr int kPrefetchBytes = 4096;
+constexpr int kPrefetchBytes = 8192;
 
 using Vec = __m512;
 
