@@ -1,0 +1,39 @@
+#pragma once
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+
+namespace gatefold {
+
+enum class RequestKind { kGenerate, kScore };
+
+// How one request went, once it is over.
+struct RequestReport {
+  RequestKind kind = RequestKind::kGenerate;
+  absl::Status status;  // what the caller got; kCancelled if the caller left
+  int n_prompt_tokens = 0;
+  int n_cached_tokens = 0;
+  int n_output_tokens = 0;  // over all candidates, resumed ones not counted
+  int n_candidates = 0;
+  absl::Duration queue = absl::InfiniteDuration();  // until its first step; Infinite: it had none
+  absl::Duration end_to_end;
+};
+
+// Told about requests, for metrics. Called from the threads of the scheduler, the preparation pool
+// and the server: must not block. Threads: safe.
+class GatewayObserver {
+ public:
+  virtual ~GatewayObserver() = default;
+
+  // Every OnRequestStarted is followed by one OnRequestEnded, for refused requests too.
+  virtual void OnRequestStarted(RequestKind kind) = 0;
+  virtual void OnRequestEnded(const RequestReport& report) = 0;
+
+  // The first token of a request, after its arrival.
+  virtual void OnFirstToken(absl::Duration ttft) = 0;
+
+  // Every later token of a candidate, after the token before: per token, not per message sent.
+  virtual void OnNextToken(absl::Duration itl) = 0;
+};
+
+}  // namespace gatefold

@@ -1,0 +1,55 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/synchronization/mutex.h"
+
+namespace gatefold {
+
+// The ids of requests that have not ended, and how to cancel them. Threads: safe; outlives its
+// leases.
+class LiveRequests {
+ public:
+  // Holds an id; gives it back when destroyed.
+  class Lease {
+   public:
+    Lease(LiveRequests* live, std::string id) : live_(live), id_(std::move(id)) {}
+    Lease(const Lease&) = delete;
+    Lease& operator=(const Lease&) = delete;
+    ~Lease() { live_->Release(id_); }
+    const std::string& id() const { return id_; }
+
+   private:
+    LiveRequests* const live_;
+    const std::string id_;
+  };
+
+  explicit LiveRequests(int capacity) : capacity_(capacity) {}
+
+  // An empty id is replaced by one of 128 random bits. `cancel` may be called from any thread until
+  // the lease is gone, and shortly after.
+  // Errors: kAlreadyExists (DUPLICATE_REQUEST), kResourceExhausted (QUEUE_FULL) with `retry_delay`.
+  absl::StatusOr<std::unique_ptr<Lease>> Claim(absl::string_view id, absl::Duration retry_delay,
+                                               std::function<void()> cancel);
+
+  // False if no such request lives.
+  bool Cancel(absl::string_view id);
+
+  int size() const;
+
+ private:
+  void Release(const std::string& id);
+
+  const int capacity_;
+  mutable absl::Mutex mu_;
+  absl::flat_hash_map<std::string, std::function<void()>> cancel_by_id_ ABSL_GUARDED_BY(mu_);
+};
+
+}  // namespace gatefold

@@ -1,0 +1,48 @@
+#include "router-service/gateway/live_requests.h"
+
+#include "gatefold/base/errors.h"
+#include "gtest/gtest.h"
+
+namespace gatefold {
+namespace {
+
+constexpr absl::Duration kDelay = absl::Seconds(3);
+
+TEST(LiveRequestsTest, RefusesAnIdThatIsAliveAndTakesItAfterwards) {
+  LiveRequests live(10);
+  auto first = live.Claim("a", kDelay, [] {});
+  ASSERT_TRUE(first.ok());
+  const absl::Status second = live.Claim("a", kDelay, [] {}).status();
+  EXPECT_EQ(second.code(), absl::StatusCode::kAlreadyExists);
+  EXPECT_EQ(ReasonOf(second), kDuplicateRequest);
+  first->reset();
+  EXPECT_TRUE(live.Claim("a", kDelay, [] {}).ok());
+}
+
+TEST(LiveRequestsTest, MakesIdsOfItsOwn) {
+  LiveRequests live(10);
+  auto first = live.Claim("", kDelay, [] {}), second = live.Claim("", kDelay, [] {});
+  EXPECT_EQ((*first)->id().size(), 32);
+  EXPECT_NE((*first)->id(), (*second)->id());
+}
+
+TEST(LiveRequestsTest, RefusesBeyondItsCapacityWithADelay) {
+  LiveRequests live(1);
+  auto first = live.Claim("a", kDelay, [] {});
+  const absl::Status second = live.Claim("b", kDelay, [] {}).status();
+  EXPECT_EQ(second.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(ReasonOf(second), kQueueFull);
+  EXPECT_EQ(RetryDelayOf(second), kDelay);
+}
+
+TEST(LiveRequestsTest, CancelsByIdWithoutHoldingItsLock) {
+  LiveRequests live(10);
+  std::unique_ptr<LiveRequests::Lease> lease;
+  lease = *live.Claim("a", kDelay, [&lease] { lease.reset(); });
+  EXPECT_FALSE(live.Cancel("b"));
+  EXPECT_TRUE(live.Cancel("a"));
+  EXPECT_EQ(live.size(), 0);
+}
+
+}  // namespace
+}  // namespace gatefold

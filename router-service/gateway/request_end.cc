@@ -1,0 +1,57 @@
+#include "router-service/gateway/request_end.h"
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+
+namespace gatefold {
+namespace {
+
+void SetSpan(absl::Time from, absl::Time to,
+             google::protobuf::Duration* (*field)(inference::v1::Timings*),
+             inference::v1::Timings* timings) {
+  if (from == absl::InfinitePast() || to == absl::InfinitePast()) return;
+  const int64_t nanos = std::max<int64_t>(0, absl::ToInt64Nanoseconds(to - from));
+  google::protobuf::Duration* span = field(timings);
+  span->set_seconds(nanos / 1'000'000'000);
+  span->set_nanos(static_cast<int32_t>(nanos % 1'000'000'000));
+}
+
+}  // namespace
+
+absl::Status OutcomeOf(const GenerationEnd& end) {
+  switch (end.status.code()) {
+    case absl::StatusCode::kUnavailable:
+    case absl::StatusCode::kInternal:
+    case absl::StatusCode::kDeadlineExceeded:
+    case absl::StatusCode::kResourceExhausted:
+    case absl::StatusCode::kFailedPrecondition:
+    case absl::StatusCode::kCancelled:
+      return end.status;
+    case absl::StatusCode::kOk:
+      return absl::InternalError("the generation ended without saying why");
+    default:
+      return absl::InternalError(absl::StrCat("the generation failed: ", end.status.message()));
+  }
+}
+
+absl::Status CheckTimeLeft(absl::Time now, absl::Time deadline) {
+  if (now < deadline) return absl::OkStatus();
+  return absl::DeadlineExceededError("the deadline passed before the request was submitted");
+}
+
+inference::v1::Timings ToProto(const GenerationTimings& t) {
+  inference::v1::Timings timings;
+  using T = inference::v1::Timings;
+  SetSpan(
+      t.arrival, t.first_step, [](T* p) { return p->mutable_queue(); }, &timings);
+  SetSpan(
+      t.first_step, t.first_token, [](T* p) { return p->mutable_prefill(); }, &timings);
+  SetSpan(
+      t.arrival, t.first_token, [](T* p) { return p->mutable_first_token(); }, &timings);
+  SetSpan(
+      t.first_token, t.last_token, [](T* p) { return p->mutable_decode(); }, &timings);
+  return timings;
+}
+
+}  // namespace gatefold
