@@ -1,0 +1,407 @@
+#include "router-service/gateway/generation_run.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "gatefold/base/errors.h"
+#include "gatefold/base/status_macros.h"
+#include "router-service/gateway/effective_config.h"
+#include "router-service/gateway/prompt_encoder.h"
+#include "router-service/gateway/request_end.h"
+#include "router-service/gateway/routing_trace.h"
+
+namespace gatefold {
+
+// Keeps the run alive for as long as the scheduler may tell it something.
+class GenerationRun::Listener final : public GenerationListener {
+ public:
+  Listener(std::shared_ptr<GenerationRun> run, int index) : run_(std::move(run)), index_(index) {}
+  void OnTrace(const TraceChunk& chunk) override { run_->OnTrace(index_, chunk); }
+  void OnPromptScores(int first_position, const std::vector<Sampled>& scores) override {
+    run_->OnPromptScores(first_position, scores);
+  }
+  bool OnToken(const Sampled& token) override { return run_->OnToken(index_, token); }
+  void OnEnd(const GenerationEnd& end) override { run_->OnEnd(index_, end); }
+
+ private:
+  const std::shared_ptr<GenerationRun> run_;
+  const int index_;
+};
+
+GenerationRun::GenerationRun(const GatewayContext* context, Request request, absl::Time deadline,
+                             std::function<void()> wake)
+    : context_(*context),
+      request_(std::move(request)),
+      arrival_(context_.clock()),
+      deadline_(deadline),
+      wake_(std::move(wake)),
+      events_(context_.options.max_delta_bytes, context_.options.max_unread_bytes),
+      timings_{arrival_, absl::InfinitePast(), absl::InfinitePast(), absl::InfinitePast()} {}
+
+// ---- From arrival to the scheduler.
+
+bool GenerationRun::Accept() {
+  if (context_.observer != nullptr) context_.observer->OnRequestStarted(RequestKind::kGenerate);
+  absl::Status status = context_.checker->Check(request_.request(), request_.resume_token_ids());
+  if (status.ok()) {
+    std::weak_ptr<GenerationRun> weak = weak_from_this();
+    auto lease =
+        context_.live->Claim(request_.request().request_id(), context_.options.retry_delay, [weak] {
+          if (auto run = weak.lock()) run->FinishEarly();
+        });
+    if (lease.ok()) {
+      absl::MutexLock lock(&mu_);
+      lease_ = *std::move(lease);
+      return true;
+    }
+    status = lease.status();
+  }
+  Fail(std::move(status));
+  return false;
+}
+
+void GenerationRun::Prepare() {
+  {
+    absl::MutexLock lock(&mu_);
+    if (events_.ended()) return;
+  }
+  absl::StatusOr<Prepared> prepared = PrepareInputs();
+  if (!prepared.ok()) return Fail(prepared.status());
+  std::vector<GenerationRequest> submissions = Submissions(*prepared);
+  if (!Install(*std::move(prepared))) return;
+  for (size_t i = 0; i < submissions.size(); ++i) {
+    auto handle = context_.service->Submit(std::move(submissions[i]),
+                                           std::make_shared<Listener>(shared_from_this(), i));
+    if (!handle.ok()) return Fail(handle.status());
+    HoldHandle(*std::move(handle));
+  }
+}
+
+absl::StatusOr<GenerationRun::Prepared> GenerationRun::PrepareInputs() const {
+  const auto& request = request_.request();
+  GF_RETURN_IF_ERROR(CheckTimeLeft(context_.clock(), deadline_));
+  Prepared prepared;
+  GF_ASSIGN_OR_RETURN(prepared.prompt, EncodePrompt(request.prompt(), context_.codec));
+  if (prepared.prompt.empty()) return BadField("prompt", "has no tokens");
+  prepared.config = FillDefaults(request.config(), context_.model);
+  GF_ASSIGN_OR_RETURN(
+      prepared.n_truncated,
+      FitPrompt(context_.max_sequence_tokens, context_.options.limits.default_max_output_tokens,
+                request.truncation_policy(), context_.model.bos_token_id, &prepared.config,
+                &prepared.prompt));
+  GF_RETURN_IF_ERROR(CheckResumed(prepared));
+  GF_RETURN_IF_ERROR(CheckResponseSize(request.output(), context_.model, prepared.prompt.size(),
+                                       context_.options.limits.max_response_bytes));
+  const std::vector<int32_t> resumed(request_.resume_token_ids().begin(),
+                                     request_.resume_token_ids().end());
+  for (uint32_t i = 0; i < prepared.config.candidate_count(); ++i) {
+    prepared.candidates.emplace_back(CandidateTranscript(static_cast<int>(i), context_.codec,
+                                                         prepared.config, request.output()));
+  }
+  prepared.already_stopped = prepared.candidates[0].transcript.Resume(resumed);
+  GF_RETURN_IF_ERROR(CheckTimeLeft(context_.clock(), deadline_));
+  return prepared;
+}
+
+absl::Status GenerationRun::CheckResumed(const Prepared& prepared) const {
+  const int64_t n_resumed = request_.resume_token_ids_size();
+  const int64_t n_tokens = n_resumed + static_cast<int64_t>(prepared.prompt.size());
+  if (n_tokens > context_.max_sequence_tokens) {
+    return Annotate(ContextLengthExceeded(n_tokens, context_.max_sequence_tokens),
+                    "with resume_token_ids");
+  }
+  if (n_resumed > prepared.config.max_output_tokens()) {
+    return BadField("resume_token_ids",
+                    absl::StrCat("has ", n_resumed, " ids, more than the ",
+                                 prepared.config.max_output_tokens(), " output tokens there are"));
+  }
+  return absl::OkStatus();
+}
+
+bool GenerationRun::WantsPromptDetails() const {
+  const auto& output = request_.request().output();
+  return output.prompt_logprobs() || output.routing_trace();
+}
+
+std::vector<GenerationRequest> GenerationRun::Submissions(const Prepared& prepared) const {
+  std::vector<GenerationRequest> submissions;
+  for (size_t i = 0; i < prepared.candidates.size(); ++i) {
+    GenerationRequest request = MakeGenerationRequest(prepared.config, request_.request().output(),
+                                                      context_.model, static_cast<int>(i));
+    request.request_id = request_.request().request_id();
+    request.prompt = prepared.prompt;
+    if (prepared.already_stopped) {
+      request.max_output_tokens = 0;  // what was asked about the prompt is all that is left
+    } else {
+      request.resumed.assign(request_.resume_token_ids().begin(),
+                             request_.resume_token_ids().end());
+    }
+    request.deadline = deadline_;
+    request.priority = request_.request().priority();
+    submissions.push_back(std::move(request));
+  }
+  return submissions;
+}
+
+bool GenerationRun::Install(Prepared prepared) {
+  const auto& output = request_.request().output();
+  Aftermath after;
+  bool submit = true;
+  {
+    absl::MutexLock lock(&mu_);
+    if (events_.ended()) return false;
+    config_ = std::move(prepared.config);
+    candidates_ = std::move(prepared.candidates);
+    prompt_info_.set_n_tokens(prepared.prompt.size());
+    prompt_info_.set_n_truncated_tokens(prepared.n_truncated);
+    if (output.token_ids()) {
+      prompt_info_.mutable_token_ids()->Add(prepared.prompt.begin(), prepared.prompt.end());
+    }
+    if (output.prompt_logprobs()) prompt_logprobs_.emplace(prepared.prompt, context_.codec);
+    if (!WantsPromptDetails()) {
+      Open();
+      if (prepared.already_stopped) {
+        submit = false;
+        FinishCandidate(0, StopCause::kListener, -1, &after);
+      }
+      ClaimWake(&after);
+    }
+  }
+  Settle(std::move(after));
+  return submit;
+}
+
+void GenerationRun::HoldHandle(std::unique_ptr<GenerationService::Handle> handle) {
+  absl::MutexLock lock(&mu_);
+  // If it ended meanwhile, the handle goes with this frame, after the lock.
+  if (!events_.ended()) handles_.push_back(std::move(handle));
+}
+
+// ---- From the scheduler to events.
+
+void GenerationRun::OnTrace(int index, const TraceChunk& chunk) {
+  const std::vector<std::string> shard_names = context_.cluster->ShardNames();
+  Aftermath after;
+  {
+    absl::MutexLock lock(&mu_);
+    if (events_.ended()) return;
+    const int n_prompt = static_cast<int>(prompt_info_.n_tokens());
+    // A token's routes come with the token they lead to, so those of the last resumed one are new.
+    const int n_resumed = request_.resume_token_ids_size();
+    const int first_output = n_prompt + std::max(0, n_resumed - 1);
+    bool follows = candidates_[index].transcript.AddTrace(chunk, first_output, shard_names);
+    if (index == 0 && chunk.first_position < n_prompt && !events_.opened()) {
+      follows = follows &&
+                AppendTrace(chunk, 0, n_prompt, shard_names, prompt_info_.mutable_routing_trace());
+    }
+    if (!follows) {
+      End(absl::InternalError(
+              absl::StrCat("the routing trace has a gap before position ", chunk.first_position)),
+          &after);
+    }
+  }
+  Settle(std::move(after));
+}
+
+void GenerationRun::OnPromptScores(int first_position, const std::vector<Sampled>& scores) {
+  absl::MutexLock lock(&mu_);
+  if (prompt_logprobs_.has_value() && !events_.opened()) {
+    prompt_logprobs_->Add(first_position, scores);
+  }
+}
+
+bool GenerationRun::OnToken(int index, const Sampled& token) {
+  Aftermath after;
+  bool go_on = false;
+  {
+    absl::MutexLock lock(&mu_);
+    if (events_.ended()) return false;
+    if (index == 0 && !events_.opened()) Open();
+    Candidate& candidate = candidates_[index];
+    NoteTokenTime(&candidate, &after);
+    bool stopped = false;
+    Push(candidate.transcript.AddToken(token, &stopped), &after);
+    go_on = !stopped && !events_.ended();
+    ClaimWake(&after);
+  }
+  Settle(std::move(after));
+  return go_on;
+}
+
+void GenerationRun::OnEnd(int index, const GenerationEnd& end) {
+  Aftermath after;
+  {
+    absl::MutexLock lock(&mu_);
+    if (events_.ended()) return;
+    if (timings_.first_step == absl::InfinitePast()) {
+      timings_.first_step = end.timings.first_step;
+    } else if (end.timings.first_step != absl::InfinitePast()) {
+      timings_.first_step = std::min(timings_.first_step, end.timings.first_step);
+    }
+    if (end.cause == StopCause::kError || end.cause == StopCause::kCancelled) {
+      End(OutcomeOf(end), &after);
+    } else {
+      if (index == 0 && !events_.opened()) Open();
+      FinishCandidate(index, end.cause, end.stop_token, &after);
+    }
+    ClaimWake(&after);
+  }
+  Settle(std::move(after));
+}
+
+void GenerationRun::Open() {
+  Event event;
+  auto* started = event.mutable_started();
+  started->set_request_id(lease_->id());
+  started->set_seed(config_.seed());
+  if (prompt_logprobs_.has_value()) prompt_logprobs_->MoveTo(prompt_info_.mutable_logprobs());
+  const uint32_t n_tokens = prompt_info_.n_tokens();
+  *started->mutable_prompt() = std::exchange(prompt_info_, {});
+  prompt_info_.set_n_tokens(n_tokens);
+  events_.Open(std::move(event));
+}
+
+void GenerationRun::Push(CandidateTranscript::Delta delta, Aftermath* after) {
+  Event event;
+  *event.mutable_delta() = std::move(delta);
+  if (events_.Push(std::move(event))) return;
+  End(absl::ResourceExhaustedError(absl::StrCat("the stream is read too slowly: more than ",
+                                                context_.options.max_unread_bytes,
+                                                " bytes are waiting for its reader")),
+      after);
+}
+
+void GenerationRun::NoteTokenTime(Candidate* candidate, Aftermath* after) {
+  const absl::Time now = context_.clock();
+  if (candidate->last_token != absl::InfinitePast()) {
+    after->itl = now - candidate->last_token;
+  } else if (timings_.first_token == absl::InfinitePast()) {
+    after->ttft = now - arrival_;
+    timings_.first_token = now;
+  }
+  candidate->last_token = timings_.last_token = now;
+}
+
+void GenerationRun::FinishCandidate(int index, StopCause cause, int32_t stop_token,
+                                    Aftermath* after) {
+  Candidate& candidate = candidates_[index];
+  if (candidate.finished) return;
+  candidate.finished = true;
+  if (auto rest = candidate.transcript.Flush()) Push(*std::move(rest), after);
+  Event event;
+  *event.mutable_finish() = candidate.transcript.TakeFinish(cause, stop_token);
+  events_.Push(std::move(event));
+  if (!std::all_of(candidates_.begin(), candidates_.end(),
+                   [](const Candidate& each) { return each.finished; })) {
+    return;
+  }
+  Event last;
+  *last.mutable_summary() = MakeSummary();
+  events_.Push(std::move(last));
+  End(absl::OkStatus(), after);
+}
+
+// ---- Ends.
+
+void GenerationRun::Fail(absl::Status status) {
+  Aftermath after;
+  {
+    absl::MutexLock lock(&mu_);
+    End(std::move(status), &after);
+  }
+  Settle(std::move(after));
+}
+
+void GenerationRun::FinishEarly() {
+  Aftermath after;
+  {
+    absl::MutexLock lock(&mu_);
+    if (!events_.opened()) {
+      End(absl::CancelledError("cancelled by an administrator before it produced anything"),
+          &after);
+    }
+    for (size_t i = 0; i < candidates_.size() && !events_.ended(); ++i) {
+      FinishCandidate(static_cast<int>(i), StopCause::kCancelled, -1, &after);
+    }
+    ClaimWake(&after);
+  }
+  Settle(std::move(after));
+}
+
+void GenerationRun::Cancel() {
+  Aftermath after;
+  std::unique_ptr<LiveRequests::Lease> lease;
+  {
+    absl::MutexLock lock(&mu_);
+    wake_ = nullptr;
+    End(absl::CancelledError("the caller left"), &after);
+    lease = std::move(lease_);
+  }
+  Settle(std::move(after));
+}
+
+EventBuffer::Taken GenerationRun::Take(Event* event, absl::Status* status) {
+  std::unique_ptr<LiveRequests::Lease> lease;
+  absl::MutexLock lock(&mu_);
+  const EventBuffer::Taken taken = events_.Take(event, status);
+  // Before the caller can know that it ended, so that it may use the id again at once.
+  if (taken == EventBuffer::Taken::kEnd) lease = std::move(lease_);
+  return taken;
+}
+
+void GenerationRun::End(absl::Status status, Aftermath* after) {
+  if (events_.ended()) return;
+  after->report = MakeReport(status);
+  events_.End(std::move(status));
+  after->dropped = std::exchange(handles_, {});
+  ClaimWake(after);
+}
+
+void GenerationRun::ClaimWake(Aftermath* after) {
+  if (events_.ClaimWake()) after->wake = wake_;
+}
+
+void GenerationRun::Settle(Aftermath after) {
+  after.dropped.clear();
+  if (context_.observer != nullptr) {
+    if (after.ttft.has_value()) context_.observer->OnFirstToken(*after.ttft);
+    if (after.itl.has_value()) context_.observer->OnNextToken(*after.itl);
+    if (after.report.has_value()) context_.observer->OnRequestEnded(*after.report);
+  }
+  if (after.wake) after.wake();
+}
+
+inference::v1::Summary GenerationRun::MakeSummary() const {
+  inference::v1::Summary summary;
+  auto* usage = summary.mutable_usage();
+  usage->set_prompt_tokens(prompt_info_.n_tokens());
+  int n_output = request_.resume_token_ids_size();
+  for (const Candidate& candidate : candidates_) n_output += candidate.transcript.n_new_tokens();
+  usage->set_output_tokens(n_output);
+  *summary.mutable_effective_config() = config_;
+  if (request_.request().output().timings()) *summary.mutable_timings() = ToProto(timings_);
+  summary.set_topology_version(context_.cluster->topology_version());
+  summary.set_model(context_.model.name);
+  summary.set_model_fingerprint(context_.model.fingerprint);
+  summary.set_mixed_numerics(context_.cluster->mixed_numerics());
+  return summary;
+}
+
+RequestReport GenerationRun::MakeReport(const absl::Status& status) const {
+  RequestReport report;
+  report.kind = RequestKind::kGenerate;
+  report.status = status;
+  report.n_prompt_tokens = static_cast<int>(prompt_info_.n_tokens());
+  report.n_candidates = static_cast<int>(candidates_.size());
+  for (const Candidate& candidate : candidates_) {
+    report.n_output_tokens += candidate.transcript.n_new_tokens();
+  }
+  if (timings_.first_step != absl::InfinitePast()) {
+    report.queue = timings_.first_step - arrival_;
+  }
+  report.end_to_end = context_.clock() - arrival_;
+  return report;
+}
+
+}  // namespace gatefold

@@ -1,0 +1,61 @@
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+#include "router-service/gateway/gateway_context.h"
+#include "router-service/gateway/token_logprobs.h"
+
+namespace gatefold {
+
+// One ScoreText request from its arrival to its answer. Threads: safe.
+class ScoreRun : public std::enable_shared_from_this<ScoreRun> {
+ public:
+  using Response = inference::v1::ScoreTextResponse;
+  using Done = std::function<void(absl::StatusOr<Response>)>;
+
+  // `done` is called once, from any thread and with no lock held; not after Cancel().
+  ScoreRun(const GatewayContext* context, inference::v1::ScoreTextRequest request,
+           absl::Time deadline, Done done);
+
+  // See GenerationRun.
+  bool Accept();
+  void Prepare();
+  void Fail(absl::Status status) { End(std::move(status)); }
+  void Cancel();
+
+ private:
+  class Listener;
+
+  absl::StatusOr<GenerationRequest> PrepareInputs() const;
+  void Install(const std::vector<int32_t>& prompt);
+  void OnTrace(const TraceChunk& chunk);
+  void OnPromptScores(int first_position, const std::vector<Sampled>& scores);
+  void OnEnd(const GenerationEnd& end);
+  // Answers with `response_` if OK.
+  void End(absl::Status status);
+  void Report(const absl::Status& status, int n_prompt_tokens, absl::Time first_step);
+
+  const GatewayContext& context_;
+  const inference::v1::ScoreTextRequest request_;
+  const absl::Time arrival_;
+  const absl::Time deadline_;
+
+  absl::Mutex mu_;
+  Done done_ ABSL_GUARDED_BY(mu_);  // null: answered
+  std::unique_ptr<LiveRequests::Lease> lease_ ABSL_GUARDED_BY(mu_);
+  std::unique_ptr<GenerationService::Handle> handle_ ABSL_GUARDED_BY(mu_);
+  std::optional<PromptLogprobs> logprobs_ ABSL_GUARDED_BY(mu_);
+  Response response_ ABSL_GUARDED_BY(mu_);
+  int n_scored_ ABSL_GUARDED_BY(mu_) = 0;
+  absl::Time first_step_ ABSL_GUARDED_BY(mu_) = absl::InfinitePast();
+};
+
+}  // namespace gatefold
