@@ -136,6 +136,17 @@ Gateway::Gateway(const GatewayOptions& options, ModelInfo model, Dependencies de
   context_.live = &live_;
 }
 
+int64_t Gateway::max_request_bytes() const {
+  // Ids take up to 5 bytes each; the rest is for ids, stop sequences, biases and framing.
+  constexpr int64_t kMaxIdBytes = 5, kForTheRest = 1 << 20;
+  // Parsing this much takes milliseconds, and then the refusal can name the field.
+  constexpr int64_t kStillWorthParsing = 16 << 20;
+  const RequestLimits& limits = context_.options.limits;
+  return std::max({limits.max_prompt_bytes + kForTheRest,
+                   kMaxIdBytes * context_.max_sequence_tokens + kForTheRest,
+                   kMaxIdBytes * limits.max_detokenize_ids + kForTheRest, kStillWorthParsing});
+}
+
 absl::Status Gateway::Post(std::function<void()> task) {
   if (pool_.TryPost(std::move(task))) return absl::OkStatus();
   return QueueFull(context_.options.retry_delay);

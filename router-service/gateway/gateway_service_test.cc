@@ -1,0 +1,261 @@
+#include "router-service/gateway/gateway_service.h"
+
+#include <grpcpp/client_context.h>
+#include <grpcpp/create_channel.h>
+#include <unistd.h>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "gatefold/base/errors.h"
+#include "gatefold/cluster/v1/cluster.grpc.pb.h"
+#include "gatefold/inference/v1/inference.grpc.pb.h"
+#include "gatefold/inference/v1/model.grpc.pb.h"
+#include "gatefold/rpc/status.h"
+#include "gtest/gtest.h"
+#include "router-service/gateway/gateway_fakes.h"
+
+namespace gatefold {
+namespace {
+
+using inference::v1::GenerateTextRequest;
+using inference::v1::GenerateTextResponse;
+using inference::v1::StreamGenerateTextRequest;
+using inference::v1::StreamGenerateTextResponse;
+
+// The whole way over a unix socket: generated stubs on one side, the fake scheduler on the other.
+class GatewayServiceTest : public testing::Test {
+ protected:
+  GatewayServiceTest() { Restart(); }
+  ~GatewayServiceTest() override { server_->Shutdown(absl::ZeroDuration()); }
+
+  void Restart() {
+    if (server_ != nullptr) server_->Shutdown(absl::ZeroDuration());
+    Gateway::Dependencies deps;
+    deps.codec = codec_;
+    deps.service = &service_;
+    deps.cluster = &cluster_;
+    ModelInfo model = TinyModel();
+    model.max_sequence_tokens = service_.max_tokens;
+    gateway_ = *Gateway::Create(options_, model, deps);
+    ServerOptions options;
+    options.addresses = {absl::StrCat("unix:/tmp/gatefold_gateway_test_", getpid(), ".sock")};
+    server_ = std::make_unique<RpcServer>(options);
+    AddInferenceService(server_.get(), gateway_.get());
+    AddModelService(server_.get(), gateway_.get());
+    AddClusterService(server_.get(), &cluster_);
+    AddAdminService(server_.get(), gateway_.get());
+    const absl::Status started = server_->Start();
+    EXPECT_TRUE(started.ok()) << started;
+    grpc::ChannelArguments arguments;
+    arguments.SetMaxReceiveMessageSize(-1);
+    arguments.SetInt("grpc.use_local_subchannel_pool", 1);
+    channel_ = grpc::CreateCustomChannel(server_->address(), grpc::InsecureChannelCredentials(),
+                                         arguments);
+    inference_ = inference::v1::InferenceService::NewStub(channel_);
+  }
+
+  static GenerateTextRequest Hello() {
+    GenerateTextRequest request;
+    request.mutable_prompt()->set_text("hello");
+    return request;
+  }
+  absl::Status Generate(const GenerateTextRequest& request) {
+    grpc::ClientContext context;
+    GenerateTextResponse response;
+    return FromGrpcStatus(inference_->GenerateText(&context, request, &response));
+  }
+
+  std::shared_ptr<FakeCodec> codec_ = std::make_shared<FakeCodec>();
+  FakeGenerationService service_;
+  FakeCluster cluster_;
+  GatewayOptions options_;
+  std::unique_ptr<Gateway> gateway_;
+  std::unique_ptr<RpcServer> server_;
+  std::shared_ptr<grpc::Channel> channel_;
+  std::unique_ptr<inference::v1::InferenceService::Stub> inference_;
+};
+
+TEST_F(GatewayServiceTest, StreamsTokensAsTheyCome) {
+  grpc::ClientContext context;
+  StreamGenerateTextRequest request;
+  *request.mutable_request() = Hello();
+  auto stream = inference_->StreamGenerateText(&context, request);
+  StreamGenerateTextResponse event;
+  ASSERT_TRUE(stream->Read(&event));
+  EXPECT_TRUE(event.has_started());
+  std::string text;
+  for (const char* part : {"one ", "two ", "three"}) {
+    service_.Await(0).Say(part);
+    std::string got;
+    while (got.size() < strlen(part)) {
+      ASSERT_TRUE(stream->Read(&event));
+      got += event.delta().text();
+    }
+    text += got;
+  }
+  service_.Await(0).Stop();
+  ASSERT_TRUE(stream->Read(&event));
+  EXPECT_EQ(event.finish().reason(), inference::v1::FINISH_REASON_STOP);
+  ASSERT_TRUE(stream->Read(&event));
+  EXPECT_EQ(event.summary().usage().output_tokens(), 13);
+  EXPECT_FALSE(stream->Read(&event));
+  EXPECT_TRUE(stream->Finish().ok());
+  EXPECT_EQ(text, "one two three");
+}
+
+TEST_F(GatewayServiceTest, FreesTheSchedulerWhenTheClientGoesAway) {
+  auto context = std::make_unique<grpc::ClientContext>();
+  StreamGenerateTextRequest request;
+  *request.mutable_request() = Hello();
+  auto stream = inference_->StreamGenerateText(context.get(), request);
+  StreamGenerateTextResponse event;
+  ASSERT_TRUE(stream->Read(&event));
+  context->TryCancel();
+  service_.AwaitRelease(0);
+  EXPECT_EQ(stream->Finish().error_code(), grpc::StatusCode::CANCELLED);
+}
+
+TEST_F(GatewayServiceTest, UnaryCallsAreCancelledByTheirDeadline) {
+  grpc::ClientContext context;
+  context.set_deadline(std::chrono::system_clock::now() + std::chrono::milliseconds(50));
+  GenerateTextResponse response;
+  const grpc::Status status = inference_->GenerateText(&context, Hello(), &response);
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
+  if (service_.n_submitted() > 0) {
+    EXPECT_LT(service_.Await(0).request.deadline, absl::InfiniteFuture());
+    service_.AwaitRelease(0);
+  }
+}
+
+TEST_F(GatewayServiceTest, AClientThatDoesNotReadHoldsNothingBack) {
+  service_.max_tokens = 1 << 20;
+  Restart();
+  grpc::ClientContext context;
+  StreamGenerateTextRequest request;
+  *request.mutable_request() = Hello();
+  auto stream = inference_->StreamGenerateText(&context, request);
+  // More than sockets and queues hold: it must merge, and the scheduler must not notice.
+  constexpr int kTokens = 400'000;
+  service_.Await(0).Say(std::string(kTokens, 'x'));
+  service_.Await(0).Stop();
+  StreamGenerateTextResponse event;
+  size_t n_text = 0;
+  int n_deltas = 0;
+  while (stream->Read(&event)) {
+    n_text += event.delta().text().size();
+    n_deltas += event.has_delta();
+  }
+  EXPECT_TRUE(stream->Finish().ok());
+  EXPECT_EQ(n_text, kTokens);
+  EXPECT_LT(n_deltas, kTokens);
+}
+
+TEST_F(GatewayServiceTest, ErrorsArriveWithTheirDetails) {
+  GenerateTextRequest request = Hello();
+  request.mutable_config()->set_top_p(0);
+  absl::Status status = Generate(request);
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(ReasonOf(status), kBadRequest);
+  EXPECT_EQ(GetErrorDetails(status).violations.at(0).field, "config.top_p");
+  request = Hello();
+  request.set_model("other");
+  EXPECT_EQ(ReasonOf(Generate(request)), kModelNotFound);
+  request = Hello();
+  for (int i = 0; i < 100; ++i) request.mutable_prompt()->mutable_token_ids()->add_ids(1);
+  EXPECT_EQ(GetErrorDetails(Generate(request)).metadata,
+            (std::vector<std::pair<std::string, std::string>>{{"limit", "64"},
+                                                              {"prompt_tokens", "100"}}));
+  service_.refuse_after = 0;
+  service_.refusal = QueueFull(absl::Milliseconds(1500));
+  status = Generate(Hello());
+  EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(RetryDelayOf(status), absl::Milliseconds(1500));
+}
+
+TEST_F(GatewayServiceTest, RefusesHugePromptsAndInvalidUtf8AsTheCallersFault) {
+  GenerateTextRequest request;
+  for (const int n : {2'000'000, 10'000'000}) {
+    request.mutable_prompt()->set_text(std::string(n, 'x'));
+    const absl::Status status = Generate(request);
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+    EXPECT_EQ(status.message(),
+              absl::StrCat("prompt.text: has ", n, " bytes, the limit is 1048576"));
+  }
+  request.mutable_prompt()->set_text(std::string(20'000'000, 'x'));
+  EXPECT_EQ(Generate(request).code(), absl::StatusCode::kInvalidArgument);
+  request.mutable_prompt()->set_text("gr\xc3");
+  EXPECT_EQ(Generate(request).code(), absl::StatusCode::kInvalidArgument) << Generate(request);
+  EXPECT_EQ(service_.n_submitted(), 0);
+}
+
+TEST_F(GatewayServiceTest, ServesTheShortCalls) {
+  grpc::ClientContext contexts[4];
+  inference::v1::CountTokensRequest count;
+  count.mutable_prompt()->set_text("abc");
+  inference::v1::CountTokensResponse n;
+  EXPECT_TRUE(inference_->CountTokens(&contexts[0], count, &n).ok());
+  EXPECT_EQ(n.n_tokens(), 4);
+  inference::v1::TokenizeRequest tokenize;
+  tokenize.mutable_prompt()->set_text("abc");
+  inference::v1::TokenizeResponse tokens;
+  EXPECT_TRUE(inference_->Tokenize(&contexts[1], tokenize, &tokens).ok());
+  inference::v1::DetokenizeRequest detokenize;
+  *detokenize.mutable_token_ids() = tokens.token_ids();
+  inference::v1::DetokenizeResponse text;
+  EXPECT_TRUE(inference_->Detokenize(&contexts[2], detokenize, &text).ok());
+  EXPECT_EQ(text.text(), "abc");
+}
+
+TEST_F(GatewayServiceTest, DescribesModelAndCluster) {
+  auto models = inference::v1::ModelService::NewStub(channel_);
+  auto clusters = cluster::v1::ClusterService::NewStub(channel_);
+  grpc::ClientContext contexts[6];
+  inference::v1::GetModelResponse model;
+  EXPECT_TRUE(models->GetModel(&contexts[0], {}, &model).ok());
+  EXPECT_EQ(model.model().name(), "tiny");
+  inference::v1::GetModelRequest unknown;
+  unknown.set_name("x");
+  EXPECT_EQ(models->GetModel(&contexts[1], unknown, &model).error_code(),
+            grpc::StatusCode::NOT_FOUND);
+  inference::v1::ListModelsResponse list;
+  EXPECT_TRUE(models->ListModels(&contexts[2], {}, &list).ok());
+  EXPECT_EQ(list.models_size(), 1);
+  cluster::v1::GetClusterResponse snapshot;
+  EXPECT_TRUE(clusters->GetCluster(&contexts[3], {}, &snapshot).ok());
+  EXPECT_EQ(snapshot.topology_version(), 7);
+  cluster::v1::ListWorkersRequest workers;
+  workers.set_page_size(2);
+  cluster::v1::ListWorkersResponse page;
+  EXPECT_TRUE(clusters->ListWorkers(&contexts[4], workers, &page).ok());
+  EXPECT_EQ(page.workers_size(), 2);
+  EXPECT_EQ(page.next_page_token(), "2");
+  cluster::v1::GetExpertLoadResponse load;
+  EXPECT_TRUE(clusters->GetExpertLoad(&contexts[5], {}, &load).ok());
+  EXPECT_EQ(load.experts(0).rows(), 3);
+}
+
+TEST_F(GatewayServiceTest, AnAdministratorCancelsById) {
+  grpc::ClientContext contexts[3];
+  StreamGenerateTextRequest request;
+  *request.mutable_request() = Hello();
+  request.mutable_request()->set_request_id("job-1");
+  auto stream = inference_->StreamGenerateText(&contexts[0], request);
+  StreamGenerateTextResponse event;
+  ASSERT_TRUE(stream->Read(&event));
+  auto admin = cluster::v1::AdminService::NewStub(channel_);
+  cluster::v1::CancelGenerationRequest cancel;
+  cancel.set_request_id("job-1");
+  cluster::v1::CancelGenerationResponse none;
+  EXPECT_TRUE(admin->CancelGeneration(&contexts[1], cancel, &none).ok());
+  ASSERT_TRUE(stream->Read(&event));
+  EXPECT_EQ(event.finish().reason(), inference::v1::FINISH_REASON_CANCELLED);
+  while (stream->Read(&event)) {
+  }
+  EXPECT_TRUE(stream->Finish().ok());
+  cancel.set_request_id("job-2");
+  EXPECT_EQ(admin->CancelGeneration(&contexts[2], cancel, &none).error_code(),
+            grpc::StatusCode::NOT_FOUND);
+}
+
+}  // namespace
+}  // namespace gatefold
