@@ -168,10 +168,14 @@ class AttentionService::Session final : public StreamSession {
   std::vector<float> x_;
 };
 
-AttentionService::AttentionService(AttentionRunner* runner,
+AttentionService::AttentionService(AttentionHost* host,
                                    const internal::v1::WorkerDescription& worker,
                                    AttentionObserver* observer)
-    : runner_(runner), worker_(worker), observer_(observer), lanes_(runner->kv()) {}
+    : host_(host),
+      runner_(host->runner()),
+      worker_(worker),
+      observer_(observer),
+      lanes_(host->kv()) {}
 
 void AttentionService::Register(RpcServer* server) {
   AddUnary<internal::v1::AttentionServiceDescribeRequest,
@@ -208,6 +212,7 @@ internal::v1::AttentionServiceDescribeResponse AttentionService::Describe() cons
   response.set_n_kv_blocks(runner_->kv()->n_blocks());
   response.set_n_kv_blocks_free(runner_->kv()->n_free());
   response.set_n_sequences(lanes_.n_sequences());
+  response.set_max_sequence_tokens(host_->max_sequence_tokens());
   return response;
 }
 

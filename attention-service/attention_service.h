@@ -4,7 +4,7 @@
 #include <functional>
 #include <memory>
 
-#include "attention-service/attention_runner.h"
+#include "attention-service/attention_host.h"
 #include "attention-service/lane_sequences.h"
 #include "gatefold/internal/v1/attention.pb.h"
 #include "gatefold/rpc/stream_server.h"
@@ -21,9 +21,9 @@ class AttentionObserver {
 // gRPC adapter of the runner: decode, validate, delegate, encode.
 class AttentionService final : public StreamHandler {
  public:
-  // Runner and observer outlive the service. `worker` describes this process; the service keeps
+  // Host and observer outlive the service. `worker` describes this process; the service keeps
   // ready and draining in it up to date. `observer` may be null.
-  AttentionService(AttentionRunner* runner, const internal::v1::WorkerDescription& worker,
+  AttentionService(AttentionHost* host, const internal::v1::WorkerDescription& worker,
                    AttentionObserver* observer);
 
   // Adds its methods. The service outlives the server.
@@ -40,6 +40,7 @@ class AttentionService final : public StreamHandler {
  private:
   class Session;
 
+  AttentionHost* const host_;
   AttentionRunner* const runner_;
   const internal::v1::WorkerDescription worker_;
   AttentionObserver* const observer_;

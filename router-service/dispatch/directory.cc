@@ -9,12 +9,13 @@
 #include "gatefold/base/log.h"
 #include "gatefold/base/status_macros.h"
 #include "gatefold/rpc/frame.h"
+#include "gatefold/worker/worker.h"
 #include "google/protobuf/util/message_differencer.h"
 
 namespace gatefold {
 namespace {
 
-constexpr uint32_t kWireVersion = 1;
+
 constexpr size_t kMaxDescriptionBytes = size_t{16} << 20;
 constexpr char kDescribeExpert[] = "/gatefold.internal.v1.ExpertService/Describe";
 constexpr char kDescribeAttention[] = "/gatefold.internal.v1.AttentionService/Describe";

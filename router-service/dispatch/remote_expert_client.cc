@@ -230,6 +230,10 @@ absl::Status RemoteExpertClient::TakeAnswer(Batch* batch, Call* call,
   }
   call->done = true;
   counters_->rows_served[call->shard] += call->slots.size();
+  for (size_t i = 0; i < call->experts.size(); ++i) {
+    counters_->rows_of_expert[static_cast<size_t>(batch->layer) * experts_per_layer_ +
+                              call->experts[i]] += call->n_rows_of_expert[i];
+  }
   counters_->queue_rows -= call->slots.size();
   return absl::OkStatus();
 }

@@ -19,11 +19,12 @@ namespace gatefold {
 
 // What a router counted of its dispatch, by shard index. Threads: safe.
 struct DispatchCounters {
-  explicit DispatchCounters(size_t n_shards)
-      : rows_served(n_shards), rows_sent(n_shards), messages(n_shards) {}
+  DispatchCounters(size_t n_shards, size_t n_experts)
+      : rows_served(n_shards), rows_sent(n_shards), messages(n_shards), rows_of_expert(n_experts) {}
   std::vector<std::atomic<uint64_t>> rows_served;  // (row, expert) pairs answered
   std::vector<std::atomic<uint64_t>> rows_sent;    // rows on the wire
   std::vector<std::atomic<uint64_t>> messages;
+  std::vector<std::atomic<uint64_t>> rows_of_expert;  // answered, [layer, expert]
   std::atomic<uint64_t> retries{0};
   std::atomic<uint64_t> queue_rows{0};             // (row, expert) pairs sent and not yet answered
 };

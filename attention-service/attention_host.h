@@ -1,0 +1,51 @@
+#pragma once
+
+#include <cstddef>
+#include <memory>
+
+#include "absl/status/statusor.h"
+#include "attention-service/attention_model.h"
+#include "attention-service/attention_runner.h"
+#include "attention-service/kv_block_pool.h"
+#include "gatefold/base/thread_pool.h"
+#include "gatefold/checkpoint/load_progress.h"
+#include "gatefold/model/model_weights.h"
+
+namespace gatefold {
+
+struct AttentionHostOptions {
+  size_t kv_memory_bytes = size_t{1} << 30;
+  // Positions one sequence may have; 0: the model's. Less where the KV memory holds fewer.
+  int max_sequence_tokens = 0;
+};
+
+// Everything that computes attention, loaded and ready: what an attention-service, a colocated
+// router and a local process each have one of.
+class AttentionHost {
+ public:
+  // `threads` outlives the host; `progress` may be null.
+  static absl::StatusOr<std::unique_ptr<AttentionHost>> Load(const ModelWeights& weights,
+                                                             const AttentionHostOptions& options,
+                                                             ThreadPool* threads,
+                                                             LoadProgress* progress);
+
+  AttentionRunner* runner() { return &runner_; }
+  KvBlockPool* kv() { return kv_.get(); }
+  const AttentionModel& model() const { return *model_; }
+  int max_sequence_tokens() const { return max_sequence_tokens_; }
+
+ private:
+  AttentionHost(std::unique_ptr<KvBlockPool> kv, std::unique_ptr<AttentionModel> model,
+                int max_sequence_tokens, ThreadPool* threads)
+      : kv_(std::move(kv)),
+        model_(std::move(model)),
+        max_sequence_tokens_(max_sequence_tokens),
+        runner_(model_.get(), kv_.get(), threads) {}
+
+  const std::unique_ptr<KvBlockPool> kv_;
+  const std::unique_ptr<AttentionModel> model_;
+  const int max_sequence_tokens_;
+  AttentionRunner runner_;
+};
+
+}  // namespace gatefold

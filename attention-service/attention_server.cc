@@ -1,0 +1,78 @@
+#include "attention-service/attention_server.h"
+
+#include <utility>
+
+#include "absl/time/clock.h"
+#include "attention-service/attention_meter.h"
+#include "gatefold/base/log.h"
+#include "gatefold/base/status_macros.h"
+#include "gatefold/rpc/reflection.h"
+
+namespace gatefold {
+
+AttentionServer::AttentionServer(const AttentionServiceOptions& options)
+    : options_(options),
+      threads_(NumThreads(options.worker.n_threads), absl::Microseconds(options.worker.spin_us)) {}
+
+AttentionServer::~AttentionServer() {
+  if (server_ != nullptr) server_->Shutdown(absl::ZeroDuration());
+}
+
+absl::StatusOr<std::unique_ptr<AttentionServer>> AttentionServer::Start(
+    const AttentionServiceOptions& options) {
+  GF_RETURN_IF_ERROR(options.Validate());
+  std::unique_ptr<AttentionServer> server(new AttentionServer(options));
+  GF_RETURN_IF_ERROR(server->Load());
+  GF_RETURN_IF_ERROR(server->Listen());
+  return server;
+}
+
+absl::Status AttentionServer::Load() {
+  GF_ASSIGN_OR_RETURN(
+      weights_, ModelWeights::Open(options_.worker.model_dir, {options_.worker.n_slices}));
+  LoadProgress progress(
+      {.label = "attention", .total_bytes = weights_->role_bytes().attention});
+  GF_ASSIGN_OR_RETURN(host_, AttentionHost::Load(*weights_, options_.host, &threads_, &progress));
+  progress.Finish();
+  return absl::OkStatus();
+}
+
+absl::Status AttentionServer::Listen() {
+  GF_ASSIGN_OR_RETURN(meter_, AttentionMeter::Create(*host_->kv(), options_));
+  internal::v1::WorkerDescription worker = DescribeWorker(options_.worker, *weights_);
+  worker.set_metrics_address(meter_->address());
+  service_ = std::make_unique<AttentionService>(host_.get(), worker, meter_.get());
+  meter_->Watch([service = service_.get()] { return service->n_sequences(); });
+
+  ServerOptions server_options;
+  server_options.addresses = {options_.worker.listen};
+  GF_ASSIGN_OR_RETURN(server_options.wait, ParseWaitPolicy(options_.wait));
+  server_options.on_call_done = [meter = meter_.get()](const CallRecord& call) {
+    meter->OnCallDone(call);
+  };
+  server_ = std::make_unique<RpcServer>(std::move(server_options));
+  service_->Register(server_.get());
+  health_.Register(server_.get());
+  AddReflection(server_.get());
+  for (const char* name :
+       {"", "startup", "readiness", "liveness", "gatefold.internal.v1.AttentionService"}) {
+    health_.SetServing(name, true);
+  }
+  return server_->Start();
+}
+
+std::string AttentionServer::metrics_address() const { return meter_->address(); }
+
+void AttentionServer::Drain() {
+  service_->SetDraining();
+  health_.SetServing("readiness", false);
+  LogEvent(LogLevel::kInfo, "draining",
+           {{"address", address()}, {"sequences", service_->n_sequences()}});
+  const absl::Time limit = absl::Now() + options_.drain_limit;
+  while (service_->n_sequences() > 0 && absl::Now() < limit) {
+    absl::SleepFor(absl::Milliseconds(20));
+  }
+  server_->Shutdown(absl::Seconds(1));
+}
+
+}  // namespace gatefold

@@ -1,0 +1,47 @@
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "expert-service/expert_service.h"
+#include "expert-service/options.h"
+#include "gatefold/base/thread_pool.h"
+#include "gatefold/rpc/health.h"
+#include "gatefold/rpc/server.h"
+
+namespace gatefold {
+
+class ExpertMeter;
+
+// One shard: weights, threads, and the gRPC server in front of them.
+class ExpertServer {
+ public:
+  // Listens at once, so that routers see it loading, and returns when the experts are loaded.
+  static absl::StatusOr<std::unique_ptr<ExpertServer>> Start(const ExpertServiceOptions& options);
+  ~ExpertServer();
+
+  std::string address() const { return server_->address(); }
+  std::string metrics_address() const;
+
+  // Announces draining, answers what still comes until nothing came for a while, and stops.
+  void Drain();
+
+ private:
+  explicit ExpertServer(const ExpertServiceOptions& options);
+  absl::Status Listen();
+  absl::Status Load();
+
+  const ExpertServiceOptions options_;
+  ThreadPool threads_;
+  std::unique_ptr<ModelWeights> weights_;
+  std::unique_ptr<ExpertStore> store_;
+  std::unique_ptr<ExpertRunner> runner_;
+  std::unique_ptr<ExpertMeter> meter_;
+  std::unique_ptr<ExpertService> service_;
+  HealthService health_;
+  std::unique_ptr<RpcServer> server_;  // last: its handlers use all of the above
+};
+
+}  // namespace gatefold

@@ -1,0 +1,55 @@
+// expert-service: holds experts, and nothing else.
+
+#include <cstdio>
+
+#include "absl/flags/flag.h"
+#include "absl/flags/usage.h"
+#include "expert-service/expert_server.h"
+#include "gatefold/base/command_line.h"
+#include "gatefold/rpc/process.h"
+
+ABSL_FLAG(std::string, model, "", "folder of the model (Hugging Face layout)");
+ABSL_FLAG(std::string, listen, "", "host:port (port 0: any free one), unix:/path");
+ABSL_FLAG(std::string, experts, "all", "all, none, I/N, or LAYER:FIRST-LAST,... (* for all)");
+ABSL_FLAG(std::string, name, "", "name for people; default: the address");
+ABSL_FLAG(int, threads, 0, "threads that compute; 0: the cores there are");
+ABSL_FLAG(int, spin_us, 0, "microseconds that idle compute threads spin before they sleep");
+ABSL_FLAG(std::string, isa, "auto", "auto, avx512, avx2 or scalar; the numbers are the same");
+ABSL_FLAG(int, n_slices, 8, "parts of a dense layer's MLP; the same in all services of a cluster");
+ABSL_FLAG(std::string, wait, "block", "how the network is awaited: block, spin or hybrid:50us");
+ABSL_FLAG(int, metrics_port, 0, "port of /metrics; 0: any free one; -1: none");
+ABSL_FLAG(std::string, node, "", "failure domain: node");
+ABSL_FLAG(std::string, zone, "", "failure domain: zone");
+ABSL_FLAG(absl::Duration, drain_limit, absl::Seconds(30), "after SIGTERM, at most this long");
+
+int main(int argc, char** argv) {
+  gatefold::InitProcess({});
+  absl::SetProgramUsageMessage("holds experts of a model and computes them for routers");
+  gatefold::ParseFlags(argc, argv);
+  gatefold::ExpertServiceOptions options;
+  options.worker.model_dir = absl::GetFlag(FLAGS_model);
+  options.worker.listen = absl::GetFlag(FLAGS_listen);
+  options.worker.name = absl::GetFlag(FLAGS_name);
+  options.worker.n_threads = absl::GetFlag(FLAGS_threads);
+  options.worker.spin_us = absl::GetFlag(FLAGS_spin_us);
+  options.worker.isa = absl::GetFlag(FLAGS_isa);
+  options.worker.n_slices = absl::GetFlag(FLAGS_n_slices);
+  options.worker.metrics_port = absl::GetFlag(FLAGS_metrics_port);
+  options.worker.node = absl::GetFlag(FLAGS_node);
+  options.worker.zone = absl::GetFlag(FLAGS_zone);
+  options.experts = absl::GetFlag(FLAGS_experts);
+  options.wait = absl::GetFlag(FLAGS_wait);
+  options.drain_limit = absl::GetFlag(FLAGS_drain_limit);
+
+  auto server = gatefold::ExpertServer::Start(options);
+  if (!server.ok()) {
+    std::fprintf(stderr, "expert-service: %s\n", server.status().ToString().c_str());
+    return 1;
+  }
+  std::printf("listening on %s metrics http://%s/metrics\n", (*server)->address().c_str(),
+              (*server)->metrics_address().c_str());
+  std::fflush(stdout);
+  gatefold::WaitForTermination(absl::InfiniteFuture());
+  (*server)->Drain();
+  return 0;
+}

@@ -1,0 +1,22 @@
+#pragma once
+
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "gatefold/worker/worker.h"
+
+namespace gatefold {
+
+struct ExpertServiceOptions {
+  WorkerOptions worker;
+  std::string experts = "all";  // see expert_selection.h
+  std::string wait = "block";   // of the thread that polls the network; see wait_policy.h
+  // After SIGTERM: how long calls may still come from routers that have not noticed.
+  absl::Duration drain_quiet = absl::Seconds(2);
+  absl::Duration drain_limit = absl::Seconds(30);
+
+  absl::Status Validate() const { return worker.Validate(); }
+};
+
+}  // namespace gatefold

@@ -1,0 +1,85 @@
+#include "gatefold/base/command_line.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <set>
+#include <utility>
+
+#include "absl/flags/flag.h"
+#include "absl/flags/parse.h"
+#include "absl/flags/reflection.h"
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
+
+extern char** environ;
+
+namespace gatefold {
+namespace {
+
+constexpr char kPrefix[] = "GATEFOLD_";
+
+[[noreturn]] void Usage(const std::string& message) {
+  std::fprintf(stderr, "%s; see --help\n", message.c_str());
+  std::exit(2);
+}
+
+// Unknown names would make absl exit with 1; a wrong call is 2 by convention.
+void RefuseUnknown(const std::vector<std::string>& arguments) {
+  for (size_t i = 1; i < arguments.size(); ++i) {
+    absl::string_view name = arguments[i];
+    if (!absl::ConsumePrefix(&name, "--")) continue;
+    name = name.substr(0, name.find('='));
+    const bool known = absl::FindCommandLineFlag(name) != nullptr ||
+                       (absl::ConsumePrefix(&name, "no") &&
+                        absl::FindCommandLineFlag(name) != nullptr);
+    if (!known) Usage(absl::StrCat("unknown flag ", arguments[i]));
+  }
+}
+
+}  // namespace
+
+std::vector<std::string> ExpandArguments(const std::vector<std::string>& arguments,
+                                         const std::vector<std::string>& environment) {
+  std::vector<std::string> expanded;
+  std::set<std::string> given;
+  for (const std::string& argument : arguments) {
+    std::string turned = argument;
+    if (absl::StartsWith(turned, "--")) {
+      const size_t end = std::min(turned.find('='), turned.size());
+      std::replace(turned.begin() + 2, turned.begin() + end, '-', '_');
+      given.insert(turned.substr(2, end - 2));
+    }
+    expanded.push_back(std::move(turned));
+  }
+  for (const std::string& variable : environment) {
+    const std::pair<std::string, std::string> parts =
+        absl::StrSplit(variable, absl::MaxSplits('=', 1));
+    if (!absl::StartsWith(parts.first, kPrefix)) continue;
+    const std::string name =
+        absl::AsciiStrToLower(absl::StripPrefix(parts.first, kPrefix));
+    if (given.contains(name) || absl::FindCommandLineFlag(name) == nullptr) continue;
+    expanded.push_back(absl::StrCat("--", name, "=", parts.second));
+  }
+  return expanded;
+}
+
+void ParseFlags(int argc, char** argv) {
+  std::vector<std::string> environment;
+  for (char** variable = environ; *variable != nullptr; ++variable) {
+    environment.push_back(*variable);
+  }
+  std::vector<std::string> arguments =
+      ExpandArguments(std::vector<std::string>(argv, argv + argc), environment);
+  RefuseUnknown(arguments);
+  std::vector<char*> pointers;
+  for (std::string& argument : arguments) pointers.push_back(argument.data());
+  const std::vector<char*> rest =
+      absl::ParseCommandLine(static_cast<int>(pointers.size()), pointers.data());
+  if (rest.size() > 1) Usage(absl::StrCat("\"", rest[1], "\" is no flag"));
+}
+
+}  // namespace gatefold

@@ -1,0 +1,36 @@
+#include "gatefold/base/command_line.h"
+
+#include "absl/flags/flag.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+ABSL_FLAG(int, test_metrics_port, 0, "for this test");
+
+namespace gatefold {
+namespace {
+
+using testing::ElementsAre;
+
+TEST(CommandLineTest, DashesInNamesAreUnderscores) {
+  EXPECT_THAT(ExpandArguments({"prog", "--test-metrics-port=-1", "--a-b=c-d", "x-y"}, {}),
+              ElementsAre("prog", "--test_metrics_port=-1", "--a_b=c-d", "x-y"));
+}
+
+TEST(CommandLineTest, TheEnvironmentFillsInWhatIsNotGiven) {
+  const std::vector<std::string> environment = {"GATEFOLD_TEST_METRICS_PORT=7", "PATH=/bin",
+                                                "GATEFOLD_NO_SUCH_FLAG=1"};
+  EXPECT_THAT(ExpandArguments({"prog"}, environment), ElementsAre("prog", "--test_metrics_port=7"));
+  EXPECT_THAT(ExpandArguments({"prog", "--test-metrics-port=3"}, environment),
+              ElementsAre("prog", "--test_metrics_port=3"));
+}
+
+TEST(CommandLineDeathTest, UnknownFlagsAreAUsageError) {
+  char program[] = "prog", flag[] = "--no-such-thing=1", word[] = "word";
+  char* unknown[] = {program, flag};
+  EXPECT_EXIT(ParseFlags(2, unknown), testing::ExitedWithCode(2), "unknown flag --no_such_thing");
+  char* stray[] = {program, word};
+  EXPECT_EXIT(ParseFlags(2, stray), testing::ExitedWithCode(2), "\"word\" is no flag");
+}
+
+}  // namespace
+}  // namespace gatefold

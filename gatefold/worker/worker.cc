@@ -1,0 +1,82 @@
+#include "gatefold/worker/worker.h"
+
+#include <sched.h>
+
+#include <limits>
+#include <random>
+
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
+#include "gatefold/base/status_macros.h"
+#include "gatefold/kernels/isa.h"
+
+namespace gatefold {
+
+absl::Status WorkerOptions::Validate() const {
+  if (model_dir.empty()) return absl::InvalidArgumentError("--model is missing: a model's folder");
+  if (listen.empty()) {
+    return absl::InvalidArgumentError("--listen is missing: host:port or unix:/path");
+  }
+  if (n_threads < 0 || n_threads > 1024) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--threads is ", n_threads, ", must be within 0 and 1024"));
+  }
+  if (metrics_port < -1 || metrics_port > 65535) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--metrics-port is ", metrics_port, ", must be within -1 and 65535"));
+  }
+  return kernels::SelectIsa(isa);
+}
+
+int NumThreads(int n_threads) {
+  if (n_threads > 0) return n_threads;
+  cpu_set_t cores;
+  if (sched_getaffinity(0, sizeof cores, &cores) != 0) return 1;
+  return std::max(1, CPU_COUNT(&cores));
+}
+
+absl::StatusOr<uint64_t> ParseBytes(absl::string_view text) {
+  absl::string_view number = text;
+  int shift = 0;
+  for (const auto& [suffix, bits] :
+       {std::pair("KiB", 10), std::pair("MiB", 20), std::pair("GiB", 30), std::pair("TiB", 40)}) {
+    if (absl::ConsumeSuffix(&number, suffix)) {
+      shift = bits;
+      break;
+    }
+  }
+  uint64_t value = 0;
+  if (!absl::SimpleAtoi(number, &value) ||
+      value > (std::numeric_limits<uint64_t>::max() >> shift)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("\"", text, "\" is no size; write bytes, or a number with KiB, MiB or GiB"));
+  }
+  return value << shift;
+}
+
+uint64_t RandomId() {
+  std::random_device random;
+  const uint64_t id = (static_cast<uint64_t>(random()) << 32) | random();
+  return id != 0 ? id : 1;
+}
+
+internal::v1::WorkerDescription DescribeWorker(const WorkerOptions& options,
+                                               const ModelWeights& weights) {
+  internal::v1::WorkerDescription worker;
+  worker.set_name(options.name.empty() ? options.listen : options.name);
+  worker.set_incarnation(RandomId());
+  worker.set_wire_version(kWireVersion);
+  worker.set_model_fingerprint(weights.Fingerprint());
+  worker.set_config_fingerprint(ConfigFingerprint(weights.config()));
+  worker.set_numerics_class(kernels::NumericsClass());
+  worker.set_isa(kernels::Kernels().isa);
+  worker.set_version(kVersion);
+  worker.set_n_threads(NumThreads(options.n_threads));
+  worker.set_node(options.node);
+  worker.set_zone(options.zone);
+  return worker;
+}
+
+}  // namespace gatefold

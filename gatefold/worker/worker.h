@@ -1,0 +1,48 @@
+#pragma once
+
+// What the three services' processes share: common options, and how a process describes itself.
+
+#include <cstdint>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "gatefold/internal/v1/wire.pb.h"
+#include "gatefold/model/model_weights.h"
+
+namespace gatefold {
+
+inline constexpr uint32_t kWireVersion = 1;  // of gatefold.internal.v1
+inline constexpr char kVersion[] = "0.1.0";
+
+struct WorkerOptions {
+  std::string model_dir;
+  std::string name;     // for people; default: the address
+  std::string listen;   // see gatefold/rpc/address.h
+  int n_threads = 0;    // that compute; 0: the cores there are
+  int spin_us = 0;      // how long they watch for work before they sleep; 0 where cores are shared
+  std::string isa = "auto";
+  int n_slices = 8;     // of a dense layer's MLP; all services of a cluster must agree
+  int metrics_port = 0; // 0: any free one; -1: none
+  std::string node;     // failure domains
+  std::string zone;
+
+  // Also chooses the instruction set.
+  absl::Status Validate() const;
+};
+
+// `n_threads`, or the cores this process may use where it is 0.
+int NumThreads(int n_threads);
+
+// "64MiB", "2GiB", "1048576".
+absl::StatusOr<uint64_t> ParseBytes(absl::string_view text);
+
+// For an incarnation or a router id; never 0.
+uint64_t RandomId();
+
+// Who this process is. Reads samples of the weights and runs the self-test of the kernels.
+internal::v1::WorkerDescription DescribeWorker(const WorkerOptions& options,
+                                               const ModelWeights& weights);
+
+}  // namespace gatefold

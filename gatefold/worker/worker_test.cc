@@ -1,0 +1,43 @@
+#include "gatefold/worker/worker.h"
+
+#include "gtest/gtest.h"
+
+namespace gatefold {
+namespace {
+
+TEST(WorkerTest, ReadsSizesWithUnits) {
+  EXPECT_EQ(*ParseBytes("1048576"), 1048576u);
+  EXPECT_EQ(*ParseBytes("64MiB"), uint64_t{64} << 20);
+  EXPECT_EQ(*ParseBytes("2GiB"), uint64_t{2} << 30);
+  for (const char* text : {"", "MiB", "-1", "1.5GiB", "64MB", "99999999999TiB"}) {
+    EXPECT_FALSE(ParseBytes(text).ok()) << text;
+  }
+}
+
+TEST(WorkerTest, ValidatesItsOptions) {
+  WorkerOptions options;
+  options.model_dir = "m";
+  options.listen = "unix:/x";
+  EXPECT_TRUE(options.Validate().ok());
+  options.isa = "sse9";
+  EXPECT_FALSE(options.Validate().ok());
+  options.isa = "auto";
+  options.n_threads = -1;
+  EXPECT_FALSE(options.Validate().ok());
+}
+
+TEST(WorkerTest, DescribesTheModelAndTheNumerics) {
+  auto weights = ModelWeights::Open("tests/golden/mixtral/bf16");
+  ASSERT_TRUE(weights.ok()) << weights.status();
+  WorkerOptions options;
+  options.listen = "unix:/x";
+  const auto a = DescribeWorker(options, **weights);
+  const auto b = DescribeWorker(options, **weights);
+  EXPECT_EQ(a.name(), "unix:/x");
+  EXPECT_EQ(a.model_fingerprint(), (*weights)->Fingerprint());
+  EXPECT_EQ(a.numerics_class(), b.numerics_class());
+  EXPECT_NE(a.incarnation(), b.incarnation());
+}
+
+}  // namespace
+}  // namespace gatefold

@@ -1,0 +1,122 @@
+#include "router-service/cluster_doors.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "gatefold/base/log.h"
+#include "gatefold/base/status_macros.h"
+#include "gatefold/kernels/isa.h"
+#include "gatefold/rpc/process.h"
+
+namespace gatefold {
+namespace {
+
+bool Complete(const RoutingTable& table) {
+  const auto ready = [](const WorkerEntry& entry) {
+    return entry.state == WorkerEntry::State::kReady;
+  };
+  return table.CoverageRatio() == 1 &&
+         (table.attention.empty() ||
+          std::any_of(table.attention.begin(), table.attention.end(), ready));
+}
+
+void LogMissing(const RoutingTable& table) {
+  LogEvent(LogLevel::kInfo, "waiting_for_workers",
+           {{"experts_covered", absl::StrCat(static_cast<int>(100 * table.CoverageRatio()), "%")}});
+  for (const auto* entries : {&table.experts, &table.attention}) {
+    for (const WorkerEntry& entry : *entries) {
+      if (entry.state == WorkerEntry::State::kReady) continue;
+      LogEvent(LogLevel::kInfo, "worker_not_ready",
+               {{"worker", entry.address},
+                {"state", WorkerStateName(entry.state)},
+                {"detail", entry.detail}});
+    }
+  }
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<ClusterDoors>> ClusterDoors::Connect(const ClusterOptions& cluster,
+                                                                    const RouterOptions& options,
+                                                                    const ModelWeights& weights) {
+  if (cluster.expert_addresses.empty() || cluster.expert_addresses.size() > 255) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--experts names ", cluster.expert_addresses.size(), " services, must be 1 to 255"));
+  }
+  std::unique_ptr<ClusterDoors> doors(new ClusterDoors());
+  const ModelConfig& config = weights.config();
+  ClusterIdentity identity;
+  identity.config_fingerprint = ConfigFingerprint(config);
+  identity.model_fingerprint = weights.Fingerprint();
+  identity.numerics_class = kernels::NumericsClass();
+  identity.allow_mixed_numerics = cluster.allow_mixed_numerics;
+  identity.n_layers = config.n_layers;
+  identity.experts_per_layer = config.experts_per_layer();
+  Directory::Options directory;
+  directory.expert_addresses = cluster.expert_addresses;
+  directory.attention_addresses = cluster.attention_addresses;
+  GF_ASSIGN_OR_RETURN(doors->directory_, Directory::Start(directory, identity));
+  doors->router_id_ = RandomId();
+  doors->d_model_ = config.d_model;
+  doors->experts_per_layer_ = config.experts_per_layer();
+  doors->experts_.dtype = options.wire_dtype == "bfloat16" ? internal::v1::WIRE_DTYPE_BFLOAT16
+                                                           : internal::v1::WIRE_DTYPE_FLOAT32;
+  doors->attention_.dtype = doors->experts_.dtype;
+  GF_ASSIGN_OR_RETURN(doors->experts_.wait, ParseWaitPolicy(options.wait));
+  doors->attention_.wait = doors->experts_.wait;
+  doors->counters_ = std::make_unique<DispatchCounters>(
+      cluster.expert_addresses.size(),
+      static_cast<size_t>(config.n_layers) * config.experts_per_layer());
+  doors->view_ = std::make_unique<DirectoryView>(options.model_name, identity.model_fingerprint,
+                                                 config, doors->directory_.get(),
+                                                 doors->counters_.get());
+  return doors;
+}
+
+bool ClusterDoors::AwaitReady() {
+  absl::Time report = absl::Now() + absl::Seconds(2);
+  while (!TerminationRequested()) {
+    if (directory_->Await(Complete, absl::Now() + absl::Milliseconds(100))) return true;
+    if (absl::Now() < report) continue;
+    LogMissing(*directory_->Table());
+    report = absl::Now() + absl::Seconds(5);
+  }
+  return false;
+}
+
+// The least of those that serve: a sequence may have to move.
+int ClusterDoors::MaxSequenceTokens() const {
+  int least = 0;
+  for (const WorkerEntry& entry : directory_->Table()->attention) {
+    if (entry.state != WorkerEntry::State::kReady) continue;
+    const int theirs = static_cast<int>(entry.attention.max_sequence_tokens());
+    least = least == 0 ? theirs : std::min(least, theirs);
+  }
+  return least;
+}
+
+RouterDoors ClusterDoors::Doors(
+    std::function<absl::StatusOr<std::unique_ptr<AttentionClient>>(int lane)> local_attention,
+    int local_max_sequence_tokens) const {
+  RouterDoors doors;
+  doors.cluster = view_.get();
+  doors.experts = [this](int) -> absl::StatusOr<std::unique_ptr<ExpertClient>> {
+    return std::make_unique<RemoteExpertClient>(experts_, router_id_, d_model_, experts_per_layer_,
+                                                directory_.get(), counters_.get());
+  };
+  if (local_attention) {
+    doors.attention = std::move(local_attention);
+    doors.max_sequence_tokens = local_max_sequence_tokens;
+  } else {
+    doors.attention = [this](int lane) -> absl::StatusOr<std::unique_ptr<AttentionClient>> {
+      return std::make_unique<RemoteAttentionClient>(attention_, router_id_, lane, d_model_,
+                                                     directory_.get());
+    };
+    doors.max_sequence_tokens = MaxSequenceTokens();
+  }
+  return doors;
+}
+
+}  // namespace gatefold

@@ -1,0 +1,57 @@
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "router-service/directory_view.h"
+#include "router-service/dispatch/directory.h"
+#include "router-service/dispatch/remote_attention_client.h"
+#include "router-service/dispatch/remote_expert_client.h"
+#include "router-service/options.h"
+#include "router-service/router_server.h"
+
+namespace gatefold {
+
+struct ClusterOptions {
+  std::vector<std::string> expert_addresses;
+  std::vector<std::string> attention_addresses;  // empty: attention is colocated
+  bool allow_mixed_numerics = false;
+};
+
+// The doors of a router whose experts, and attention unless it is colocated, are other processes.
+class ClusterDoors {
+ public:
+  static absl::StatusOr<std::unique_ptr<ClusterDoors>> Connect(const ClusterOptions& cluster,
+                                                               const RouterOptions& options,
+                                                               const ModelWeights& weights);
+
+  // Until every expert is covered and attention is there, or the process is told to end. Logs what
+  // is missing every few seconds. False: told to end.
+  bool AwaitReady();
+
+  // `local_attention`: makes clients of attention in this process; null where it is remote.
+  RouterDoors Doors(
+      std::function<absl::StatusOr<std::unique_ptr<AttentionClient>>(int lane)> local_attention,
+      int local_max_sequence_tokens) const;
+
+  const DispatchCounters& counters() const { return *counters_; }
+  const Directory& directory() const { return *directory_; }
+
+ private:
+  ClusterDoors() = default;
+  int MaxSequenceTokens() const;
+
+  uint64_t router_id_ = 0;
+  int d_model_ = 0;
+  int experts_per_layer_ = 0;
+  RemoteExpertOptions experts_;
+  RemoteAttentionOptions attention_;
+  std::unique_ptr<Directory> directory_;
+  std::unique_ptr<DispatchCounters> counters_;
+  std::unique_ptr<DirectoryView> view_;
+};
+
+}  // namespace gatefold

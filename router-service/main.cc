@@ -1,0 +1,124 @@
+// router-service: gateway, scheduler, gate, dispatch and fold.
+
+#include <cstdio>
+
+#include "absl/flags/flag.h"
+#include "absl/flags/usage.h"
+#include "absl/strings/str_split.h"
+#include "attention-service/attention_host.h"
+#include "attention-service/local_attention_client.h"
+#include "gatefold/base/command_line.h"
+#include "gatefold/base/status_macros.h"
+#include "gatefold/rpc/process.h"
+#include "router-service/cluster_doors.h"
+#include "router-service/router_meter.h"
+#include "router-service/router_server.h"
+
+ABSL_FLAG(std::string, model, "", "folder of the model; norms, gates and tokenizer are read");
+ABSL_FLAG(std::string, model_name, "", "as requests name it; default: the folder's name");
+ABSL_FLAG(std::string, listen, "127.0.0.1:7070", "host:port (port 0: any free one), unix:/path");
+ABSL_FLAG(std::string, experts, "", "addresses of the expert-services, with commas");
+ABSL_FLAG(std::string, attention, "", "addresses of the attention-services, with commas");
+ABSL_FLAG(bool, colocated, false, "compute attention in this process");
+ABSL_FLAG(std::string, name, "", "name for people; default: the address");
+ABSL_FLAG(int, lanes, 1, "micro-batches that overlap attention and experts");
+ABSL_FLAG(int, max_step_tokens, 512, "rows of one step, decode and prefill together");
+ABSL_FLAG(int, max_running, 64, "sequences that run at once");
+ABSL_FLAG(int, max_waiting, 256, "requests that wait; beyond it they are refused");
+ABSL_FLAG(std::string, wire_dtype, "float32", "hidden states between services, or bfloat16");
+ABSL_FLAG(std::string, wait, "block", "how peers are awaited: block, spin or hybrid:50us");
+ABSL_FLAG(bool, allow_mixed_numerics, false, "use shards of another numerics class, too");
+ABSL_FLAG(int, threads, 0, "threads that compute; 0: the cores there are");
+ABSL_FLAG(int, spin_us, 0, "microseconds that idle compute threads spin before they sleep");
+ABSL_FLAG(std::string, isa, "auto", "auto, avx512, avx2 or scalar; the numbers are the same");
+ABSL_FLAG(int, n_slices, 8, "parts of a dense layer's MLP; the same in all services of a cluster");
+ABSL_FLAG(std::string, kv_memory, "1GiB", "memory of the KV cache, if colocated");
+ABSL_FLAG(int, metrics_port, 0, "port of /metrics; 0: any free one; -1: none");
+ABSL_FLAG(absl::Duration, drain_limit, absl::Seconds(60), "after SIGTERM, at most this long");
+
+namespace gatefold {
+namespace {
+
+std::vector<std::string> Addresses(const std::string& flag) {
+  return absl::StrSplit(flag, ',', absl::SkipWhitespace());
+}
+
+RouterOptions OptionsFromFlags() {
+  RouterOptions options;
+  options.worker.model_dir = absl::GetFlag(FLAGS_model);
+  options.worker.listen = absl::GetFlag(FLAGS_listen);
+  options.worker.name = absl::GetFlag(FLAGS_name);
+  options.worker.n_threads = absl::GetFlag(FLAGS_threads);
+  options.worker.spin_us = absl::GetFlag(FLAGS_spin_us);
+  options.worker.isa = absl::GetFlag(FLAGS_isa);
+  options.worker.n_slices = absl::GetFlag(FLAGS_n_slices);
+  options.worker.metrics_port = absl::GetFlag(FLAGS_metrics_port);
+  options.model_name = absl::GetFlag(FLAGS_model_name);
+  options.n_lanes = absl::GetFlag(FLAGS_lanes);
+  options.wire_dtype = absl::GetFlag(FLAGS_wire_dtype);
+  options.wait = absl::GetFlag(FLAGS_wait);
+  options.scheduler.max_step_tokens = absl::GetFlag(FLAGS_max_step_tokens);
+  options.scheduler.max_running = absl::GetFlag(FLAGS_max_running);
+  options.scheduler.max_waiting = absl::GetFlag(FLAGS_max_waiting);
+  options.drain_limit = absl::GetFlag(FLAGS_drain_limit);
+  return options;
+}
+
+absl::Status Serve() {
+  const RouterOptions options = OptionsFromFlags();
+  GF_RETURN_IF_ERROR(options.Validate());
+  ClusterOptions cluster;
+  cluster.expert_addresses = Addresses(absl::GetFlag(FLAGS_experts));
+  cluster.attention_addresses = Addresses(absl::GetFlag(FLAGS_attention));
+  cluster.allow_mixed_numerics = absl::GetFlag(FLAGS_allow_mixed_numerics);
+  const bool colocated = absl::GetFlag(FLAGS_colocated);
+  if (colocated != cluster.attention_addresses.empty()) {
+    return absl::InvalidArgumentError("give either --attention or --colocated");
+  }
+  GF_ASSIGN_OR_RETURN(const auto weights, ModelWeights::Open(options.worker.model_dir,
+                                                             {options.worker.n_slices}));
+  ThreadPool threads(NumThreads(options.worker.n_threads),
+                     absl::Microseconds(options.worker.spin_us));
+  GF_ASSIGN_OR_RETURN(const auto doors, ClusterDoors::Connect(cluster, options, *weights));
+  GF_ASSIGN_OR_RETURN(const auto meter, RouterMeter::Create(options));
+  meter->Watch(&doors->directory(), &doors->counters());
+
+  std::unique_ptr<AttentionHost> host;
+  std::function<absl::StatusOr<std::unique_ptr<AttentionClient>>(int)> local_attention;
+  if (colocated) {
+    AttentionHostOptions host_options;
+    GF_ASSIGN_OR_RETURN(host_options.kv_memory_bytes, ParseBytes(absl::GetFlag(FLAGS_kv_memory)));
+    LoadProgress progress({.label = "attention", .total_bytes = weights->role_bytes().attention});
+    GF_ASSIGN_OR_RETURN(host, AttentionHost::Load(*weights, host_options, &threads, &progress));
+    progress.Finish();
+    local_attention = [&host](int) -> absl::StatusOr<std::unique_ptr<AttentionClient>> {
+      return std::make_unique<LocalAttentionClient>(host->runner());
+    };
+  }
+  if (!doors->AwaitReady()) return absl::OkStatus();
+  GF_ASSIGN_OR_RETURN(
+      const auto server,
+      RouterServer::Start(options, *weights, &threads,
+                          doors->Doors(local_attention, host ? host->max_sequence_tokens() : 0),
+                          meter.get()));
+  std::printf("listening on %s metrics http://%s/metrics\nready\n", server->address().c_str(),
+              meter->address().c_str());
+  std::fflush(stdout);
+  WaitForTermination(absl::InfiniteFuture());
+  server->Drain();
+  return absl::OkStatus();
+}
+
+}  // namespace
+}  // namespace gatefold
+
+int main(int argc, char** argv) {
+  gatefold::InitProcess({.several_completion_queues = true});
+  absl::SetProgramUsageMessage("serves the public API and routes tokens to their experts");
+  gatefold::ParseFlags(argc, argv);
+  if (const absl::Status status = gatefold::Serve(); !status.ok()) {
+    std::fprintf(stderr, "router-service: %s\n", status.ToString().c_str());
+    return absl::IsInvalidArgument(status) ? 2 : 1;
+  }
+  return 0;
+}

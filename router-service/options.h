@@ -1,0 +1,28 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "gatefold/worker/worker.h"
+#include "router-service/gateway/gateway_options.h"
+#include "router-service/scheduler/scheduler.h"
+
+namespace gatefold {
+
+struct RouterOptions {
+  // listen may be empty where requests come in process only.
+  WorkerOptions worker;
+  std::string model_name;              // as requests name it; default: the folder's name
+  int n_lanes = 1;
+  std::string wire_dtype = "float32";  // of hidden states between services, or "bfloat16"
+  std::string wait = "block";          // how lanes await their peers; see wait_policy.h
+  SchedulerOptions scheduler;          // max_sequence_tokens is filled in from the attention side
+  GatewayOptions gateway;
+  absl::Duration drain_limit = absl::Seconds(60);  // after SIGTERM, for requests under way
+
+  absl::Status Validate() const;
+};
+
+}  // namespace gatefold

@@ -1,0 +1,138 @@
+#include "router-service/router_server.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "gatefold/base/log.h"
+#include "gatefold/base/status_macros.h"
+#include "gatefold/rpc/reflection.h"
+#include "router-service/gateway/gateway_service.h"
+#include "router-service/gateway/tokenizer_codec.h"
+#include "router-service/router_meter.h"
+
+namespace gatefold {
+namespace {
+
+// Answers of one step must fit a message: rows * experts per row * d_model floats.
+int MaxStepTokens(const RouterOptions& options, const ModelConfig& config) {
+  const int64_t row_bytes =
+      static_cast<int64_t>(config.experts_per_row()) * config.d_model * sizeof(float);
+  const int64_t fits = static_cast<int64_t>(kMaxFramePayloadBytes) / row_bytes;
+  return static_cast<int>(
+      std::clamp<int64_t>(fits, 1, options.scheduler.max_step_tokens));
+}
+
+std::string DefaultName(const std::string& model_dir) {
+  std::filesystem::path path(model_dir);
+  if (!path.has_filename()) path = path.parent_path();
+  return path.filename().string();
+}
+
+}  // namespace
+
+absl::Status RouterOptions::Validate() const {
+  GF_RETURN_IF_ERROR(gateway.Validate());
+  GF_RETURN_IF_ERROR(scheduler.Validate());
+  if (n_lanes < 1 || n_lanes > 64) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--lanes is ", n_lanes, ", must be within 1 and 64"));
+  }
+  if (wire_dtype != "float32" && wire_dtype != "bfloat16") {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--wire-dtype is \"", wire_dtype, "\", must be float32 or bfloat16"));
+  }
+  GF_RETURN_IF_ERROR(ParseWaitPolicy(wait).status());
+  WorkerOptions common = worker;
+  if (common.listen.empty()) common.listen = "in process";
+  return common.Validate();
+}
+
+absl::StatusOr<std::unique_ptr<RouterServer>> RouterServer::Start(const RouterOptions& options,
+                                                                  const ModelWeights& weights,
+                                                                  ThreadPool* threads,
+                                                                  const RouterDoors& doors,
+                                                                  RouterMeter* meter) {
+  std::unique_ptr<RouterServer> router(new RouterServer(options, meter));
+  GF_RETURN_IF_ERROR(router->StartScheduler(weights, threads, doors));
+  GF_RETURN_IF_ERROR(router->StartGateway(weights, doors));
+  GF_RETURN_IF_ERROR(router->Listen());
+  return router;
+}
+
+absl::Status RouterServer::StartScheduler(const ModelWeights& weights, ThreadPool* threads,
+                                          const RouterDoors& doors) {
+  model_ = RouterModel::Load(weights);
+  std::vector<LaneEngine> engines;
+  const DType wire = options_.wire_dtype == "bfloat16" ? DType::kBF16 : DType::kF32;
+  for (int lane = 0; lane < options_.n_lanes; ++lane) {
+    LaneEngine& engine = engines.emplace_back();
+    GF_ASSIGN_OR_RETURN(engine.attention, doors.attention(lane));
+    GF_ASSIGN_OR_RETURN(engine.experts, doors.experts(lane));
+    engine.loop = std::make_unique<StepLoop>(model_.get(), engine.attention.get(),
+                                             engine.experts.get(), threads, wire);
+  }
+  SchedulerOptions scheduler = options_.scheduler;
+  scheduler.max_sequence_tokens = doors.max_sequence_tokens;
+  scheduler.max_step_tokens = MaxStepTokens(options_, weights.config());
+  GF_ASSIGN_OR_RETURN(scheduler_, Scheduler::Create(scheduler, std::move(engines), meter_));
+  return absl::OkStatus();
+}
+
+absl::Status RouterServer::StartGateway(const ModelWeights& weights, const RouterDoors& doors) {
+  const std::string name = options_.model_name.empty() ? DefaultName(options_.worker.model_dir)
+                                                       : options_.model_name;
+  ModelInfo info = MakeModelInfo(name, weights.Fingerprint(), weights.config());
+  info.weight_dtype = std::string(DTypeName(weights.expert_dtype()));
+  info.parameters = weights.n_parameters();
+  info.active_parameters = weights.n_active_parameters();
+  Gateway::Dependencies deps;
+  GF_ASSIGN_OR_RETURN(deps.codec, LoadTokenizerCodec(options_.worker.model_dir));
+  info.has_chat_template = deps.codec != nullptr && deps.codec->has_chat_template();
+  deps.service = scheduler_.get();
+  deps.cluster = doors.cluster;
+  deps.observer = meter_;
+  GF_ASSIGN_OR_RETURN(gateway_, Gateway::Create(options_.gateway, std::move(info), deps));
+  return absl::OkStatus();
+}
+
+absl::Status RouterServer::Listen() {
+  ServerOptions server_options;
+  if (!options_.worker.listen.empty()) server_options.addresses = {options_.worker.listen};
+  server_options.strict_pings = true;
+  server_options.on_call_done = [meter = meter_](const CallRecord& call) {
+    meter->OnCallDone(call);
+  };
+  server_ = std::make_unique<RpcServer>(std::move(server_options));
+  AddInferenceService(server_.get(), gateway_.get());
+  AddModelService(server_.get(), gateway_.get());
+  AddClusterService(server_.get(), &gateway_->cluster());
+  health_.Register(server_.get());
+  AddReflection(server_.get());
+  for (const std::string& name : server_->ServiceNames()) health_.SetServing(name, true);
+  for (const char* name : {"", "startup", "readiness", "liveness"}) health_.SetServing(name, true);
+  return server_->Start();
+}
+
+RouterServer::~RouterServer() {
+  if (server_ != nullptr) server_->Shutdown(absl::ZeroDuration());
+  server_.reset();
+  gateway_.reset();
+  scheduler_.reset();
+}
+
+std::string RouterServer::address() const {
+  return options_.worker.listen.empty() ? "" : server_->address();
+}
+
+void RouterServer::Drain() {
+  health_.SetAllNotServing();
+  LogEvent(LogLevel::kInfo, "draining", {{"running", load().n_running}});
+  const absl::Time limit = absl::Now() + options_.drain_limit;
+  scheduler_->Drain(limit);
+  server_->Shutdown(std::max(limit - absl::Now(), absl::Seconds(1)));
+}
+
+}  // namespace gatefold
