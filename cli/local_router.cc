@@ -1,0 +1,156 @@
+#include "cli/local_router.h"
+
+#include <atomic>
+#include <utility>
+#include <vector>
+
+#include "attention-service/attention_host.h"
+#include "attention-service/local_attention_client.h"
+#include "expert-service/expert_selection.h"
+#include "expert-service/local_expert_client.h"
+#include "gatefold/base/status_macros.h"
+#include "router-service/gateway/cluster_view.h"
+#include "router-service/router_meter.h"
+#include "router-service/router_server.h"
+
+namespace gatefold {
+namespace {
+
+// A cluster of one.
+class LocalView final : public ClusterView {
+ public:
+  LocalView(std::string model, const ModelWeights* weights, KvBlockPool* kv,
+            const ExpertStore* store)
+      : model_(std::move(model)), weights_(weights), kv_(kv), store_(store) {}
+
+  cluster::v1::GetClusterResponse Snapshot() const override {
+    cluster::v1::GetClusterResponse cluster;
+    cluster.set_model(model_);
+    cluster.set_model_fingerprint(weights_->Fingerprint());
+    cluster.set_ready(true);
+    cluster.set_coverage_ratio(1);
+    cluster::v1::Worker* worker = cluster.add_workers();
+    worker->set_name("local");
+    worker->set_kind(cluster::v1::WORKER_KIND_ROUTER);
+    worker->set_state(cluster::v1::WORKER_STATE_READY);
+    worker->set_n_experts(static_cast<uint32_t>(store_->Held().size()));
+    worker->set_loaded_bytes(store_->loaded_bytes());
+    worker->set_n_kv_blocks(kv_->n_blocks());
+    worker->set_n_kv_blocks_free(kv_->n_free());
+    return cluster;
+  }
+  std::vector<cluster::v1::ExpertLoad> ExpertLoads() const override {
+    std::vector<cluster::v1::ExpertLoad> loads;
+    for (const ExpertId& id : store_->Held()) {
+      cluster::v1::ExpertLoad& load = loads.emplace_back();
+      load.set_layer(id.layer);
+      load.set_expert(id.expert);
+      load.add_shards("local");
+    }
+    return loads;
+  }
+  std::vector<std::string> ShardNames() const override { return {"local"}; }
+  uint64_t topology_version() const override { return 1; }
+  bool mixed_numerics() const override { return false; }
+
+ private:
+  const std::string model_;
+  const ModelWeights* const weights_;
+  KvBlockPool* const kv_;
+  const ExpertStore* const store_;
+};
+
+RouterOptions ToRouterOptions(const LocalRouterOptions& local) {
+  RouterOptions options;
+  options.worker.model_dir = local.model_dir;
+  options.worker.listen = local.listen_address;
+  options.worker.n_threads = local.n_threads;
+  options.worker.isa = local.isa;
+  options.worker.n_slices = local.n_slices;
+  options.worker.metrics_port = local.metrics_port;
+  // Nobody else needs the cores while a step is under way.
+  options.worker.spin_us = 200;
+  options.model_name = local.model_name;
+  options.n_lanes = local.n_lanes;
+  options.wire_dtype = local.wire_dtype;
+  options.scheduler.max_step_tokens = local.max_step_tokens;
+  options.scheduler.max_running = local.max_running;
+  options.scheduler.max_waiting = local.max_waiting;
+  return options;
+}
+
+class LocalRouterImplementation final : public LocalRouter {
+ public:
+  explicit LocalRouterImplementation(const RouterOptions& options)
+      : options_(options),
+        threads_(NumThreads(options.worker.n_threads),
+                 absl::Microseconds(options.worker.spin_us)) {}
+  ~LocalRouterImplementation() override { server_.reset(); }
+
+  absl::Status Load(const LocalRouterOptions& local) {
+    GF_ASSIGN_OR_RETURN(weights_, ModelWeights::Open(local.model_dir, {local.n_slices}));
+    const ModelConfig& config = weights_->config();
+    const RoleBytes& bytes = weights_->role_bytes();
+    LoadProgress::Options progress_options;
+    progress_options.label = "weights";
+    progress_options.total_bytes = bytes.attention + bytes.experts;
+    if (!local.show_load_progress) progress_options.write = [](absl::string_view) {};
+    LoadProgress progress(progress_options);
+    AttentionHostOptions host_options;
+    host_options.kv_memory_bytes = local.kv_memory_bytes;
+    GF_ASSIGN_OR_RETURN(host_, AttentionHost::Load(*weights_, host_options, &threads_, &progress));
+    store_ = std::make_unique<ExpertStore>(weights_.get());
+    GF_ASSIGN_OR_RETURN(const std::vector<ExpertId> all,
+                        ParseExpertSelection("all", config.n_layers, config.experts_per_layer()));
+    store_->Load(all, &threads_, &progress);
+    progress.Finish();
+    runner_ = std::make_unique<ExpertRunner>(store_.get(), &threads_);
+    return absl::OkStatus();
+  }
+
+  absl::Status Serve() {
+    view_ = std::make_unique<LocalView>(options_.model_name, weights_.get(), host_->kv(),
+                                        store_.get());
+    GF_ASSIGN_OR_RETURN(meter_, RouterMeter::Create(options_));
+    RouterDoors doors;
+    doors.attention = [this](int) -> absl::StatusOr<std::unique_ptr<AttentionClient>> {
+      return std::make_unique<LocalAttentionClient>(host_->runner());
+    };
+    doors.experts = [this](int) -> absl::StatusOr<std::unique_ptr<ExpertClient>> {
+      return std::make_unique<LocalExpertClient>(runner_.get());
+    };
+    doors.max_sequence_tokens = host_->max_sequence_tokens();
+    doors.cluster = view_.get();
+    GF_ASSIGN_OR_RETURN(server_, RouterServer::Start(options_, *weights_, &threads_, doors,
+                                                     meter_.get()));
+    return absl::OkStatus();
+  }
+
+  std::shared_ptr<grpc::Channel> channel() override { return server_->InProcessChannel(); }
+  std::string listen_address() const override { return server_->address(); }
+  std::string metrics_address() const override { return meter_->address(); }
+
+ private:
+  const RouterOptions options_;
+  ThreadPool threads_;
+  std::unique_ptr<ModelWeights> weights_;
+  std::unique_ptr<AttentionHost> host_;
+  std::unique_ptr<ExpertStore> store_;
+  std::unique_ptr<ExpertRunner> runner_;
+  std::unique_ptr<LocalView> view_;
+  std::unique_ptr<RouterMeter> meter_;
+  std::unique_ptr<RouterServer> server_;
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<LocalRouter>> LocalRouter::Start(const LocalRouterOptions& options) {
+  const RouterOptions router_options = ToRouterOptions(options);
+  GF_RETURN_IF_ERROR(router_options.Validate());
+  auto router = std::make_unique<LocalRouterImplementation>(router_options);
+  GF_RETURN_IF_ERROR(router->Load(options));
+  GF_RETURN_IF_ERROR(router->Serve());
+  return router;
+}
+
+}  // namespace gatefold
