@@ -87,7 +87,6 @@ class RpcServer {
   void Shutdown(absl::Duration grace);
 
  private:
-  friend class ServerCall;
   class Impl;
   std::unique_ptr<Impl> impl_;
 };

@@ -36,7 +36,7 @@ struct StreamEvent {
   };
   Kind kind = Kind::kAnswer;
   PeerStream* stream = nullptr;
-  uint64_t token = 0;  // of the call that is answered
+  uint64_t token = 0;  // of the call that is answered; 0 for what a server-streaming method adds
   grpc::ByteBuffer answer;
   absl::Status status;  // OK only if the peer ended the stream by itself
 };
@@ -82,6 +82,8 @@ class StreamSet {
 // One stream to one method of one peer. Answers come in the order of the calls.
 class PeerStream {
  public:
+  ~PeerStream();
+
   // At most this many calls wait for an answer.
   static constexpr int kMaxInFlight = 256;
 
@@ -107,6 +109,8 @@ class PeerStream {
   friend class StreamSet::Impl;
   PeerStream() = default;
   PeerStream(const PeerStream&) = delete;
+
+  absl::Status Send(grpc::ByteBuffer frame, uint64_t token, bool last);
 
   struct Call;  // the gRPC side
   std::unique_ptr<Call> call_;

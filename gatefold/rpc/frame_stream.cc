@@ -1,0 +1,236 @@
+#include "gatefold/rpc/frame_stream.h"
+
+#include <pthread.h>
+
+#include <optional>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "gatefold/base/check.h"
+#include "gatefold/base/errors.h"
+
+namespace gatefold {
+
+FrameWorkers::FrameWorkers(const StreamOptions& options) : options_(options) {
+  for (int i = 0; i < options.n_workers; ++i) {
+    threads_.emplace_back([this, i] {
+      pthread_setname_np(pthread_self(), absl::StrCat("rpc-work-", i).c_str());
+      Work();
+    });
+  }
+}
+
+FrameWorkers::~FrameWorkers() {
+  {
+    absl::MutexLock lock(&mu_);
+    stopping_ = true;
+  }
+  for (std::thread& thread : threads_) thread.join();
+}
+
+bool FrameWorkers::Enter(size_t bytes) {
+  absl::MutexLock lock(&mu_);
+  if (n_frames_ >= options_.max_queued_frames || n_bytes_ + bytes > options_.max_queued_bytes) {
+    return false;
+  }
+  ++n_frames_;
+  n_bytes_ += bytes;
+  return true;
+}
+
+void FrameWorkers::Leave(size_t bytes) {
+  absl::MutexLock lock(&mu_);
+  --n_frames_;
+  n_bytes_ -= bytes;
+}
+
+void FrameWorkers::Schedule(std::shared_ptr<FrameStream> stream) {
+  absl::MutexLock lock(&mu_);
+  ready_.push_back(std::move(stream));
+}
+
+bool FrameWorkers::OpenStream() {
+  absl::MutexLock lock(&mu_);
+  if (n_streams_ >= options_.max_streams) return false;
+  ++n_streams_;
+  return true;
+}
+
+void FrameWorkers::CloseStream() {
+  absl::MutexLock lock(&mu_);
+  --n_streams_;
+}
+
+void FrameWorkers::Work() {
+  for (;;) {
+    std::shared_ptr<FrameStream> stream;
+    {
+      absl::MutexLock lock(&mu_);
+      const auto ready = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+        return stopping_ || !ready_.empty();
+      };
+      mu_.Await(absl::Condition(&ready));
+      if (ready_.empty()) return;
+      stream = std::move(ready_.front());
+      ready_.pop_front();
+    }
+    stream->RunOne();
+  }
+}
+
+void FrameStream::Start() { Settle(); }
+
+void FrameStream::OnRead(bool ok, grpc::ByteBuffer message) {
+  bool small = false;
+  {
+    absl::MutexLock lock(&mu_);
+    reading_ = false;
+    if (!ok || ending_) {
+      End(absl::OkStatus());
+    } else {
+      ++n_frames_;
+      small = !computing_ && waiting_.empty() && session_->IsSmall(message);
+      if (small) {
+        computing_ = true;
+      } else {
+        Enqueue(std::move(message));
+      }
+    }
+  }
+  if (small) Answer(session_->OnFrame(std::move(message), absl::Now()));
+  Settle();
+}
+
+void FrameStream::Enqueue(grpc::ByteBuffer frame) {
+  Waiting waiting{grpc::ByteBuffer(), absl::Now()};
+  if (workers_->Enter(frame.Length())) {
+    waiting.frame = std::move(frame);
+  } else {
+    waiting.frame = handler_->Refuse(frame);
+    waiting.refused = true;
+  }
+  waiting_.push_back(std::move(waiting));
+}
+
+void FrameStream::RunOne() {
+  std::optional<Waiting> work;
+  {
+    absl::MutexLock lock(&mu_);
+    scheduled_ = false;
+    if (!waiting_.empty()) {  // else it was cancelled meanwhile
+      work = std::move(waiting_.front());
+      waiting_.pop_front();
+      computing_ = true;
+    }
+  }
+  if (work.has_value() && work->refused) {
+    Answer(std::move(work->frame));
+  } else if (work.has_value()) {
+    const size_t bytes = work->frame.Length();
+    Answer(session_->OnFrame(std::move(work->frame), work->received));
+    workers_->Leave(bytes);
+  }
+  Settle();
+}
+
+void FrameStream::Answer(absl::StatusOr<grpc::ByteBuffer> answer) {
+  absl::MutexLock lock(&mu_);
+  computing_ = false;
+  if (answer.ok()) {
+    answers_.push_back(*std::move(answer));
+  } else {
+    DropWaiting();
+    End(answer.status());
+  }
+}
+
+void FrameStream::DropWaiting() {
+  for (const Waiting& waiting : waiting_) {
+    if (!waiting.refused) workers_->Leave(waiting.frame.Length());
+  }
+  waiting_.clear();
+}
+
+void FrameStream::End(const absl::Status& status) {
+  if (ending_) return;
+  ending_ = true;
+  end_status_ = status;
+}
+
+std::unique_ptr<StreamSession> FrameStream::Pump() {
+  if (ended_) return nullptr;
+  if (!writing_ && !answers_.empty()) {
+    writing_ = true;
+    call_->Write(answers_.front());
+    answers_.pop_front();
+  }
+  if (!reading_ && !ending_ && n_frames_ < max_frames_) {
+    reading_ = true;
+    call_->Read();
+  }
+  if (!computing_ && !scheduled_ && !waiting_.empty()) {
+    scheduled_ = true;
+    workers_->Schedule(shared_from_this());
+  }
+  if (!ending_ || computing_ || scheduled_ || writing_ || !waiting_.empty() || !answers_.empty()) {
+    return nullptr;
+  }
+  ended_ = true;
+  return std::move(session_);
+}
+
+void FrameStream::Settle() {
+  std::unique_ptr<StreamSession> session;
+  {
+    absl::MutexLock lock(&mu_);
+    session = Pump();
+  }
+  if (session == nullptr) return;
+  session.reset();
+  absl::MutexLock lock(&mu_);
+  call_->Finish(end_status_);
+}
+
+void FrameStream::OnWritten(bool ok) {
+  {
+    absl::MutexLock lock(&mu_);
+    writing_ = false;
+    --n_frames_;
+    if (!ok) Abandon();
+  }
+  Settle();
+}
+
+void FrameStream::OnCancelled() {
+  {
+    absl::MutexLock lock(&mu_);
+    Abandon();
+  }
+  Settle();
+}
+
+void FrameStream::Abandon() {
+  DropWaiting();
+  answers_.clear();
+  End(absl::CancelledError("the client is gone"));
+}
+
+void FrameStream::OnShutdown() {
+  {
+    absl::MutexLock lock(&mu_);
+    End(Draining(absl::ZeroDuration()));
+  }
+  Settle();
+}
+
+void FrameStream::OnReleased() {
+  {
+    absl::MutexLock lock(&mu_);
+    GF_CHECK(ended_);
+    call_ = nullptr;
+  }
+  workers_->CloseStream();
+}
+
+}  // namespace gatefold
