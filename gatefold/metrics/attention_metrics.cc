@@ -1,0 +1,35 @@
+#include "gatefold/metrics/attention_metrics.h"
+
+#include <prometheus/counter.h>
+#include <prometheus/histogram.h>
+
+#include <utility>
+
+namespace gatefold {
+
+AttentionMetrics::AttentionMetrics(Registry* registry)
+    : registry_(registry),
+      compute_(registry->AddCounter("gatefold_attention_compute_seconds_total")),
+      tokens_(registry->AddCounter("gatefold_attention_tokens_total")),
+      queue_(registry->AddHistogram("gatefold_attention_queue_seconds")) {}
+
+void AttentionMetrics::ObserveCall(int n_rows, absl::Duration queue, absl::Duration compute) {
+  compute_->Increment(absl::ToDoubleSeconds(compute));
+  tokens_->Increment(n_rows);
+  queue_->Observe(absl::ToDoubleSeconds(queue));
+}
+
+void AttentionMetrics::WatchKvBlocks(int n_blocks, std::function<double()> n_free) {
+  registry_->Watch("gatefold_kv_blocks", {{"state", "free"}}, n_free);
+  registry_->Watch("gatefold_kv_blocks", {{"state", "used"}},
+                      [n_blocks, n_free] { return n_blocks - n_free(); });
+  registry_->Watch("gatefold_kv_usage_ratio", {}, [n_blocks, n_free = std::move(n_free)] {
+    return n_blocks == 0 ? 0 : (n_blocks - n_free()) / n_blocks;
+  });
+}
+
+void AttentionMetrics::WatchSequences(std::function<double()> n_sequences) {
+  registry_->Watch("gatefold_sequences", {}, std::move(n_sequences));
+}
+
+}  // namespace gatefold

@@ -1,0 +1,46 @@
+#include "gatefold/metrics/dispatch_metrics.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace gatefold {
+namespace {
+
+// 1 while nothing was served: an idle cluster is an even one.
+double Imbalance(const std::vector<DispatchMetrics::Shard>& shards) {
+  double most = 0, sum = 0;
+  for (const DispatchMetrics::Shard& shard : shards) {
+    const double n_rows = shard.n_rows();
+    most = std::max(most, n_rows);
+    sum += n_rows;
+  }
+  return sum == 0 ? 1 : most * shards.size() / sum;
+}
+
+}  // namespace
+
+void DispatchMetrics::WatchQueue(std::function<double()> n_queued) {
+  registry_->Watch("gatefold_router_expert_queue_tokens", {}, std::move(n_queued));
+}
+
+void DispatchMetrics::WatchRetries(std::function<double()> n_retries) {
+  registry_->Watch("gatefold_router_retries_total", {}, std::move(n_retries));
+}
+
+void DispatchMetrics::WatchCoverage(std::function<double()> coverage_ratio) {
+  registry_->Watch("gatefold_router_coverage_ratio", {}, std::move(coverage_ratio));
+}
+
+void DispatchMetrics::WatchPlacementEpoch(std::function<double()> epoch) {
+  registry_->Watch("gatefold_router_placement_epoch", {}, std::move(epoch));
+}
+
+void DispatchMetrics::WatchShards(std::vector<Shard> shards) {
+  for (const Shard& shard : shards) {
+    registry_->Watch("gatefold_router_shard_rows_total", {{"shard", shard.name}}, shard.n_rows);
+  }
+  registry_->Watch("gatefold_router_imbalance_ratio", {},
+                   [shards = std::move(shards)] { return Imbalance(shards); });
+}
+
+}  // namespace gatefold

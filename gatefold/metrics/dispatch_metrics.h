@@ -1,0 +1,35 @@
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "gatefold/metrics/registry.h"
+
+namespace gatefold {
+
+// The router's traffic with shards, and its view of them; all of it is counted elsewhere and read
+// at each scrape (see Registry::Watch). Threads: safe.
+class DispatchMetrics {
+ public:
+  explicit DispatchMetrics(Registry* registry) : registry_(registry) {}  // which outlives this
+
+  // (row, expert) pairs sent and not answered yet.
+  void WatchQueue(std::function<double()> n_queued);
+  // Counts up.
+  void WatchRetries(std::function<double()> n_retries);
+  void WatchCoverage(std::function<double()> coverage_ratio);
+  void WatchPlacementEpoch(std::function<double()> epoch);
+
+  struct Shard {
+    std::string name;
+    std::function<double()> n_rows;  // (row, expert) pairs answered; counts up
+  };
+  // All shards there are, once; the imbalance is computed from them.
+  void WatchShards(std::vector<Shard> shards);
+
+ private:
+  Registry* const registry_;
+};
+
+}  // namespace gatefold

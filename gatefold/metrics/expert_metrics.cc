@@ -1,0 +1,42 @@
+#include "gatefold/metrics/expert_metrics.h"
+
+#include <prometheus/counter.h>
+#include <prometheus/histogram.h>
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "gatefold/base/check.h"
+
+namespace gatefold {
+
+ExpertMetrics::ExpertMetrics(Registry* registry, int n_layers, int n_lanes)
+    : registry_(registry),
+      state_(std::make_shared<State>()),
+      compute_(registry->AddCounter("gatefold_expert_compute_seconds_total")),
+      queue_(registry->AddHistogram("gatefold_expert_queue_seconds")) {
+  for (int layer = 0; layer < n_layers; ++layer) {
+    tokens_.push_back(
+        registry->AddCounter("gatefold_expert_tokens_total", {{"layer", absl::StrCat(layer)}}));
+  }
+  registry->Watch("gatefold_expert_lanes", {}, [n_lanes] { return n_lanes; });
+  registry->Watch("gatefold_expert_inflight", {},
+                     [state = state_] { return static_cast<double>(state->n_inflight); });
+  registry->Watch("gatefold_expert_load_seconds", {},
+                     [state = state_] { return state->load_seconds.load(); });
+}
+
+void ExpertMetrics::ObserveCallDone(int layer, int n_rows, absl::Duration queue,
+                                    absl::Duration compute) {
+  GF_CHECK(layer >= 0 && layer < tokens_.size());
+  --state_->n_inflight;
+  compute_->Increment(absl::ToDoubleSeconds(compute));
+  queue_->Observe(absl::ToDoubleSeconds(queue));
+  tokens_[layer]->Increment(n_rows);
+}
+
+void ExpertMetrics::WatchLoadedBytes(std::function<double()> loaded_bytes) {
+  registry_->Watch("gatefold_expert_loaded_bytes", {}, std::move(loaded_bytes));
+}
+
+}  // namespace gatefold

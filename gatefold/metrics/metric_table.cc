@@ -1,0 +1,129 @@
+#include "gatefold/metrics/metric_table.h"
+
+#include "gatefold/base/check.h"
+
+namespace gatefold {
+namespace {
+
+using Buckets = std::vector<double>;
+
+// Time to first token and time between tokens: the bounds that dashboards of this field expect.
+const Buckets kTtft = {.001, .005, .01, .02, .04, .06, .08, .1,  .25, .5,  .75,
+                       1,    2.5,  5,   7.5, 10,  20,  40,  80,  160, 640, 2560};
+const Buckets kItl = {.002, .005, .01, .025, .05, .075, .1, .15, .2, .3,
+                      .4,   .5,   .75, 1,    2.5, 5,    10, 20,  40, 80};
+// Whole requests and their wait. The small bounds are for small models, which answer faster than
+// the field's usual first bound of 0.3 s.
+const Buckets kRequest = {.01, .03, .1, .3, .5, .8, 1,  1.5, 2,   2.5, 5,   10,
+                          15,  20,  30, 40, 50, 60, 120, 240, 480, 960, 1920, 7680};
+const Buckets kTokens = {1,   2,    5,    10,   20,    50,    100,    200,   500,
+                         1e3, 2000, 5000, 10e3, 20000, 50000, 100000, 200000};
+const Buckets kRows = {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096};
+// A call between services on one machine takes tens of microseconds.
+const Buckets kCall = {10e-6, 25e-6, 50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3,
+                       25e-3, 50e-3, .1,    .25,    .5,     1,      2.5,  5,      10,   30,
+                       60,    300,   1800};
+const Buckets kPhase = {10e-6, 25e-6, 50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3,
+                        10e-3, 25e-3, 50e-3, .1,     .25,    .5,     1,    2.5,    5,  10};
+
+constexpr MetricKind C = MetricKind::kCounter;
+constexpr MetricKind G = MetricKind::kGauge;
+constexpr MetricKind H = MetricKind::kHistogram;
+
+std::vector<MetricSpec> MakeTable() {
+  return {
+      {"gatefold_build_info", G, "version, backend, isa", "1", "all",
+       "Always 1; its labels say what runs"},
+
+      {"gatefold_request_ttft_seconds", H, "", "seconds", "router",
+       "From a request's arrival to its first token", kTtft},
+      {"gatefold_request_itl_seconds", H, "", "seconds", "router",
+       "Between a token and the one before it, counted per token", kItl},
+      {"gatefold_request_e2e_seconds", H, "", "seconds", "router",
+       "From a request's arrival to its end", kRequest},
+      {"gatefold_request_queue_seconds", H, "", "seconds", "router",
+       "From a request's arrival to the first step it took part in", kRequest},
+      {"gatefold_request_prompt_tokens", H, "", "tokens", "router", "Tokens of a request's prompt",
+       kTokens},
+      {"gatefold_request_generation_tokens", H, "", "tokens", "router",
+       "Tokens generated for a request, over all candidates", kTokens},
+      {"gatefold_requests_total", C, "outcome", "requests", "router",
+       "Requests that ended, by gRPC code in lower case: ok, cancelled, resource_exhausted, ..."},
+      {"gatefold_requests_running", G, "", "requests", "router", "Requests that take part in steps"},
+      {"gatefold_requests_waiting", G, "", "requests", "router", "Requests that wait for room"},
+
+      {"gatefold_step_seconds", H, "phase", "seconds", "router",
+       "Where a step's time goes: attention, gate, experts, fold, sample, summed over its layers",
+       kPhase},
+      {"gatefold_step_rows", H, "", "rows", "router", "Rows that ride in one step", kRows},
+      {"gatefold_steps_failed_total", C, "", "steps", "router",
+       "Steps that failed; their rows are computed again or their requests end with an error"},
+
+      {"gatefold_router_expert_queue_tokens", G, "", "rows", "router",
+       "(row, expert) pairs sent to shards and not answered yet"},
+      {"gatefold_router_shard_rows_total", C, "shard", "rows", "router",
+       "(row, expert) pairs a shard answered"},
+      {"gatefold_router_imbalance_ratio", G, "", "ratio", "router",
+       "Rows answered by the busiest shard over the mean of all shards; 1 is even"},
+      {"gatefold_router_retries_total", C, "", "calls", "router",
+       "Dispatches of a layer's rows that were not the first for their step"},
+      {"gatefold_router_coverage_ratio", G, "", "ratio", "router",
+       "(layer, expert) pairs with a live shard, of all; below 1 some requests wait"},
+      {"gatefold_router_placement_epoch", G, "", "1", "router",
+       "Version of the routing table; counts up whenever a shard comes, goes or changes"},
+
+      {"gatefold_expert_compute_seconds_total", C, "", "seconds", "expert",
+       "Time spent computing; its rate over the lanes is how busy the shard is"},
+      {"gatefold_expert_queue_seconds", H, "", "seconds", "expert",
+       "From a call's arrival to the start of its computation", kCall},
+      {"gatefold_expert_tokens_total", C, "layer", "rows", "expert",
+       "(row, expert) pairs computed"},
+      {"gatefold_expert_lanes", G, "", "lanes", "expert", "Calls computed at the same time at most"},
+      {"gatefold_expert_inflight", G, "", "calls", "expert", "Calls taken and not answered yet"},
+      {"gatefold_expert_loaded_bytes", G, "", "bytes", "expert", "Weights of the experts held"},
+      {"gatefold_expert_load_seconds", G, "", "seconds", "expert",
+       "How long the last load of experts took"},
+
+      {"gatefold_attention_compute_seconds_total", C, "", "seconds", "attention",
+       "Time spent computing embedding, attention, LM head and sampling"},
+      {"gatefold_attention_queue_seconds", H, "", "seconds", "attention",
+       "From a call's arrival to the start of its computation", kCall},
+      {"gatefold_attention_tokens_total", C, "", "rows", "attention",
+       "Rows that came in calls; a token counts once per layer"},
+      {"gatefold_kv_usage_ratio", G, "", "ratio", "attention", "KV blocks in use, of all"},
+      {"gatefold_kv_blocks", G, "state", "blocks", "attention", "KV blocks by state: used, free"},
+      {"gatefold_sequences", G, "", "sequences", "attention", "Sequences that hold KV blocks"},
+
+      {"grpc_server_call_duration_seconds", H, "grpc_method, grpc_status", "seconds", "all",
+       "Calls served, from their arrival to their end; a stream is one call", kCall},
+      {"grpc_client_attempt_duration_seconds", H, "grpc_method, grpc_status", "seconds", "router",
+       "Attempts at calls to other services; a stream is one attempt", kCall},
+  };
+}
+
+}  // namespace
+
+const char* MetricKindName(MetricKind kind) {
+  switch (kind) {
+    case MetricKind::kCounter: return "counter";
+    case MetricKind::kGauge: return "gauge";
+    case MetricKind::kHistogram: return "histogram";
+  }
+  return "unknown";
+}
+
+const std::vector<MetricSpec>& MetricTable() {
+  static const auto* const table = new std::vector<MetricSpec>(MakeTable());
+  return *table;
+}
+
+const MetricSpec& FindMetric(absl::string_view name) {
+  const MetricSpec* found = nullptr;
+  for (const MetricSpec& spec : MetricTable()) {
+    if (spec.name == name) found = &spec;
+  }
+  GF_CHECK(found != nullptr);
+  return *found;
+}
+
+}  // namespace gatefold

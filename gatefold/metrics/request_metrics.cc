@@ -1,0 +1,61 @@
+#include "gatefold/metrics/request_metrics.h"
+
+#include <prometheus/counter.h>
+#include <prometheus/histogram.h>
+
+#include <utility>
+
+#include "absl/strings/ascii.h"
+
+namespace gatefold {
+
+RequestMetrics::RequestMetrics(Registry* registry)
+    : registry_(registry),
+      ttft_(registry->AddHistogram("gatefold_request_ttft_seconds")),
+      itl_(registry->AddHistogram("gatefold_request_itl_seconds")),
+      e2e_(registry->AddHistogram("gatefold_request_e2e_seconds")),
+      queue_(registry->AddHistogram("gatefold_request_queue_seconds")),
+      prompt_tokens_(registry->AddHistogram("gatefold_request_prompt_tokens")),
+      generation_tokens_(registry->AddHistogram("gatefold_request_generation_tokens")) {
+  // There from the start, so that a rate over them is right when the first one comes.
+  Outcome(absl::StatusCode::kOk);
+  Outcome(absl::StatusCode::kResourceExhausted);
+  Outcome(absl::StatusCode::kUnavailable);
+}
+
+void RequestMetrics::WatchRunning(std::function<double()> n_running) {
+  registry_->Watch("gatefold_requests_running", {}, std::move(n_running));
+}
+
+void RequestMetrics::WatchWaiting(std::function<double()> n_waiting) {
+  registry_->Watch("gatefold_requests_waiting", {}, std::move(n_waiting));
+}
+
+void RequestMetrics::ObserveFirstToken(absl::Duration ttft) {
+  ttft_->Observe(absl::ToDoubleSeconds(ttft));
+}
+
+void RequestMetrics::ObserveNextToken(absl::Duration itl) {
+  itl_->Observe(absl::ToDoubleSeconds(itl));
+}
+
+void RequestMetrics::ObserveEnd(const Request& request) {
+  Outcome(request.status.code())->Increment();
+  if (request.queue == absl::InfiniteDuration()) return;
+  queue_->Observe(absl::ToDoubleSeconds(request.queue));
+  e2e_->Observe(absl::ToDoubleSeconds(request.end_to_end));
+  prompt_tokens_->Observe(request.n_prompt_tokens);
+  generation_tokens_->Observe(request.n_output_tokens);
+}
+
+prometheus::Counter* RequestMetrics::Outcome(absl::StatusCode code) {
+  absl::MutexLock lock(&mu_);
+  prometheus::Counter*& counter = outcomes_[static_cast<int>(code)];
+  if (counter == nullptr) {
+    counter = registry_->AddCounter("gatefold_requests_total",
+                                    {{"outcome", absl::AsciiStrToLower(StatusCodeToString(code))}});
+  }
+  return counter;
+}
+
+}  // namespace gatefold
