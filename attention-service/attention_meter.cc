@@ -1,13 +1,32 @@
 #include "attention-service/attention_meter.h"
 
+#include <utility>
+
+#include "gatefold/base/status_macros.h"
+#include "gatefold/kernels/isa.h"
+#include "gatefold/metrics/build_info.h"
+#include "gatefold/worker/metrics_host.h"
+
 namespace gatefold {
 
-absl::StatusOr<std::unique_ptr<AttentionMeter>> AttentionMeter::Create(
-    const KvBlockPool&, const AttentionServiceOptions&) {
-  return std::make_unique<AttentionMeter>();
+AttentionMeter::AttentionMeter() : attention_(&registry_), rpc_(&registry_) {
+  AddBuildInfo(&registry_, kVersion, "cpu", kernels::Kernels().isa);
 }
-void AttentionMeter::Watch(std::function<int()>) {}
-void AttentionMeter::OnCall(int, absl::Duration, absl::Duration) {}
-void AttentionMeter::OnCallDone(const CallRecord&) {}
+
+absl::StatusOr<std::unique_ptr<AttentionMeter>> AttentionMeter::Create(
+    const KvBlockPool& kv, const AttentionServiceOptions& options) {
+  auto meter = std::make_unique<AttentionMeter>();
+  meter->attention_.WatchKvBlocks(kv.n_blocks(), [&kv] { return kv.n_free(); });
+  if (options.worker.metrics_port >= 0) {
+    GF_ASSIGN_OR_RETURN(meter->server_,
+                        MetricsServer::Start(MetricsHost(options.worker.listen),
+                                             options.worker.metrics_port, meter->registry_));
+  }
+  return meter;
+}
+
+void AttentionMeter::WatchSequences(std::function<int()> n_sequences) {
+  attention_.WatchSequences(std::move(n_sequences));
+}
 
 }  // namespace gatefold

@@ -7,6 +7,10 @@
 #include "absl/status/statusor.h"
 #include "attention-service/attention_service.h"
 #include "attention-service/options.h"
+#include "gatefold/metrics/attention_metrics.h"
+#include "gatefold/metrics/metrics_server.h"
+#include "gatefold/metrics/registry.h"
+#include "gatefold/metrics/rpc_metrics.h"
 #include "gatefold/rpc/server.h"
 
 namespace gatefold {
@@ -14,17 +18,28 @@ namespace gatefold {
 // What an attention-service measures, and where it is read.
 class AttentionMeter final : public AttentionObserver {
  public:
+  // `kv` outlives the meter.
   static absl::StatusOr<std::unique_ptr<AttentionMeter>> Create(
       const KvBlockPool& kv, const AttentionServiceOptions& options);
+  AttentionMeter();
 
-  void Watch(std::function<int()> n_sequences);
-  void OnCall(int n_rows, absl::Duration queue, absl::Duration compute) override;
-  void OnCallDone(const CallRecord& call);
+  void WatchSequences(std::function<int()> n_sequences);
+  void StopWatching() { registry_.StopWatching(); }
+  void OnCall(int n_rows, absl::Duration queue, absl::Duration compute) override {
+    attention_.ObserveCall(n_rows, queue, compute);
+  }
+  void OnCallDone(const CallRecord& call) {
+    rpc_.ObserveServerCall(call.method, call.code, call.duration);
+  }
 
-  std::string address() const { return address_; }
+  // host:port of /metrics; empty if it is not served.
+  std::string address() const { return server_ == nullptr ? "" : server_->address(); }
 
  private:
-  std::string address_;
+  Registry registry_;
+  AttentionMetrics attention_;
+  RpcMetrics rpc_;
+  std::unique_ptr<MetricsServer> server_;
 };
 
 }  // namespace gatefold

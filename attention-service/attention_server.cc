@@ -15,6 +15,7 @@ AttentionServer::AttentionServer(const AttentionServiceOptions& options)
       threads_(NumThreads(options.worker.n_threads), absl::Microseconds(options.worker.spin_us)) {}
 
 AttentionServer::~AttentionServer() {
+  if (meter_ != nullptr) meter_->StopWatching();
   if (server_ != nullptr) server_->Shutdown(absl::ZeroDuration());
 }
 
@@ -42,7 +43,7 @@ absl::Status AttentionServer::Listen() {
   internal::v1::WorkerDescription worker = DescribeWorker(options_.worker, *weights_);
   worker.set_metrics_address(meter_->address());
   service_ = std::make_unique<AttentionService>(host_.get(), worker, meter_.get());
-  meter_->Watch([service = service_.get()] { return service->n_sequences(); });
+  meter_->WatchSequences([service = service_.get()] { return service->n_sequences(); });
 
   ServerOptions server_options;
   server_options.addresses = {options_.worker.listen};

@@ -1,16 +1,36 @@
 #include "expert-service/expert_meter.h"
 
-#include "absl/time/clock.h"
+#include "gatefold/base/status_macros.h"
+#include "gatefold/kernels/isa.h"
+#include "gatefold/metrics/build_info.h"
+#include "gatefold/worker/metrics_host.h"
 
 namespace gatefold {
 
-absl::StatusOr<std::unique_ptr<ExpertMeter>> ExpertMeter::Create(const ExpertStore&,
-                                                                 const ExpertServiceOptions&) {
-  return std::make_unique<ExpertMeter>();
+// One call is computed at a time: it has all threads.
+ExpertMeter::ExpertMeter(int n_layers) : experts_(&registry_, n_layers, 1), rpc_(&registry_) {
+  AddBuildInfo(&registry_, kVersion, "cpu", kernels::Kernels().isa);
 }
-void ExpertMeter::OnLoaded(absl::Duration) {}
-void ExpertMeter::OnCallStarted() { last_call_nanos_ = absl::GetCurrentTimeNanos(); }
-void ExpertMeter::OnCall(int, int, absl::Duration, absl::Duration) {}
-void ExpertMeter::OnCallDone(const CallRecord&) {}
+
+absl::StatusOr<std::unique_ptr<ExpertMeter>> ExpertMeter::Create(
+    const ExpertStore& store, const ExpertServiceOptions& options) {
+  auto meter = std::make_unique<ExpertMeter>(store.config().n_layers);
+  meter->experts_.WatchLoadedBytes(
+      [&store] { return static_cast<double>(store.loaded_bytes()); });
+  if (options.worker.metrics_port >= 0) {
+    GF_ASSIGN_OR_RETURN(meter->server_,
+                        MetricsServer::Start(MetricsHost(options.worker.listen),
+                                             options.worker.metrics_port, meter->registry_));
+  }
+  return meter;
+}
+
+void ExpertMeter::OnCall(int layer, int n_rows, absl::Duration queue, absl::Duration compute) {
+  if (layer < 0) {
+    experts_.ObserveCallRefused();
+  } else {
+    experts_.ObserveCallDone(layer, n_rows, queue, compute);
+  }
+}
 
 }  // namespace gatefold

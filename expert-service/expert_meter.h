@@ -5,9 +5,14 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "expert-service/expert_service.h"
 #include "expert-service/options.h"
+#include "gatefold/metrics/expert_metrics.h"
+#include "gatefold/metrics/metrics_server.h"
+#include "gatefold/metrics/registry.h"
+#include "gatefold/metrics/rpc_metrics.h"
 #include "gatefold/rpc/server.h"
 
 namespace gatefold {
@@ -15,21 +20,33 @@ namespace gatefold {
 // What a shard measures, and where it is read.
 class ExpertMeter final : public ExpertObserver {
  public:
+  // `store` outlives the meter.
   static absl::StatusOr<std::unique_ptr<ExpertMeter>> Create(const ExpertStore& store,
                                                              const ExpertServiceOptions& options);
+  explicit ExpertMeter(int n_layers);
 
-  void OnLoaded(absl::Duration time);
-  void OnCallStarted() override;
+  void OnLoaded(absl::Duration time) { experts_.SetLoadTime(time); }
+  void OnCallStarted() override {
+    last_call_nanos_ = absl::GetCurrentTimeNanos();
+    experts_.ObserveCallStarted();
+  }
   void OnCall(int layer, int n_rows, absl::Duration queue, absl::Duration compute) override;
-  void OnCallDone(const CallRecord& call);
+  void OnCallDone(const CallRecord& call) {
+    rpc_.ObserveServerCall(call.method, call.code, call.duration);
+  }
+  void StopWatching() { registry_.StopWatching(); }
 
-  // When a router last called; InfinitePast: never.
+  // When a router last called; the Unix epoch: never.
   absl::Time last_call() const { return absl::FromUnixNanos(last_call_nanos_); }
-  std::string address() const { return address_; }
+  // host:port of /metrics; empty if it is not served.
+  std::string address() const { return server_ == nullptr ? "" : server_->address(); }
 
  private:
-  std::string address_;
+  Registry registry_;
+  ExpertMetrics experts_;
+  RpcMetrics rpc_;
   std::atomic<int64_t> last_call_nanos_{0};
+  std::unique_ptr<MetricsServer> server_;
 };
 
 }  // namespace gatefold

@@ -18,6 +18,7 @@ ExpertServer::ExpertServer(const ExpertServiceOptions& options)
       threads_(NumThreads(options.worker.n_threads), absl::Microseconds(options.worker.spin_us)) {}
 
 ExpertServer::~ExpertServer() {
+  if (meter_ != nullptr) meter_->StopWatching();
   if (server_ != nullptr) server_->Shutdown(absl::ZeroDuration());
 }
 

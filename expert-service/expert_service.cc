@@ -76,11 +76,11 @@ class ExpertService::Session final : public StreamSession {
   explicit Session(ExpertService* service) : service_(service) {}
 
   absl::StatusOr<grpc::ByteBuffer> OnFrame(grpc::ByteBuffer frame, absl::Time received) override {
-    if (service_->observer_ != nullptr) service_->observer_->OnCallStarted();
     const absl::Time start = absl::Now();
     internal::v1::RunExpertsRequest request;
     GF_RETURN_IF_ERROR(ReadFrame(frame, &request, &received_));
     frame.Clear();
+    if (service_->observer_ != nullptr) service_->observer_->OnCallStarted();
     internal::v1::RunExpertsResponse response;
     *response.mutable_key() = request.key();
     PayloadBuffer payload;

@@ -4,6 +4,11 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "gatefold/metrics/metrics_server.h"
+#include "gatefold/metrics/registry.h"
+#include "gatefold/metrics/request_metrics.h"
+#include "gatefold/metrics/rpc_metrics.h"
+#include "gatefold/metrics/step_metrics.h"
 #include "gatefold/rpc/server.h"
 #include "router-service/dispatch/directory.h"
 #include "router-service/dispatch/remote_expert_client.h"
@@ -16,23 +21,34 @@ namespace gatefold {
 // What a router measures, and where it is read: requests, steps by phase, dispatch.
 class RouterMeter final : public GatewayObserver, public SchedulerObserver {
  public:
+  // Serves /metrics unless options.worker.metrics_port is -1.
   static absl::StatusOr<std::unique_ptr<RouterMeter>> Create(const RouterOptions& options);
+  RouterMeter();
 
-  // Both outlive the meter; for routers with remote experts.
+  // What is watched is read at each scrape until StopWatching, or the end of the meter.
   void Watch(const Directory* directory, const DispatchCounters* counters);
+  void Watch(const GenerationService* scheduler);
+  void StopWatching() { registry_.StopWatching(); }
 
-  void OnRequestStarted(RequestKind kind) override;
+  void OnRequestStarted(RequestKind /*kind*/) override {}
   void OnRequestEnded(const RequestReport& report) override;
-  void OnFirstToken(absl::Duration ttft) override;
-  void OnNextToken(absl::Duration itl) override;
+  void OnFirstToken(absl::Duration ttft) override { requests_.ObserveFirstToken(ttft); }
+  void OnNextToken(absl::Duration itl) override { requests_.ObserveNextToken(itl); }
   void OnStep(const Step& step, const StepResult& result, absl::Duration total) override;
-  void OnStepFailed(const absl::Status& status) override;
-  void OnCallDone(const CallRecord& call);
+  void OnStepFailed(const absl::Status& /*status*/) override { steps_.ObserveFailed(); }
+  void OnCallDone(const CallRecord& call) {
+    rpc_.ObserveServerCall(call.method, call.code, call.duration);
+  }
 
-  std::string address() const { return address_; }
+  // host:port of /metrics; empty if it is not served.
+  std::string address() const { return server_ == nullptr ? "" : server_->address(); }
 
  private:
-  std::string address_;
+  Registry registry_;
+  RequestMetrics requests_;
+  StepMetrics steps_;
+  RpcMetrics rpc_;
+  std::unique_ptr<MetricsServer> server_;
 };
 
 }  // namespace gatefold

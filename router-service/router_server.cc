@@ -105,6 +105,7 @@ absl::Status RouterServer::Listen() {
   server_options.on_call_done = [meter = meter_](const CallRecord& call) {
     meter->OnCallDone(call);
   };
+  meter_->Watch(scheduler_.get());
   server_ = std::make_unique<RpcServer>(std::move(server_options));
   AddInferenceService(server_.get(), gateway_.get());
   AddModelService(server_.get(), gateway_.get());
@@ -117,6 +118,7 @@ absl::Status RouterServer::Listen() {
 }
 
 RouterServer::~RouterServer() {
+  meter_->StopWatching();
   if (server_ != nullptr) server_->Shutdown(absl::ZeroDuration());
   server_.reset();
   gateway_.reset();

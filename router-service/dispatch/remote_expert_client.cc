@@ -69,7 +69,6 @@ absl::Status RemoteExpertClient::Run(const Step& step, int layer, const float* h
     if (batch.attempt == options_.max_attempts) {
       return batch.Unavailable(routes.experts[batch.open_slots.front()]);
     }
-    if (batch.attempt > 0) ++counters_->retries;
     batch.table = directory_->Table();
     GF_RETURN_IF_ERROR(Plan(&batch));
     batch.first_token = next_token_;
@@ -208,6 +207,7 @@ absl::Status RemoteExpertClient::TakeAnswer(Batch* batch, Call* call,
   internal::v1::RunExpertsResponse header;
   GF_RETURN_IF_ERROR(ReadFrame(answer, &header, &payload_));
   if (header.has_refusal()) {
+    call->refusal = header.refusal().reason();
     return absl::UnavailableError(
         absl::StrCat(internal::v1::RefusalReason_Name(header.refusal().reason()), ": ",
                      header.refusal().message()));
@@ -242,6 +242,8 @@ void RemoteExpertClient::Fail(Batch* batch, Call* call, const absl::Status& stat
   if (call->done) return;
   call->done = true;
   counters_->queue_rows -= call->slots.size();
+  const bool known = internal::v1::RefusalReason_IsValid(call->refusal);
+  ++counters_->retries[known ? call->refusal : 0];
   const WorkerEntry& shard = batch->table->experts[call->shard];
   batch->failure = Annotate(status, shard.address);
   LogEvent(LogLevel::kWarning, "dispatch_failed",

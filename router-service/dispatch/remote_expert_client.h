@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <memory>
@@ -25,7 +26,8 @@ struct DispatchCounters {
   std::vector<std::atomic<uint64_t>> rows_sent;    // rows on the wire
   std::vector<std::atomic<uint64_t>> messages;
   std::vector<std::atomic<uint64_t>> rows_of_expert;  // answered, [layer, expert]
-  std::atomic<uint64_t> retries{0};
+  // Calls that were not answered and so sent again, by RefusalReason; 0: no answer at all.
+  std::array<std::atomic<uint64_t>, internal::v1::RefusalReason_ARRAYSIZE> retries{};
   std::atomic<uint64_t> queue_rows{0};             // (row, expert) pairs sent and not yet answered
 };
 
@@ -57,6 +59,7 @@ class RemoteExpertClient final : public ExpertClient {
     std::vector<uint32_t> experts, n_rows_of_expert, rows;
     std::vector<int> sent_rows;  // rows of the step, in the order of the payload
     std::vector<size_t> slots;   // entries of the routes, in the order of the answer
+    internal::v1::RefusalReason refusal = internal::v1::REFUSAL_REASON_UNSPECIFIED;
     bool done = false;
   };
   struct Batch;  // one Run() under way

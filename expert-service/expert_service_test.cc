@@ -1,0 +1,150 @@
+// The service's answers to good and hostile frames, without a network.
+
+#include "expert-service/expert_service.h"
+
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "absl/time/clock.h"
+#include "gatefold/rpc/frame.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace gatefold {
+namespace {
+
+using internal::v1::RunExpertsRequest;
+using internal::v1::RunExpertsResponse;
+using testing::HasSubstr;
+
+class ExpertServiceTest : public testing::Test {
+ protected:
+  ExpertServiceTest() {
+    store_.Load(*ParseExpertSelection("*:0-3", 4, 8), nullptr, nullptr);
+    internal::v1::WorkerDescription worker;
+    worker.set_incarnation(77);
+    service_ = std::make_unique<ExpertService>(&runner_, worker, nullptr);
+    service_->SetReady();
+    session_ = *service_->OnOpen(nullptr);
+  }
+
+  // Two rows; expert 1 gets both, expert 3 the second.
+  RunExpertsRequest Request() const {
+    RunExpertsRequest request;
+    request.mutable_key()->set_layer(2);
+    request.mutable_key()->set_step(5);
+    request.set_dtype(internal::v1::WIRE_DTYPE_FLOAT32);
+    request.set_n_rows(2);
+    request.set_d_model(64);
+    for (uint32_t expert : {1, 3}) request.add_experts(expert);
+    for (uint32_t n : {2, 1}) request.add_n_rows_of_expert(n);
+    for (uint32_t row : {0, 1, 1}) request.add_rows(row);
+    return request;
+  }
+
+  RunExpertsResponse Send(const RunExpertsRequest& request, size_t n_rows = 2) {
+    PayloadBuffer rows(n_rows * 64 * sizeof(float));
+    for (size_t i = 0; i < n_rows * 64; ++i) rows.as<float>()[i] = 0.01f * static_cast<float>(i);
+    RunExpertsResponse response;
+    auto answer = session_->OnFrame(WriteFrame(request, rows), absl::Now());
+    EXPECT_TRUE(answer.ok()) << answer.status();
+    EXPECT_TRUE(ReadFrame(*answer, &response, &payload_).ok());
+    return response;
+  }
+
+  std::vector<float> Answer() const {
+    std::vector<float> values(payload_.size_bytes() / sizeof(float));
+    payload_.CopyTo(values.data());
+    return values;
+  }
+
+  void ExpectRefused(const std::function<void(RunExpertsRequest*)>& change,
+                     internal::v1::RefusalReason reason, const std::string& message,
+                     size_t n_rows = 2) {
+    RunExpertsRequest request = Request();
+    change(&request);
+    const RunExpertsResponse response = Send(request, n_rows);
+    EXPECT_EQ(response.refusal().reason(), reason) << response.refusal().message();
+    EXPECT_THAT(response.refusal().message(), HasSubstr(message));
+    EXPECT_EQ(payload_.size_bytes(), 0u);
+    EXPECT_EQ(response.key().step(), 5u);
+    // The service lives, and answers the next call as ever.
+    EXPECT_FALSE(Send(Request()).has_refusal());
+  }
+
+  std::unique_ptr<ModelWeights> weights_ = *ModelWeights::Open("tests/golden/mixtral/bf16");
+  ExpertStore store_{weights_.get()};
+  ExpertRunner runner_{&store_, nullptr};
+  std::unique_ptr<ExpertService> service_;
+  std::unique_ptr<StreamSession> session_;
+  FramePayload payload_;
+};
+
+TEST_F(ExpertServiceTest, AnswersEveryRowAndExpertInOrder) {
+  const RunExpertsResponse response = Send(Request());
+  ASSERT_FALSE(response.has_refusal()) << response.refusal().message();
+  EXPECT_EQ(response.n_rows(), 3u);
+  const std::vector<float> together = Answer();
+  ASSERT_EQ(together.size(), 3u * 64);
+  // Row 1 alone at expert 3 gives the bits it has in the batch.
+  RunExpertsRequest alone = Request();
+  alone.clear_experts();
+  alone.clear_n_rows_of_expert();
+  alone.clear_rows();
+  alone.add_experts(3);
+  alone.add_n_rows_of_expert(1);
+  alone.add_rows(1);
+  Send(alone);
+  EXPECT_EQ(Answer(), std::vector<float>(together.begin() + 128, together.end()));
+}
+
+TEST_F(ExpertServiceTest, RefusesFramesWhoseNumbersDoNotFit) {
+  const auto bad = internal::v1::REFUSAL_REASON_BAD_REQUEST;
+  ExpectRefused([](auto* r) { r->set_d_model(63); }, bad, "d_model is 63, must be 64");
+  ExpectRefused([](auto* r) { r->mutable_key()->set_layer(4); }, bad, "layer is 4");
+  ExpectRefused([](auto* r) { r->set_rows(2, 2); }, bad, "rows[2] is 2, n_rows says 2");
+  ExpectRefused([](auto* r) { r->add_rows(0); }, bad, "size of rows is 4, must be 3");
+  ExpectRefused([](auto* r) { r->set_n_rows_of_expert(0, 0xffffffff); }, bad, "size of rows");
+  ExpectRefused([](auto* r) { r->set_experts(1, 8); }, bad, "experts[1] is 8");
+  ExpectRefused([](auto* r) { r->set_experts(1, 1); }, bad, "must ascend");
+  ExpectRefused([](auto* r) { r->add_experts(5); }, bad, "n_rows_of_expert is 2, must be 3");
+  ExpectRefused([](auto*) {}, bad, "", /*n_rows=*/3);
+  ExpectRefused([](auto* r) { r->set_n_rows(0x7fffffff); }, bad, "");
+  ExpectRefused([](auto* r) { r->set_dtype(internal::v1::WIRE_DTYPE_UNSPECIFIED); }, bad, "");
+}
+
+TEST_F(ExpertServiceTest, SaysWhichExpertItDoesNotHold) {
+  ExpectRefused([](auto* r) { r->set_experts(1, 7); },
+                internal::v1::REFUSAL_REASON_EXPERT_NOT_HELD, "expert 7 of layer 2");
+}
+
+TEST_F(ExpertServiceTest, RefusesCallsMeantForAnEarlierLife) {
+  ExpectRefused([](auto* r) { r->mutable_key()->set_incarnation(76); },
+                internal::v1::REFUSAL_REASON_STALE_EPOCH, "restarted");
+}
+
+TEST_F(ExpertServiceTest, RefusesWhileLoading) {
+  ExpertService loading(&runner_, {}, nullptr);
+  session_ = *loading.OnOpen(nullptr);
+  EXPECT_EQ(Send(Request()).refusal().reason(), internal::v1::REFUSAL_REASON_NOT_READY);
+}
+
+TEST_F(ExpertServiceTest, DescribesWhatItHolds) {
+  const internal::v1::ExpertShard shard = service_->Describe();
+  ASSERT_EQ(shard.held_size(), 4);
+  EXPECT_EQ(shard.held(3).layer(), 3u);
+  EXPECT_EQ(shard.held(3).first_expert(), 0u);
+  EXPECT_EQ(shard.held(3).n_experts(), 4u);
+  EXPECT_TRUE(shard.worker().ready());
+  EXPECT_EQ(shard.loaded_bytes(), store_.loaded_bytes());
+}
+
+TEST_F(ExpertServiceTest, BytesThatAreNoMessageEndTheStreamWithAnError) {
+  grpc::Slice slice("\xff\xff\xff\xff garbage");
+  auto answer = session_->OnFrame(grpc::ByteBuffer(&slice, 1), absl::Now());
+  EXPECT_EQ(answer.status().code(), absl::StatusCode::kInvalidArgument);
+}
+
+}  // namespace
+}  // namespace gatefold
