@@ -33,6 +33,7 @@ class MessageCall final : public CallObserver, public std::enable_shared_from_th
   void OnRead(bool ok, grpc::ByteBuffer message) override;
   void OnWritten(bool ok) override;
   void OnCancelled() override;
+  void OnShutdown() override;
   void OnReleased() override;
 
   StreamWrite Write(grpc::ByteBuffer message);
@@ -160,6 +161,10 @@ void MessageCall::OnCancelled() {
   queue_.clear();
   if (!closed()) status_ = absl::CancelledError("the client is gone");
   Pump();
+}
+
+void MessageCall::OnShutdown() {
+  if (method_.options.end_at_shutdown) Finish(Draining(absl::ZeroDuration()));
 }
 
 void MessageCall::OnReleased() {

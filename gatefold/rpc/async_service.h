@@ -31,6 +31,8 @@ struct MethodOptions {
   // Server-streaming: messages and bytes that wait for a slow client.
   size_t max_queued_messages = 64;
   size_t max_queued_bytes = size_t{4} << 20;
+  // Calls that have no end of their own (Watch): RpcServer::Shutdown ends them at once.
+  bool end_at_shutdown = false;
 };
 
 enum class StreamWrite {

@@ -16,6 +16,10 @@ namespace gatefold {
 
 class FrameStream;
 
+// What AddStream adds. Without workers every frame must be small.
+std::unique_ptr<ServerMethod> MakeStreamMethod(StreamHandler* handler,
+                                               const StreamOptions& options);
+
 // Worker threads and the streams that wait for one. A stream is in the queue at most once, with all
 // its frames; it goes to the back after each, so that streams take turns.
 // Threads: safe.

@@ -17,7 +17,7 @@ struct ProcessOptions {
 void InitProcess(const ProcessOptions& options);
 
 // Waits until SIGTERM or SIGINT came; returns its number, or 0 when the deadline passed first.
-// A second signal ends the process at once. Threads: one.
+// A second signal ends the process at once. Threads: any.
 int WaitForTermination(absl::Time deadline);
 // Threads: any.
 bool TerminationRequested();

@@ -51,12 +51,17 @@ class StreamMethod final : public ServerMethod {
 
 }  // namespace
 
+std::unique_ptr<ServerMethod> MakeStreamMethod(StreamHandler* handler,
+                                               const StreamOptions& options) {
+  return std::make_unique<StreamMethod>(handler, options);
+}
+
 void AddStream(RpcServer* server, absl::string_view service, absl::string_view method,
                StreamHandler* handler, const StreamOptions& options) {
   const google::protobuf::MethodDescriptor& descriptor = FindMethod(service, method);
   GF_CHECK(descriptor.client_streaming() && descriptor.server_streaming());
   GF_CHECK(options.n_workers >= 1 && options.max_frames_per_stream >= 1);
-  server->AddMethod(MethodPath(service, method), std::make_unique<StreamMethod>(handler, options));
+  server->AddMethod(MethodPath(service, method), MakeStreamMethod(handler, options));
 }
 
 }  // namespace gatefold

@@ -1,0 +1,108 @@
+#include "gatefold/rpc/process.h"
+
+#include <grpc/support/log.h>
+#include <malloc.h>
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <csignal>
+#include <cstdint>
+#include <cstdlib>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/clock.h"
+#include "gatefold/base/check.h"
+#include "gatefold/base/log.h"
+#include "google/protobuf/stubs/logging.h"
+
+namespace gatefold {
+namespace {
+
+// Readable from the first signal on; never read, so that every waiter sees it.
+std::atomic<int> g_event_fd{-1};
+std::atomic<int> g_signal{0};
+
+void Request(int signal) {
+  int none = 0;
+  g_signal.compare_exchange_strong(none, signal);
+  const uint64_t one = 1;
+  [[maybe_unused]] const ssize_t written = write(g_event_fd.load(), &one, sizeof one);
+}
+
+// Only what a signal handler may call.
+void OnSignal(int signal) {
+  const int saved_errno = errno;
+  if (g_signal.load() != 0) {  // asked twice: do not make the user wait
+    std::signal(signal, SIG_DFL);
+    raise(signal);
+  }
+  Request(signal);
+  errno = saved_errno;
+}
+
+void InstallSignals() {
+  g_event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  GF_CHECK(g_event_fd >= 0);
+  struct sigaction action = {};
+  sigemptyset(&action.sa_mask);
+  action.sa_flags = SA_RESTART;
+  action.sa_handler = OnSignal;
+  sigaction(SIGTERM, &action, nullptr);
+  sigaction(SIGINT, &action, nullptr);
+  action.sa_handler = SIG_IGN;
+  sigaction(SIGPIPE, &action, nullptr);
+}
+
+void LogOfGrpc(gpr_log_func_args* args) {
+  const LogLevel level = args->severity == GPR_LOG_SEVERITY_ERROR  ? LogLevel::kWarning
+                         : args->severity == GPR_LOG_SEVERITY_INFO ? LogLevel::kInfo
+                                                                   : LogLevel::kDebug;
+  LogEvent(level, "grpc",
+           {{"at", absl::StrCat(args->file, ":", args->line)}, {"message", args->message}});
+}
+
+// What it reports is what peers send, broken UTF-8 above all; the call's status says so already.
+void LogOfProtobuf(google::protobuf::LogLevel, const char*, int, const std::string& message) {
+  LogEvent(LogLevel::kDebug, "protobuf", {{"message", message}});
+}
+
+}  // namespace
+
+void InitProcess(const ProcessOptions& options) {
+  mallopt(M_TRIM_THRESHOLD, 512 << 20);
+  mallopt(M_MMAP_THRESHOLD, 32 << 20);
+  mallopt(M_TOP_PAD, 64 << 20);
+#ifdef NDEBUG
+  absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
+#endif
+  if (options.several_completion_queues) setenv("GRPC_POLL_STRATEGY", "poll", /*overwrite=*/0);
+  gpr_set_log_function(LogOfGrpc);
+  google::protobuf::SetLogHandler(LogOfProtobuf);
+  InstallSignals();
+}
+
+int WaitForTermination(absl::Time deadline) {
+  GF_CHECK(g_event_fd >= 0);
+  while (g_signal.load() == 0) {
+    const absl::Duration left = deadline - absl::Now();
+    if (left <= absl::ZeroDuration()) return 0;
+    pollfd waited = {g_event_fd.load(), POLLIN, 0};
+    const int64_t left_ms =
+        std::min<int64_t>(absl::ToInt64Milliseconds(left) + 1, int64_t{24} * 3600 * 1000);
+    poll(&waited, 1, static_cast<int>(left_ms));
+  }
+  return g_signal.load();
+}
+
+bool TerminationRequested() { return g_signal.load() != 0; }
+
+void RequestTermination() { Request(SIGTERM); }
+
+}  // namespace gatefold

@@ -1,0 +1,89 @@
+#include "gatefold/rpc/process.h"
+
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <cstdlib>
+#include <cstring>
+
+#include "absl/time/clock.h"
+#include "gtest/gtest.h"
+
+namespace gatefold {
+namespace {
+
+// Each in a process of its own: the settings are the process's.
+template <typename Body>
+int ExitStatus(Body body) {
+  const pid_t child = fork();
+  if (child == 0) _exit(body());
+  int status = 0;
+  EXPECT_EQ(waitpid(child, &status, 0), child);
+  return status;
+}
+
+TEST(Process, WaitsForTheSignal) {
+  const int status = ExitStatus([] {
+    InitProcess({});
+    if (WaitForTermination(absl::Now() + absl::Milliseconds(2)) != 0) return 1;
+    if (TerminationRequested()) return 2;
+    kill(getpid(), SIGTERM);
+    if (WaitForTermination(absl::InfiniteFuture()) != SIGTERM) return 3;
+    if (WaitForTermination(absl::InfinitePast()) != SIGTERM) return 4;
+    return TerminationRequested() ? 0 : 5;
+  });
+  EXPECT_TRUE(WIFEXITED(status));
+  EXPECT_EQ(WEXITSTATUS(status), 0);
+}
+
+TEST(Process, EndsAtTheSecondSignal) {
+  const int status = ExitStatus([] {
+    InitProcess({});
+    kill(getpid(), SIGINT);
+    WaitForTermination(absl::InfiniteFuture());
+    kill(getpid(), SIGINT);
+    WaitForTermination(absl::Now() + absl::Milliseconds(50));
+    return 0;
+  });
+  EXPECT_TRUE(WIFSIGNALED(status));
+  EXPECT_EQ(WTERMSIG(status), SIGINT);
+}
+
+TEST(Process, SurvivesABrokenPipe) {
+  const int status = ExitStatus([] {
+    InitProcess({});
+    int ends[2];
+    if (pipe(ends) != 0) return 1;
+    close(ends[0]);
+    return write(ends[1], "x", 1) == -1 ? 0 : 2;
+  });
+  EXPECT_TRUE(WIFEXITED(status));
+  EXPECT_EQ(WEXITSTATUS(status), 0);
+}
+
+TEST(Process, AsksForAPollerThatSuitsSeveralQueues) {
+  const int status = ExitStatus([] {
+    unsetenv("GRPC_POLL_STRATEGY");
+    InitProcess({});
+    if (getenv("GRPC_POLL_STRATEGY") != nullptr) return 1;
+    InitProcess({.several_completion_queues = true});
+    if (std::strcmp(getenv("GRPC_POLL_STRATEGY"), "poll") != 0) return 2;
+    setenv("GRPC_POLL_STRATEGY", "epoll1", 1);
+    InitProcess({.several_completion_queues = true});
+    return std::strcmp(getenv("GRPC_POLL_STRATEGY"), "epoll1") == 0 ? 0 : 3;
+  });
+  EXPECT_EQ(WEXITSTATUS(status), 0);
+}
+
+TEST(Process, TerminatesOnRequest) {
+  const int status = ExitStatus([] {
+    InitProcess({});
+    RequestTermination();
+    return WaitForTermination(absl::InfiniteFuture()) == SIGTERM ? 0 : 1;
+  });
+  EXPECT_EQ(WEXITSTATUS(status), 0);
+}
+
+}  // namespace
+}  // namespace gatefold
