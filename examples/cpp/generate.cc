@@ -1,0 +1,87 @@
+// Streams an answer, and goes on at another router if the one it speaks to goes away:
+//   example_generate "unix:/run/a.sock|127.0.0.1:8000" "Once upon a time"
+// The first argument lists routers. The seed and the tokens received so far are all the state a
+// generation has, so the text is the same as if nothing had happened.
+
+#include <grpcpp/grpcpp.h>
+
+#include <cstdio>
+#include <memory>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "gatefold/inference/v1/inference.grpc.pb.h"
+
+namespace inference = gatefold::inference::v1;
+
+namespace {
+
+std::vector<std::string> Split(const std::string& text, char separator) {
+  std::vector<std::string> parts;
+  std::istringstream stream(text);
+  for (std::string part; std::getline(stream, part, separator);) parts.push_back(part);
+  return parts;
+}
+
+// What must be known to go on elsewhere. The request needs a seed for it.
+struct Generation {
+  inference::StreamGenerateTextRequest request;
+  bool finished = false;
+};
+
+// One attempt at one router: prints the text as it comes, and notes the tokens.
+grpc::Status Run(inference::InferenceService::Stub* stub, Generation* generation) {
+  grpc::ClientContext context;
+  auto reader = stub->StreamGenerateText(&context, generation->request);
+  inference::StreamGenerateTextResponse response;
+  std::vector<int> tokens;
+  while (reader->Read(&response)) {
+    if (response.has_started()) {
+      generation->request.mutable_request()->mutable_config()->set_seed(response.started().seed());
+    } else if (response.has_delta()) {
+      std::fputs(response.delta().text().c_str(), stdout);
+      std::fflush(stdout);
+      for (int id : response.delta().token_ids()) tokens.push_back(id);
+    } else if (response.has_finish()) {
+      generation->finished = true;
+    } else if (response.has_summary()) {
+      const inference::Usage& usage = response.summary().usage();
+      std::fprintf(stderr, "\n%u prompt tokens, %u output tokens, seed %llu\n",
+                   usage.prompt_tokens(), usage.output_tokens(),
+                   static_cast<unsigned long long>(response.summary().effective_config().seed()));
+    }
+  }
+  for (int id : tokens) generation->request.add_resume_token_ids(id);
+  return reader->Finish();
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  if (argc != 3) {
+    std::fprintf(stderr, "usage: %s ROUTER[|ROUTER...] PROMPT\n", argv[0]);
+    return 2;
+  }
+  Generation generation;
+  inference::GenerateTextRequest* request = generation.request.mutable_request();
+  request->mutable_prompt()->set_text(argv[2]);
+  request->mutable_config()->set_max_output_tokens(64);
+  request->mutable_output()->set_token_ids(true);  // to resume from
+
+  grpc::Status status;
+  for (const std::string& router : Split(argv[1], '|')) {
+    auto stub = inference::InferenceService::NewStub(
+        grpc::CreateChannel(router, grpc::InsecureChannelCredentials()));
+    status = Run(stub.get(), &generation);
+    if (status.error_code() != grpc::StatusCode::UNAVAILABLE) break;
+    // All tokens may have come before the router went: then there is nothing left to ask for.
+    if (generation.finished) return 0;
+    std::fprintf(stderr, "\n%s: %s\n", router.c_str(), status.error_message().c_str());
+  }
+  if (!status.ok()) {
+    std::fprintf(stderr, "failed: %s\n", status.error_message().c_str());
+    return 1;
+  }
+  return 0;
+}

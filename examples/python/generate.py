@@ -1,0 +1,59 @@
+"""Streams an answer, and goes on at another router if the one it speaks to goes away.
+
+    python3 generate.py 127.0.0.1:8000 "Once upon a time"
+    python3 generate.py 127.0.0.1:8000,127.0.0.1:8001 "Once upon a time"
+
+README.md, one folder up, says how to make the stubs it imports.
+"""
+
+import sys
+
+import grpc
+from gatefold.inference.v1 import inference_pb2, inference_pb2_grpc
+
+
+def run(stub, request):
+    """One attempt at one router; keeps in `request` what another needs to go on. True: finished."""
+    finished = False
+    tokens = []
+    try:
+        for response in stub.StreamGenerateText(request):
+            event = response.WhichOneof("event")
+            if event == "started":
+                request.request.config.seed = response.started.seed
+            elif event == "delta":
+                print(response.delta.text, end="", flush=True)
+                tokens.extend(response.delta.token_ids)
+            elif event == "finish":
+                finished = True
+            elif event == "summary":
+                usage = response.summary.usage
+                print(f"\n{usage.prompt_tokens} prompt tokens, {usage.output_tokens} output tokens",
+                      file=sys.stderr)
+    except grpc.RpcError as error:
+        # Only this code means that another router may do better.
+        if error.code() != grpc.StatusCode.UNAVAILABLE:
+            raise
+        print(f"\n{error.details()}", file=sys.stderr)
+        request.resume_token_ids.extend(tokens)
+        return finished
+    return True
+
+
+def main():
+    if len(sys.argv) != 3:
+        sys.exit("usage: generate.py ROUTER[,ROUTER...] PROMPT")
+    request = inference_pb2.StreamGenerateTextRequest()
+    request.request.prompt.text = sys.argv[2]
+    request.request.config.max_output_tokens = 64
+    request.request.output.token_ids = True  # to resume from
+
+    for router in sys.argv[1].split(","):
+        with grpc.insecure_channel(router) as channel:
+            if run(inference_pb2_grpc.InferenceServiceStub(channel), request):
+                return
+    sys.exit("no router could finish the answer")
+
+
+if __name__ == "__main__":
+    main()
