@@ -147,7 +147,7 @@ void MessageCall::OnWritten(bool ok) {
     }
     Pump();
     // Half of the room, so that a producer is not woken for every message.
-    if (refused_write_ && queue_.size() <= method_.options.max_queued_messages / 2 &&
+    if (!closed() && refused_write_ && queue_.size() <= method_.options.max_queued_messages / 2 &&
         queued_bytes_ <= method_.options.max_queued_bytes / 2) {
       refused_write_ = false;
       on_writable = on_writable_;

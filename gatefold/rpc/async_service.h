@@ -100,7 +100,8 @@ class ServerStream {
   StreamWrite Write(const Response& message) { return writer_->Write(WriteMessage(message)); }
   // Ends the call after what is queued was sent; what is queued is always sent first.
   void Finish(const absl::Status& status) { writer_->Finish(status); }
-  // Runs `callback` on the poll thread each time there is room again after kFull. Must not block.
+  // Runs `callback` on the poll thread each time there is room again after kFull; never once the
+  // call is over (CallContext::OnCancel has run, or Finish was called). Must not block.
   void OnWritable(std::function<void()> callback) { writer_->OnWritable(std::move(callback)); }
 
  private:
