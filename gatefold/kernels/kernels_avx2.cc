@@ -12,7 +12,6 @@ namespace {
 constexpr char kIsaName[] = "avx2";
 constexpr int kTileRows = 2;  // 2 x 2 sums of two registers, 2 weights of two, 1 input of two: 14
 constexpr int kTileOuts = 2;
-constexpr int kPrefetchBytes = 4096;
 
 struct Vec {
   __m256 low, high;
@@ -46,6 +45,7 @@ inline Vec Max(Vec a, Vec b) {
   return {_mm256_max_ps(a.low, b.low), _mm256_max_ps(a.high, b.high)};
 }
 inline void Prefetch(const char* p) { _mm_prefetch(p, _MM_HINT_T0); }
+inline void PrefetchFar(const char* p) { _mm_prefetch(p, _MM_HINT_T1); }
 
 inline __m256 PowerOfTwo8(__m256 t) {
   const __m256i exponent = _mm256_slli_epi32(_mm256_castps_si256(t), 23);

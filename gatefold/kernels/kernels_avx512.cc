@@ -12,7 +12,6 @@ namespace {
 constexpr char kIsaName[] = "avx512";
 constexpr int kTileRows = 6;  // 6 x 4 sums, 4 weights, 1 input: 29 of 32 registers
 constexpr int kTileOuts = 4;
-constexpr int kPrefetchBytes = 8192;
 
 using Vec = __m512;
 
@@ -27,6 +26,7 @@ inline Vec Div(Vec a, Vec b) { return _mm512_div_ps(a, b); }
 inline Vec Min(Vec a, Vec b) { return _mm512_min_ps(a, b); }
 inline Vec Max(Vec a, Vec b) { return _mm512_max_ps(a, b); }
 inline void Prefetch(const char* p) { _mm_prefetch(p, _MM_HINT_T0); }
+inline void PrefetchFar(const char* p) { _mm_prefetch(p, _MM_HINT_T1); }
 
 inline Vec PowerOfTwo(Vec t) {
   const __m512i exponent = _mm512_slli_epi32(_mm512_castps_si512(t), 23);

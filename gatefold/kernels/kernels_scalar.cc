@@ -13,7 +13,6 @@ namespace {
 constexpr char kIsaName[] = "scalar";
 constexpr int kTileRows = 1;
 constexpr int kTileOuts = 4;
-constexpr int kPrefetchBytes = 0;
 
 struct Vec {
   float lane[16];
@@ -56,6 +55,7 @@ inline Vec Max(const Vec& a, const Vec& b) {
   return ForEachLane([&](int j) { return a.lane[j] > b.lane[j] ? a.lane[j] : b.lane[j]; });
 }
 inline void Prefetch(const char*) {}
+inline void PrefetchFar(const char*) {}
 
 inline Vec PowerOfTwo(const Vec& t) {
   return ForEachLane([&](int j) {
