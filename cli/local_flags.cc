@@ -1,0 +1,47 @@
+#include "cli/local_flags.h"
+
+#include "absl/strings/str_cat.h"
+#include "cli/error_report.h"
+#include "gatefold/worker/worker.h"
+
+namespace gatefold::cli {
+
+void LocalFlags::AddTo(FlagSet* flags) {
+  flags->Add("threads", "N", "threads that compute (default 0: the cores there are)", &threads);
+  flags->Add("kv-memory", "SIZE", "memory of the KV cache (default 1GiB)", &kv_memory);
+  flags->Add("lanes", "N", "micro-batches that overlap attention and experts (default 1)", &lanes);
+  flags->Add("max-step-tokens", "N", "rows of one step, decode and prefill together (default 512)",
+             &max_step_tokens);
+  flags->Add("n-slices", "N", "parts of a dense layer's MLP (default 8)", &n_slices);
+  flags->Add("wire-dtype", "TYPE", "rounding of hidden states: float32 (default) or bfloat16",
+             &wire_dtype);
+  flags->Add("isa", "NAME", "auto (default), avx512, avx2 or scalar; the numbers are the same",
+             &isa);
+}
+
+std::string LocalFlags::AnyGiven(const FlagSet& flags) {
+  for (const char* name :
+       {"threads", "kv-memory", "lanes", "max-step-tokens", "n-slices", "wire-dtype", "isa"}) {
+    if (flags.OnCommandLine(name)) return absl::StrCat("--", name);
+  }
+  return "";
+}
+
+absl::StatusOr<LocalRouterOptions> LocalFlags::ToOptions(const std::string& model_dir) const {
+  const absl::StatusOr<uint64_t> kv_memory_bytes = ParseBytes(kv_memory);
+  if (!kv_memory_bytes.ok()) {
+    return UsageError(absl::StrCat("--kv-memory: ", kv_memory_bytes.status().message()));
+  }
+  LocalRouterOptions options;
+  options.model_dir = model_dir;
+  options.kv_memory_bytes = *kv_memory_bytes;
+  options.isa = isa;
+  options.wire_dtype = wire_dtype;
+  options.n_threads = threads;
+  options.n_lanes = lanes;
+  options.n_slices = n_slices;
+  options.max_step_tokens = max_step_tokens;
+  return options;
+}
+
+}  // namespace gatefold::cli

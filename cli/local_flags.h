@@ -1,0 +1,28 @@
+#pragma once
+
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "cli/flag_set.h"
+#include "cli/local_router.h"
+
+namespace gatefold::cli {
+
+// How a model is served in this process.
+struct LocalFlags {
+  std::string kv_memory = "1GiB";
+  std::string isa = "auto";
+  std::string wire_dtype = "float32";
+  int threads = 0;
+  int lanes = 1;
+  int n_slices = 8;
+  int max_step_tokens = 512;
+
+  void AddTo(FlagSet* flags);
+  // One of these flags that the command line has, as "--lanes"; empty if there is none.
+  static std::string AnyGiven(const FlagSet& flags);
+  // A usage error for sizes that are none.
+  absl::StatusOr<LocalRouterOptions> ToOptions(const std::string& model_dir) const;
+};
+
+}  // namespace gatefold::cli

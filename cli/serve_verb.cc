@@ -1,0 +1,75 @@
+#include "absl/strings/str_cat.h"
+#include "absl/synchronization/notification.h"
+#include "cli/error_report.h"
+#include "cli/local_flags.h"
+#include "cli/local_router.h"
+#include "cli/verbs.h"
+#include "gatefold/base/status_macros.h"
+
+namespace gatefold::cli {
+namespace {
+
+class ServeVerb final : public Verb {
+ public:
+  absl::string_view name() const override { return "serve"; }
+  absl::string_view summary() const override { return "Serves a model from this process."; }
+  absl::string_view details() const override {
+    return "Prints a line that starts with \"ready\" once requests can be sent. Runs until\n"
+           "Ctrl-C or SIGTERM, which is a good end: the exit code is 0.\n"
+           "`gatefold generate --router 127.0.0.1:7070 ...` asks it.\n";
+  }
+
+  void AddFlags(FlagSet* flags) override {
+    flags->Add("model", "DIR", "folder of the model", &model_);
+    flags->Add("model-name", "NAME", "as requests name it (default: the folder's name)",
+               &model_name_);
+    flags->Add("listen", "ADDRESS",
+               "host:port or unix:/path (default 127.0.0.1:7070; port 0: any free one)", &listen_);
+    flags->Add("metrics-port", "N", "port of /metrics; 0: any free one; -1: none (default)",
+               &metrics_port_);
+    local_.AddTo(flags);
+  }
+
+  absl::Status Run(const FlagSet&, const std::vector<std::string>& arguments,
+                   Console* console) override {
+    if (!arguments.empty()) {
+      return UsageError(absl::StrCat("takes no argument, as \"", arguments[0], "\""));
+    }
+    if (model_.empty()) return UsageError("say which model to serve: --model DIR");
+    if (metrics_port_ < -1 || metrics_port_ > 65535) {
+      return UsageError(absl::StrCat("--metrics-port is ", metrics_port_, ", must be -1 to 65535"));
+    }
+    GF_ASSIGN_OR_RETURN(LocalRouterOptions options, local_.ToOptions(model_));
+    options.model_name = model_name_;
+    options.listen_address = listen_;
+    options.metrics_port = metrics_port_;
+    absl::StatusOr<std::unique_ptr<LocalRouter>> router = LocalRouter::Start(options);
+    if (!router.ok()) return ModelFolderError(model_, router.status());
+
+    console->out << "ready " << (*router)->listen_address();
+    if (metrics_port_ >= 0) {
+      console->out << " metrics http://" << (*router)->metrics_address() << "/metrics";
+    }
+    console->out << std::endl;
+    absl::Notification stop;
+    const Interrupts::Scope scope(console->interrupts, [&stop] {
+      if (!stop.HasBeenNotified()) stop.Notify();
+    });
+    stop.WaitForNotification();
+    console->err << "stopping\n";
+    return absl::OkStatus();
+  }
+
+ private:
+  std::string model_;
+  std::string model_name_;
+  std::string listen_ = "127.0.0.1:7070";
+  int metrics_port_ = -1;
+  LocalFlags local_;
+};
+
+}  // namespace
+
+std::unique_ptr<Verb> MakeServeVerb() { return std::make_unique<ServeVerb>(); }
+
+}  // namespace gatefold::cli
