@@ -6,10 +6,10 @@
 
 namespace gatefold {
 
-CandidateText::CandidateText(const TextCodec* codec, std::vector<std::string> stops,
-                             int min_output_tokens)
+CandidateText::CandidateText(const TextCodec* codec, absl::Span<const int32_t> prompt,
+                             std::vector<std::string> stops, int min_output_tokens)
     : matcher_(std::move(stops)), min_output_tokens_(min_output_tokens) {
-  if (codec != nullptr) decoder_ = codec->NewDecoder(/*continued=*/true);
+  if (codec != nullptr) decoder_ = codec->NewDecoder(prompt);
 }
 
 CandidateText::Piece CandidateText::Push(int32_t token_id) {

@@ -23,7 +23,8 @@ class CandidateText {
 
   // `codec` may be null (a model without tokenizer): then there is no text, and no stop strings
   // may be given. Before `min_output_tokens` tokens no stop string ends the text.
-  CandidateText(const TextCodec* codec, std::vector<std::string> stops, int min_output_tokens);
+  CandidateText(const TextCodec* codec, absl::Span<const int32_t> prompt,
+                std::vector<std::string> stops, int min_output_tokens);
 
   Piece Push(int32_t token_id);
 

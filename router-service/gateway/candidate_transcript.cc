@@ -33,12 +33,13 @@ inference::v1::FinishReason ReasonFor(StopCause cause) {
 }  // namespace
 
 CandidateTranscript::CandidateTranscript(int index, const TextCodec* codec,
+                                         absl::Span<const int32_t> prompt,
                                          const inference::v1::GenerationConfig& config,
                                          const inference::v1::OutputOptions& output)
     : index_(index),
       codec_(codec),
       output_(output),
-      text_(codec, {config.stop_sequences().begin(), config.stop_sequences().end()},
+      text_(codec, prompt, {config.stop_sequences().begin(), config.stop_sequences().end()},
             static_cast<int>(config.min_output_tokens())) {}
 
 bool CandidateTranscript::Resume(const std::vector<int32_t>& token_ids) {

@@ -19,7 +19,7 @@ class CandidateTranscript {
   using Finish = inference::v1::StreamGenerateTextResponse::Finish;
 
   // `config` is effective. `codec` may be null (no text).
-  CandidateTranscript(int index, const TextCodec* codec,
+  CandidateTranscript(int index, const TextCodec* codec, absl::Span<const int32_t> prompt,
                       const inference::v1::GenerationConfig& config,
                       const inference::v1::OutputOptions& output);
 

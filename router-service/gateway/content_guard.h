@@ -9,28 +9,38 @@
 namespace gatefold {
 
 // Keeps special tokens that are spelled out in the contents of a conversation from becoming those
-// tokens once the chat template has put them into one text. Inside each spelling a mark goes, a
-// private-use character that the conversation does not have; the rendered text is cut at the marks
-// and the parts are tokenised one by one, so the spelling is never whole.
+// tokens once the chat template has put contents and its own special tokens into one text: each
+// such spelling is put between two marks, private-use characters that the conversation does not
+// have, and found again by them in the rendered text.
 // A conversation without such spellings, as nearly all are, is left alone, so its ids are the
 // reference's. (Tokenising all contents apart from the template would change ids at every border,
-// and hide the contents from templates that trim or inspect them.)
+// and standing in for the contents would blind templates that trim or inspect them.)
 // Threads: safe.
 class ContentGuard {
  public:
-  // How the tokenizer spells its special tokens; those of a single character cannot be cut and are
-  // taken out of contents instead.
+  struct Part {
+    std::string text;
+    bool literal = false;  // a spelling out of the contents: not to be parsed as a token
+  };
+  struct Marks {
+    std::string open, close;  // empty: no content needed any
+  };
+
+  // How the tokenizer spells its special tokens.
   explicit ContentGuard(const std::vector<std::string>& special_tokens);
 
-  // Changes the contents; returns the mark, empty if none was needed.
-  std::string Guard(std::vector<std::string*> contents) const;
+  // Puts the marks into the contents.
+  Marks Guard(const std::vector<std::string*>& contents) const;
 
-  // `rendered` without its marks, cut where they were.
-  static std::vector<absl::string_view> Cut(absl::string_view rendered, absl::string_view mark);
+  // The rendered text without its marks. A template may have torn contents apart: a mark that does
+  // not frame exactly one spelling is only dropped.
+  std::vector<Part> Split(absl::string_view rendered, const Marks& marks) const;
 
  private:
-  bool StartsWithToken(absl::string_view text) const;
-  std::string WithMarks(const std::string& content, absl::string_view mark) const;
+  // Length of the longest special token that `text`, not empty, starts with; 0: none.
+  size_t TokenAtStart(absl::string_view text) const;
+  bool HasToken(absl::string_view text) const;
+  std::string WithMarks(absl::string_view content, const Marks& marks) const;
 
   std::array<std::vector<std::string>, 256> by_first_byte_;
 };

@@ -59,7 +59,7 @@ class FakeCodec final : public TextCodec {
     return ids;
   }
 
-  std::unique_ptr<Decoder> NewDecoder(bool /*continued*/) const override {
+  std::unique_ptr<Decoder> NewDecoder(absl::Span<const int32_t> /*prompt*/) const override {
     return std::make_unique<ByteDecoder>(this);
   }
 

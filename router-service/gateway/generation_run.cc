@@ -96,8 +96,8 @@ absl::StatusOr<GenerationRun::Prepared> GenerationRun::PrepareInputs() const {
   const std::vector<int32_t> resumed(request_.resume_token_ids().begin(),
                                      request_.resume_token_ids().end());
   for (uint32_t i = 0; i < prepared.config.candidate_count(); ++i) {
-    prepared.candidates.emplace_back(CandidateTranscript(static_cast<int>(i), context_.codec,
-                                                         prepared.config, request.output()));
+    prepared.candidates.emplace_back(CandidateTranscript(
+        static_cast<int>(i), context_.codec, prepared.prompt, prepared.config, request.output()));
   }
   prepared.already_stopped = prepared.candidates[0].transcript.Resume(resumed);
   GF_RETURN_IF_ERROR(CheckTimeLeft(context_.clock(), deadline_));

@@ -10,9 +10,10 @@ namespace {
 
 using inference::v1::Prompt;
 
-// What codec and template say is about the caller's text, so it names the caller's field.
+// What codec and template say is about the caller's text, so it names the caller's field. A text
+// that exhausts the tokenizer would do so again: it must not look like an overload.
 absl::Status AboutField(const char* field, const absl::Status& status) {
-  if (!absl::IsInvalidArgument(status)) return status;
+  if (!absl::IsInvalidArgument(status) && !absl::IsResourceExhausted(status)) return status;
   const absl::string_view message = status.message();
   return BadField(field, message);
 }

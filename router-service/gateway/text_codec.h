@@ -7,6 +7,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/types/span.h"
 
 namespace gatefold {
 
@@ -48,8 +49,9 @@ class TextCodec {
   virtual absl::StatusOr<std::vector<int32_t>> EncodeConversation(
       const std::vector<ChatMessage>& messages, bool parse_special) const = 0;
 
-  // `continued`: the text goes on after a prompt, so a leading space is kept.
-  virtual std::unique_ptr<Decoder> NewDecoder(bool continued) const = 0;
+  // For text that goes on after the prompt: its leading space stays, and a character that the
+  // prompt left unfinished is finished. Time does not grow with the prompt.
+  virtual std::unique_ptr<Decoder> NewDecoder(absl::Span<const int32_t> prompt) const = 0;
 
   virtual std::string Decode(const std::vector<int32_t>& token_ids, bool skip_special) const = 0;
 

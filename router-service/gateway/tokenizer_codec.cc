@@ -1,12 +1,14 @@
 #include "router-service/gateway/tokenizer_codec.h"
 
+#include <algorithm>
 #include <utility>
 
-#include "absl/types/span.h"
+#include "gatefold/base/check.h"
 #include "gatefold/base/log.h"
 #include "gatefold/base/status_macros.h"
 #include "gatefold/tokenizer/stream_decoder.h"
-#include "gatefold/tokenizer/tokenizer.h"
+#include "router-service/gateway/content_guard.h"
+#include "router-service/gateway/request_checker.h"
 
 namespace gatefold {
 namespace {
@@ -14,34 +16,47 @@ namespace {
 class TokenizerDecoder final : public TextCodec::Decoder {
  public:
   TokenizerDecoder(const Tokenizer* tokenizer, absl::Span<const int32_t> prompt_tail)
-      : decoder_(tokenizer, /*skip_special_tokens=*/true, prompt_tail) {}
-  std::string Push(int32_t token_id) override { return decoder_.Push(token_id); }
+      : tokenizer_(*tokenizer), decoder_(tokenizer, /*skip_special_tokens=*/true, prompt_tail) {}
+
+  // Decoding follows the reference and shows special tokens whose spelling the normaliser changes
+  // (as in some copies of Llama-2); generated text never does.
+  std::string Push(int32_t token_id) override {
+    return tokenizer_.IsSpecial(token_id) ? std::string() : decoder_.Push(token_id);
+  }
   std::string Finish() override { return decoder_.Finish(); }
 
  private:
+  const Tokenizer& tokenizer_;
   StreamDecoder decoder_;
 };
 
+std::vector<std::string> SpecialTokens(const Tokenizer& tokenizer) {
+  std::vector<std::string> spellings;
+  for (int32_t id = 0; id < tokenizer.vocab_size(); ++id) {
+    if (tokenizer.IsSpecial(id)) spellings.push_back(tokenizer.TokenBytes(id));
+  }
+  return spellings;
+}
+
 class TokenizerCodec final : public TextCodec {
  public:
-  explicit TokenizerCodec(std::unique_ptr<Tokenizer> tokenizer) : tokenizer_(std::move(tokenizer)) {
-    // Any text will do to tell a decoder that it goes on after some.
-    absl::StatusOr<std::vector<int32_t>> ids = tokenizer_->Encode("a", {false, false});
-    if (ids.ok()) some_text_ = *std::move(ids);
-  }
+  TokenizerCodec(std::unique_ptr<Tokenizer> tokenizer, ChatRenderer renderer)
+      : tokenizer_(std::move(tokenizer)),
+        renderer_(std::move(renderer)),
+        guard_(SpecialTokens(*tokenizer_)) {}
 
   absl::StatusOr<std::vector<int32_t>> Encode(absl::string_view text,
                                               const EncodeOptions& options) const override {
     return tokenizer_->Encode(text, {options.add_special, options.parse_special});
   }
-  bool has_chat_template() const override { return false; }
-  absl::StatusOr<std::vector<int32_t>> EncodeConversation(const std::vector<ChatMessage>&,
-                                                          bool) const override {
-    return absl::InvalidArgumentError("the model has no chat template");
-  }
-  std::unique_ptr<Decoder> NewDecoder(bool continued) const override {
-    return std::make_unique<TokenizerDecoder>(
-        tokenizer_.get(), continued ? absl::MakeConstSpan(some_text_) : absl::Span<const int32_t>());
+
+  bool has_chat_template() const override { return renderer_ != nullptr; }
+
+  absl::StatusOr<std::vector<int32_t>> EncodeConversation(const std::vector<ChatMessage>& messages,
+                                                          bool parse_special) const override;
+
+  std::unique_ptr<Decoder> NewDecoder(absl::Span<const int32_t> prompt) const override {
+    return std::make_unique<TokenizerDecoder>(tokenizer_.get(), Tail(prompt));
   }
   std::string Decode(const std::vector<int32_t>& token_ids, bool skip_special) const override {
     return tokenizer_->Decode(token_ids, skip_special);
@@ -51,11 +66,53 @@ class TokenizerCodec final : public TextCodec {
   }
 
  private:
+  absl::Span<const int32_t> Tail(absl::Span<const int32_t> prompt) const;
+
   const std::unique_ptr<Tokenizer> tokenizer_;
-  std::vector<int32_t> some_text_;
+  const ChatRenderer renderer_;
+  const ContentGuard guard_;
 };
 
+// Enough of a prompt to go on from. Some tokenizers decode a run of single-byte tokens as a whole,
+// so it starts where there is a longer one, at a character's border.
+absl::Span<const int32_t> TokenizerCodec::Tail(absl::Span<const int32_t> prompt) const {
+  constexpr size_t kEnough = 4, kLimit = 1024;
+  size_t n = std::min(kEnough, prompt.size());
+  while (n < std::min(kLimit, prompt.size())) {
+    const std::string first = tokenizer_->TokenBytes(prompt[prompt.size() - n]);
+    if (first.size() > 1 && FirstInvalidUtf8(first) < 0) break;
+    ++n;
+  }
+  return prompt.last(n);
+}
+
+absl::StatusOr<std::vector<int32_t>> TokenizerCodec::EncodeConversation(
+    const std::vector<ChatMessage>& messages, bool parse_special) const {
+  GF_CHECK(has_chat_template());
+  std::vector<ChatMessage> guarded = messages;
+  ContentGuard::Marks marks;
+  if (!parse_special) {
+    std::vector<std::string*> contents;
+    for (ChatMessage& message : guarded) contents.push_back(&message.content);
+    marks = guard_.Guard(contents);
+  }
+  GF_ASSIGN_OR_RETURN(const std::string rendered, renderer_(guarded));
+  std::vector<int32_t> ids;
+  for (const ContentGuard::Part& part : guard_.Split(rendered, marks)) {
+    // What comes first, such as BOS, is in the template.
+    GF_ASSIGN_OR_RETURN(const std::vector<int32_t> more,
+                        tokenizer_->Encode(part.text, {false, !part.literal}));
+    ids.insert(ids.end(), more.begin(), more.end());
+  }
+  return ids;
+}
+
 }  // namespace
+
+std::shared_ptr<const TextCodec> MakeTokenizerCodec(std::unique_ptr<Tokenizer> tokenizer,
+                                                    ChatRenderer renderer) {
+  return std::make_shared<const TokenizerCodec>(std::move(tokenizer), std::move(renderer));
+}
 
 absl::StatusOr<std::shared_ptr<const TextCodec>> LoadTokenizerCodec(const std::string& model_dir) {
   absl::StatusOr<std::unique_ptr<Tokenizer>> tokenizer = Tokenizer::Load(model_dir);
@@ -64,7 +121,7 @@ absl::StatusOr<std::shared_ptr<const TextCodec>> LoadTokenizerCodec(const std::s
     return std::shared_ptr<const TextCodec>();
   }
   GF_RETURN_IF_ERROR(tokenizer.status());
-  return std::make_shared<const TokenizerCodec>(*std::move(tokenizer));
+  return MakeTokenizerCodec(*std::move(tokenizer), nullptr);
 }
 
 }  // namespace gatefold
