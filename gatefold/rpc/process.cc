@@ -94,8 +94,8 @@ int WaitForTermination(absl::Time deadline) {
     const absl::Duration left = deadline - absl::Now();
     if (left <= absl::ZeroDuration()) return 0;
     pollfd waited = {g_event_fd.load(), POLLIN, 0};
-    const int64_t left_ms =
-        std::min<int64_t>(absl::ToInt64Milliseconds(left) + 1, int64_t{24} * 3600 * 1000);
+    // Never 0, which would make this a busy wait; a day at most, which fits.
+    const int64_t left_ms = absl::ToInt64Milliseconds(std::min(left, absl::Hours(24))) + 1;
     poll(&waited, 1, static_cast<int>(left_ms));
   }
   return g_signal.load();

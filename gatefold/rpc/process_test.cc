@@ -1,11 +1,13 @@
 #include "gatefold/rpc/process.h"
 
+#include <pthread.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <csignal>
 #include <cstdlib>
 #include <cstring>
+#include <thread>
 
 #include "absl/time/clock.h"
 #include "gtest/gtest.h"
@@ -34,6 +36,25 @@ TEST(Process, WaitsForTheSignal) {
     return TerminationRequested() ? 0 : 5;
   });
   EXPECT_TRUE(WIFEXITED(status));
+  EXPECT_EQ(WEXITSTATUS(status), 0);
+}
+
+TEST(Process, SleepsWhileItWaits) {
+  const int status = ExitStatus([] {
+    InitProcess({});
+    for (const absl::Time deadline :
+         {absl::InfiniteFuture(), absl::Now() + absl::Hours(1000), absl::Now() + absl::Hours(1)}) {
+      std::thread waiter([deadline] { WaitForTermination(deadline); });
+      clockid_t clock;
+      pthread_getcpuclockid(waiter.native_handle(), &clock);
+      absl::SleepFor(absl::Milliseconds(30));
+      timespec used;
+      clock_gettime(clock, &used);
+      waiter.detach();
+      if (absl::DurationFromTimespec(used) > absl::Milliseconds(15)) return 1;
+    }
+    return 0;
+  });
   EXPECT_EQ(WEXITSTATUS(status), 0);
 }
 
