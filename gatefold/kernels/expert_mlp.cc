@@ -11,80 +11,88 @@
 namespace gatefold {
 
 ExpertWeights::ExpertWeights(const Views& views, ThreadPool* threads)
-    : w1_(views.w1, threads),
-      w3_(views.w3, threads),
-      w2_(views.w2, threads),
+    : w2_(views.w2, threads),
       b1_(ToFloats(views.b1)),
       b3_(ToFloats(views.b3)),
       b2_(ToFloats(views.b2)) {
-  GF_CHECK(w1_.n_out() == w3_.n_out() && w1_.n_in() == w3_.n_in() && w2_.n_in() == w1_.n_out() &&
-           w2_.n_out() == w1_.n_in());
+  const int64_t f = views.w1.n_rows, d = views.w1.n_cols;
+  GF_CHECK(views.w3.n_rows == f && views.w3.n_cols == d && w2_.n_in() == f && w2_.n_out() == d);
+  const int64_t n_panels = (f + PackedMatrix::kPanel - 1) / PackedMatrix::kPanel;
+  w13_ = PackedMatrix(views.w1.dtype, 2 * n_panels * PackedMatrix::kPanel, d);
+  w13_.FillEveryOtherPanel(0, views.w1, threads);
+  w13_.FillEveryOtherPanel(1, views.w3, threads);
 }
 
 size_t ExpertWeights::size_bytes() const {
-  return w1_.size_bytes() + w3_.size_bytes() + w2_.size_bytes() + b1_.size_bytes() +
-         b3_.size_bytes() + b2_.size_bytes();
+  return w13_.size_bytes() + w2_.size_bytes() + b1_.size_bytes() + b3_.size_bytes() +
+         b2_.size_bytes();
 }
 
 namespace kernels {
 namespace {
 
-// A piece of one loop: some rows of one group and some panels of its matrix.
+constexpr int kPanel = PackedMatrix::kPanel;
+constexpr int kLine = PackedMatrix::kLine;
+// Hidden outputs of one piece of the first loop, in panels: whole lines, so that a piece leaves
+// them in the order in which w2 reads them.
+constexpr int kPanelsPerLine = kLine / kPanel;
+constexpr int kMaxHiddenPanels = 64;
+
+// A piece of one loop: some rows of one group, and some panels.
 struct Piece {
   const ExpertGroup* group;
   int64_t row_begin, row_end;
   int64_t panel_begin, panel_end;
 };
 
-template <typename Matrix>
-void CutIntoPieces(absl::Span<const ExpertGroup> groups, Matrix matrix, std::vector<Piece>* pieces) {
-  pieces->clear();
-  for (const ExpertGroup& group : groups) {
-    const PackedMatrix& w = matrix(*group.expert);
-    const int64_t n_rows = static_cast<int64_t>(group.rows.size());
-    const int64_t rows_per_block = RowsPerBlock(w.n_lines());
-    const int64_t panels_per_run = PanelsPerRun(w);
-    for (int64_t row = 0; row < n_rows; row += rows_per_block) {
-      for (int64_t panel = 0; panel < w.n_panels(); panel += panels_per_run) {
-        pieces->push_back({&group, row, std::min(row + rows_per_block, n_rows), panel,
-                           std::min(panel + panels_per_run, w.n_panels())});
-      }
+// Cuts [0, n_panels) into runs and each group's rows into blocks. Runs come before blocks: then
+// threads that work on neighbouring pieces read one stream of weights.
+void AddPieces(const ExpertGroup& group, int64_t n_lines, int64_t n_panels, int64_t panels_per_run,
+               std::vector<Piece>* pieces) {
+  const int64_t n_rows = static_cast<int64_t>(group.rows.size());
+  const int64_t rows_per_block = RowsPerBlock(n_lines);
+  for (int64_t row = 0; row < n_rows; row += rows_per_block) {
+    for (int64_t panel = 0; panel < n_panels; panel += panels_per_run) {
+      pieces->push_back({&group, row, std::min(row + rows_per_block, n_rows), panel,
+                         std::min(panel + panels_per_run, n_panels)});
     }
   }
 }
 
-// silu(w1 x + b1) * (w3 x + b3) for the piece's rows and outputs, into `hidden` in plain order.
+void AddBias(const float* bias, int64_t n, float* x) {
+  for (int64_t i = 0; i < n && bias != nullptr; ++i) x[i] += bias[i];
+}
+
+// silu(w1 x + b1) * (w3 x + b3) for the piece's rows and hidden panels.
 void HiddenPiece(const Piece& piece, const SplitRows& x, SplitRows* hidden) {
   const ExpertWeights& expert = *piece.group->expert;
-  const KernelTable::PanelDot dot = PanelDotFor(expert.w1().dtype());
-  const int tile = Kernels().best_rows;
-  constexpr int kPanel = PackedMatrix::kPanel;
-  float gates[kMaxTileRows][kPanel], ups[kMaxTileRows][kPanel];
-  float *gate_rows[kMaxTileRows], *up_rows[kMaxTileRows];
-  for (int m = 0; m < kMaxTileRows; ++m) {
-    gate_rows[m] = gates[m];
-    up_rows[m] = ups[m];
-  }
-  const float* b1 = expert.b1();
-  const float* b3 = expert.b3();
-  for (int64_t r = piece.row_begin; r < piece.row_end; r += tile) {
-    const int n = static_cast<int>(std::min<int64_t>(tile, piece.row_end - r));
+  const PackedMatrix& w = expert.w13();
+  const KernelTable& kernels = Kernels();
+  const KernelTable::PanelDot dot = PanelDotFor(w.dtype());
+  const int64_t first = piece.panel_begin * kPanel;
+  const int64_t count = std::min(piece.panel_end * kPanel, expert.d_ff()) - first;
+  float gates[kMaxTileRows][kMaxHiddenPanels * kPanel];
+  float ups[kMaxTileRows][kMaxHiddenPanels * kPanel];
+  for (int64_t r = piece.row_begin; r < piece.row_end; r += kernels.best_rows) {
+    const int n = static_cast<int>(std::min<int64_t>(kernels.best_rows, piece.row_end - r));
     const float* rows[kMaxTileRows];
     for (int m = 0; m < n; ++m) rows[m] = x.row(piece.group->rows[r + m]);
     for (int64_t panel = piece.panel_begin; panel < piece.panel_end; ++panel) {
-      dot(expert.w1().Panel(panel), expert.w1().n_lines(), rows, n, gate_rows);
-      dot(expert.w3().Panel(panel), expert.w3().n_lines(), rows, n, up_rows);
-      const int64_t first = panel * kPanel;
-      const int64_t count = std::min<int64_t>(kPanel, expert.d_ff() - first);
+      float* gate[kMaxTileRows];
+      float* up[kMaxTileRows];
       for (int m = 0; m < n; ++m) {
-        for (int64_t i = 0; i < count && b1 != nullptr; ++i) gates[m][i] += b1[first + i];
-        for (int64_t i = 0; i < count && b3 != nullptr; ++i) ups[m][i] += b3[first + i];
-        float* to = hidden->row(piece.group->slots[r + m]) + first;
-        for (int64_t i = 0; i < count; ++i) to[i] = gates[m][i];
-        // The activation of a whole run is computed at once, below; ups wait behind the row.
-        float* up = to + hidden->n_lines() * PackedMatrix::kLine / 2;
-        for (int64_t i = 0; i < count; ++i) up[i] = ups[m][i];
+        gate[m] = gates[m] + (panel - piece.panel_begin) * kPanel;
+        up[m] = ups[m] + (panel - piece.panel_begin) * kPanel;
       }
+      const bool from_memory = r == piece.row_begin;
+      dot(w.Panel(2 * panel), w.n_lines(), rows, n, gate, from_memory);
+      dot(w.Panel(2 * panel + 1), w.n_lines(), rows, n, up, from_memory);
+    }
+    for (int m = 0; m < n; ++m) {
+      AddBias(expert.b1() == nullptr ? nullptr : expert.b1() + first, count, gates[m]);
+      AddBias(expert.b3() == nullptr ? nullptr : expert.b3() + first, count, ups[m]);
+      kernels.silu_mul(gates[m], ups[m], gates[m], count);
+      kernels.split_even_odd(gates[m], count, hidden->row(piece.group->slots[r + m]) + first);
     }
   }
 }
@@ -101,47 +109,38 @@ void ExpertMlp(absl::Span<const ExpertGroup> groups, const float* x, int64_t n_r
     d_model = group.expert->d_model();
   }
   if (n_slots == 0) return;
-  thread_local SplitRows input_rows, raw_rows, hidden_rows;
+  thread_local SplitRows input_rows, hidden_rows;
   thread_local std::vector<Piece> pieces;
-  input_rows.Assign(x, n_rows, d_model, threads);
-  // Twice a padded row: gate sums in the first half, up sums in the second.
-  const int64_t padded_f = (max_f + 31) / 32 * 32;
-  raw_rows.Reserve(n_slots, 2 * padded_f);
-  hidden_rows.Reserve(n_slots, padded_f);
-  SplitRows& input = input_rows;
-  SplitRows& raw = raw_rows;
+  SplitRows& input = input_rows;  // this thread's; the workers must not look up their own
   SplitRows& hidden = hidden_rows;
-  std::vector<Piece>& cut = pieces;
+  input.Assign(x, n_rows, d_model, threads);
+  hidden.Reserve(n_slots, max_f);
 
-  CutIntoPieces(groups, [](const ExpertWeights& e) -> const PackedMatrix& { return e.w1(); }, &cut);
-  ParallelFor(threads, static_cast<int64_t>(cut.size()), 1, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) HiddenPiece(cut[i], input, &raw);
-  });
-  // (row of a group) by row: activation, then the order in which w2 reads it.
+  pieces.clear();
   for (const ExpertGroup& group : groups) {
-    const int64_t f = group.rows.empty() ? 0 : group.expert->d_ff();
-    const int64_t n = static_cast<int64_t>(group.slots.size());
-    ParallelFor(n >= 16 ? threads : nullptr, n, 4, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) {
-        float* gate = raw.row(group.slots[i]);
-        Kernels().silu_mul(gate, gate + raw.n_lines() * PackedMatrix::kLine / 2, gate, f);
-        Kernels().split_even_odd(gate, f, hidden.row(group.slots[i]));
-      }
-    });
+    const PackedMatrix& w = group.expert->w13();
+    const int64_t per_run = PanelsPerRun(w) / kPanelsPerLine * kPanelsPerLine;
+    AddPieces(group, w.n_lines(), w.n_panels() / 2,
+              std::clamp<int64_t>(per_run, kPanelsPerLine, kMaxHiddenPanels), &pieces);
   }
-  CutIntoPieces(groups, [](const ExpertWeights& e) -> const PackedMatrix& { return e.w2(); }, &cut);
+  const std::vector<Piece>& cut = pieces;
+  ParallelFor(threads, static_cast<int64_t>(cut.size()), 1, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) HiddenPiece(cut[i], input, &hidden);
+  });
+
+  pieces.clear();
+  for (const ExpertGroup& group : groups) {
+    const PackedMatrix& w = group.expert->w2();
+    AddPieces(group, w.n_lines(), w.n_panels(), PanelsPerRun(w), &pieces);
+  }
   ParallelFor(threads, static_cast<int64_t>(cut.size()), 1, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const ExpertGroup& group = *cut[i].group;
-      const float* b2 = group.expert->b2();
-      const auto store = [&](int64_t row, int64_t panel, const float* four) {
-        const int64_t first = panel * PackedMatrix::kPanel;
-        const int64_t n = std::min<int64_t>(PackedMatrix::kPanel, d_model - first);
-        float* to = y + group.slots[row] * d_model + first;
-        for (int64_t o = 0; o < n; ++o) to[o] = b2 == nullptr ? four[o] : four[o] + b2[first + o];
-      };
-      RunPanels(group.expert->w2(), cut[i].row_begin, cut[i].row_end, cut[i].panel_begin,
-                cut[i].panel_end, [&](int64_t r) { return hidden.row(group.slots[r]); }, store);
+      RunPanels(
+          group.expert->w2(), group.expert->b2(), cut[i].row_begin, cut[i].row_end,
+          cut[i].panel_begin, cut[i].panel_end,
+          [&](int64_t r) { return hidden.row(group.slots[r]); },
+          [&](int64_t r) { return y + group.slots[r] * d_model; });
     }
   });
 }

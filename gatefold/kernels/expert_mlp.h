@@ -19,21 +19,21 @@ class ExpertWeights {
     MatrixView w1, w3, w2;
     TensorView b1, b3, b2;  // [f], [f], [d_model]; data null: none
   };
-  // Copies. `threads` may be null.
+  // Copies. All three matrices are of one type. `threads` may be null.
   ExpertWeights(const Views& views, ThreadPool* threads);
 
-  const PackedMatrix& w1() const { return w1_; }
-  const PackedMatrix& w3() const { return w3_; }
+  // w1 and w3 by turns: panel 2i holds outputs 4i to 4i + 3 of w1, panel 2i + 1 those of w3.
+  const PackedMatrix& w13() const { return w13_; }
   const PackedMatrix& w2() const { return w2_; }
   const float* b1() const { return b1_.as<float>(); }  // null: none
   const float* b3() const { return b3_.as<float>(); }
   const float* b2() const { return b2_.as<float>(); }
   int64_t d_model() const { return w2_.n_out(); }
-  int64_t d_ff() const { return w1_.n_out(); }
+  int64_t d_ff() const { return w2_.n_in(); }
   size_t size_bytes() const;
 
  private:
-  PackedMatrix w1_, w3_, w2_;
+  PackedMatrix w13_, w2_;
   Buffer b1_, b3_, b2_;
 };
 

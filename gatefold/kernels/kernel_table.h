@@ -12,12 +12,13 @@ struct KernelTable {
   // Dot products of n_rows rows with the 4 outputs of one panel of a PackedMatrix.
   // x: n_rows pointers to rows in even/odd order (see SplitEvenOdd), n_lines * 32 floats each.
   // y: n_rows pointers; row m's 4 results go to y[m][0..3].
+  // from_memory: whether to prefetch what follows, because this is the first reading of the panels.
   using PanelDot = void (*)(const char* panel, int64_t n_lines, const float* const* x, int n_rows,
-                            float* const* y);
+                            float* const* y, bool from_memory);
   PanelDot panel_dot_f32;
   PanelDot panel_dot_bf16;
   PanelDot panel_dot_f16;
-  int best_rows;  // rows per PanelDot call that use the registers best
+  int best_rows;  // of a PanelDot call: as many as the registers hold, and no more
 
   // Puts n floats into even/odd order per 32, padded with zeros to n_lines * 32.
   void (*split_even_odd)(const float* x, int64_t n, float* out);
@@ -35,18 +36,18 @@ struct KernelTable {
   void (*exp16)(const float* x, float* y);
 
   struct AttentionTile {
-    const float* const* q;      // n_queries pointers to [head_dim]
-    float* const* out;          // n_queries pointers to [head_dim]
-    const int* positions;       // of each query
-    int n_queries;              // at most kMaxQueries
+    const float* const* q;  // n_queries pointers to [head_dim]
+    float* const* out;      // n_queries pointers to [head_dim]
+    const int* positions;   // of each query
+    int n_queries;          // at most kMaxQueries
     int head_dim;
-    int window;                 // 0: off
+    int window;  // 0: off
     float scale;
-    const float* keys;          // of one layer and KV head; block b starts b * block_stride in
+    const float* keys;  // of one layer and KV head; block b starts b * block_stride in
     const float* values;
-    int64_t block_stride;       // floats
+    int64_t block_stride;  // floats
     const int32_t* block_table;
-    float* scratch;             // n_queries * (padded head_dim + 2 + 16) floats
+    float* scratch;  // n_queries * (padded head_dim + 2 + 16) floats
   };
   static constexpr int kMaxQueries = 8;
   void (*attention_tile)(const AttentionTile& tile);

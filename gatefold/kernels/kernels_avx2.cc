@@ -10,8 +10,11 @@ namespace gatefold::kernels {
 namespace {
 
 constexpr char kIsaName[] = "avx2";
-constexpr int kTileRows = 2;  // 2 x 2 sums of two registers, 2 weights of two, 1 input of two: 14
-constexpr int kTileOuts = 2;
+constexpr int kTileRows = 3;  // 3 x 4 sums, 3 inputs, 1 weight: all 16 registers
+
+using Reg = __m256;
+constexpr int kRegs = 2;
+constexpr int kRegLanes = 8;
 
 struct Vec {
   __m256 low, high;
@@ -23,6 +26,9 @@ inline void Store(float* x, Vec v) {
   _mm256_storeu_ps(x, v.low);
   _mm256_storeu_ps(x + 8, v.high);
 }
+inline Reg LoadReg(const float* x) { return _mm256_loadu_ps(x); }
+inline void StoreReg(float* x, Reg v) { _mm256_storeu_ps(x, v); }
+inline Reg FmaReg(Reg a, Reg b, Reg c) { return _mm256_fmadd_ps(a, b, c); }
 inline Vec Fma(Vec a, Vec b, Vec c) {
   return {_mm256_fmadd_ps(a.low, b.low, c.low), _mm256_fmadd_ps(a.high, b.high, c.high)};
 }
@@ -55,24 +61,36 @@ inline Vec PowerOfTwo(Vec t) { return {PowerOfTwo8(t.low), PowerOfTwo8(t.high)};
 inline __m256i LoadWords(const char* p) {
   return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
 }
-inline Vec LowHalves(const char* p) {
-  return {_mm256_castsi256_ps(_mm256_slli_epi32(LoadWords(p), 16)),
-          _mm256_castsi256_ps(_mm256_slli_epi32(LoadWords(p + 32), 16))};
+inline Reg LowHalves(const char* p) {
+  return _mm256_castsi256_ps(_mm256_slli_epi32(LoadWords(p), 16));
 }
-inline Vec HighHalves(const char* p) {
+inline Reg HighHalves(const char* p) {
   const __m256i mask = _mm256_set1_epi32(static_cast<int>(0xffff0000u));
-  return {_mm256_castsi256_ps(_mm256_and_si256(LoadWords(p), mask)),
-          _mm256_castsi256_ps(_mm256_and_si256(LoadWords(p + 32), mask))};
+  return _mm256_castsi256_ps(_mm256_and_si256(LoadWords(p), mask));
 }
-inline Vec LoadF16(const char* p) {
-  const __m128i* halves = reinterpret_cast<const __m128i*>(p);
-  return {_mm256_cvtph_ps(_mm_loadu_si128(halves)), _mm256_cvtph_ps(_mm_loadu_si128(halves + 1))};
+inline Reg LoadF16(const char* p) {
+  return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
 }
 inline float Sum(Vec v) {
   const __m256 eight = _mm256_add_ps(v.low, v.high);
   __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
   four = _mm_add_ps(four, _mm_movehl_ps(four, four));
   return _mm_cvtss_f32(_mm_add_ss(four, _mm_movehdup_ps(four)));
+}
+// y[i] = Sum of the i-th, the four trees side by side.
+inline void Sum4(Vec a, Vec b, Vec c, Vec d, float* y) {
+  const __m256 a8 = _mm256_add_ps(a.low, a.high), b8 = _mm256_add_ps(b.low, b.high);
+  const __m256 c8 = _mm256_add_ps(c.low, c.high), d8 = _mm256_add_ps(d.low, d.high);
+  const __m256 ab =
+      _mm256_add_ps(_mm256_permute2f128_ps(a8, b8, 0x20), _mm256_permute2f128_ps(a8, b8, 0x31));
+  const __m256 cd =
+      _mm256_add_ps(_mm256_permute2f128_ps(c8, d8, 0x20), _mm256_permute2f128_ps(c8, d8, 0x31));
+  // Two sums left of each: a a c c | b b d d.
+  __m256 two = _mm256_add_ps(_mm256_shuffle_ps(ab, cd, 0x44), _mm256_shuffle_ps(ab, cd, 0xee));
+  two = _mm256_add_ps(two, _mm256_movehdup_ps(two));
+  const __m128 ac = _mm256_castps256_ps128(two), bd = _mm256_extractf128_ps(two, 1);
+  const __m128 mixed = _mm_shuffle_ps(ac, bd, 0x88);  // a c b d
+  _mm_storeu_ps(y, _mm_shuffle_ps(mixed, mixed, 0xd8));
 }
 inline float MaxLane(Vec v) {
   const __m256 eight = _mm256_max_ps(v.low, v.high);

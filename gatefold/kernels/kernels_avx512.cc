@@ -10,15 +10,19 @@ namespace gatefold::kernels {
 namespace {
 
 constexpr char kIsaName[] = "avx512";
-constexpr int kTileRows = 6;  // 6 x 4 sums, 4 weights, 1 input: 29 of 32 registers
-constexpr int kTileOuts = 4;
+constexpr int kTileRows = 6;  // 6 x 4 sums, 6 inputs, 1 weight: 31 of 32 registers
 
 using Vec = __m512;
+using Reg = Vec;
+constexpr int kRegs = 1;
+constexpr int kRegLanes = 16;
 
 inline Vec Set(float x) { return _mm512_set1_ps(x); }
 inline Vec Load(const float* x) { return _mm512_loadu_ps(x); }
 inline void Store(float* x, Vec v) { _mm512_storeu_ps(x, v); }
 inline Vec Fma(Vec a, Vec b, Vec c) { return _mm512_fmadd_ps(a, b, c); }
+inline Reg LoadReg(const float* x) { return Load(x); }
+inline Reg FmaReg(Reg a, Reg b, Reg c) { return Fma(a, b, c); }
 inline Vec Add(Vec a, Vec b) { return _mm512_add_ps(a, b); }
 inline Vec Sub(Vec a, Vec b) { return _mm512_sub_ps(a, b); }
 inline Vec Mul(Vec a, Vec b) { return _mm512_mul_ps(a, b); }
@@ -32,26 +36,34 @@ inline Vec PowerOfTwo(Vec t) {
   const __m512i exponent = _mm512_slli_epi32(_mm512_castps_si512(t), 23);
   return _mm512_castsi512_ps(_mm512_add_epi32(exponent, _mm512_set1_epi32(127 << 23)));
 }
-inline Vec LowHalves(const char* p) {
+inline Reg LowHalves(const char* p) {
   return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_loadu_si512(p), 16));
 }
-inline Vec HighHalves(const char* p) {
+inline Reg HighHalves(const char* p) {
   return _mm512_castsi512_ps(
       _mm512_and_si512(_mm512_loadu_si512(p), _mm512_set1_epi32(static_cast<int>(0xffff0000u))));
 }
-inline Vec LoadF16(const char* p) {
+inline Reg LoadF16(const char* p) {
   return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
 }
 inline float Sum(Vec v) {
-  const __m256 eight =
-      _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1));
+  const __m256 eight = _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1));
   __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
   four = _mm_add_ps(four, _mm_movehl_ps(four, four));
   return _mm_cvtss_f32(_mm_add_ss(four, _mm_movehdup_ps(four)));
 }
+// y[i] = Sum of the i-th, the four trees side by side.
+inline void Sum4(Vec a, Vec b, Vec c, Vec d, float* y) {
+  const Vec ab = _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x44), _mm512_shuffle_f32x4(a, b, 0xee));
+  const Vec cd = _mm512_add_ps(_mm512_shuffle_f32x4(c, d, 0x44), _mm512_shuffle_f32x4(c, d, 0xee));
+  Vec four = _mm512_add_ps(_mm512_shuffle_f32x4(ab, cd, 0x88), _mm512_shuffle_f32x4(ab, cd, 0xdd));
+  four = _mm512_add_ps(four, _mm512_permute_ps(four, 0x4e));
+  four = _mm512_add_ps(four, _mm512_movehdup_ps(four));
+  const __m512i firsts = _mm512_setr_epi32(0, 4, 8, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
+  _mm_storeu_ps(y, _mm512_castps512_ps128(_mm512_permutexvar_ps(firsts, four)));
+}
 inline float MaxLane(Vec v) {
-  const __m256 eight =
-      _mm256_max_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1));
+  const __m256 eight = _mm256_max_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1));
   __m128 four = _mm_max_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
   four = _mm_max_ps(four, _mm_movehl_ps(four, four));
   return _mm_cvtss_f32(_mm_max_ss(four, _mm_movehdup_ps(four)));

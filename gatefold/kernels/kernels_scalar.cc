@@ -12,11 +12,14 @@ namespace {
 
 constexpr char kIsaName[] = "scalar";
 constexpr int kTileRows = 1;
-constexpr int kTileOuts = 4;
 
 struct Vec {
   float lane[16];
 };
+
+using Reg = Vec;
+constexpr int kRegs = 1;
+constexpr int kRegLanes = 16;
 
 template <typename Operation>
 inline Vec ForEachLane(Operation operation) {
@@ -35,6 +38,8 @@ inline void Store(float* x, const Vec& v) { std::memcpy(x, v.lane, sizeof v.lane
 inline Vec Fma(const Vec& a, const Vec& b, const Vec& c) {
   return ForEachLane([&](int j) { return std::fma(a.lane[j], b.lane[j], c.lane[j]); });
 }
+inline Reg LoadReg(const float* x) { return Load(x); }
+inline Reg FmaReg(const Reg& a, const Reg& b, const Reg& c) { return Fma(a, b, c); }
 inline Vec Add(const Vec& a, const Vec& b) {
   return ForEachLane([&](int j) { return a.lane[j] + b.lane[j]; });
 }
@@ -88,6 +93,12 @@ inline float Sum(const Vec& v) {
     for (int j = 0; j < half; ++j) sums[j] = sums[j] + sums[j + half];
   }
   return sums[0];
+}
+inline void Sum4(const Vec& a, const Vec& b, const Vec& c, const Vec& d, float* y) {
+  y[0] = Sum(a);
+  y[1] = Sum(b);
+  y[2] = Sum(c);
+  y[3] = Sum(d);
 }
 inline float MaxLane(const Vec& v) {
   float most[16];

@@ -186,7 +186,8 @@ TEST_P(KernelsTest, GroupsOfExpertsGiveTheBitsOfEachAlone) {
     const int64_t f = 40 + e;  // slices of a dense layer differ by one
     const Weights w1(DType::kF32, f, d, 10 + e), w3(DType::kF32, f, d, 20 + e),
         w2(DType::kF32, d, f, 30 + e);
-    experts.emplace_back(ExpertWeights::Views{w1.View(), w3.View(), w2.View(), {}, {}, {}}, nullptr);
+    experts.emplace_back(ExpertWeights::Views{w1.View(), w3.View(), w2.View(), {}, {}, {}},
+                         nullptr);
   }
   const std::vector<float> x = Random(n_rows * d, 40);
   std::vector<std::vector<int32_t>> rows(3), slots(3);
@@ -315,8 +316,8 @@ TEST_P(KernelsTest, AttentionMatchesTheDefinition) {
         for (int d = 0; d < s.head_dim; ++d) {
           double want = 0;
           for (int j = begin; j <= p; ++j) {
-            want += weights[j - begin] / sum *
-                    cache.v[(j * s.n_kv_heads + h / group) * s.head_dim + d];
+            want +=
+                weights[j - begin] / sum * cache.v[(j * s.n_kv_heads + h / group) * s.head_dim + d];
           }
           ASSERT_NEAR(out[(p * s.n_heads + h) * s.head_dim + d], want, 3e-6)
               << s.n_heads << "/" << s.n_kv_heads << " window " << s.window << " position " << p;
@@ -335,8 +336,7 @@ TEST_P(KernelsTest, AttentionOfChunksHasTheBitsOfTheWhole) {
     for (int chunk : {1, 7, 32}) {
       std::vector<float> pieces;
       for (int first = 0; first < 61; first += chunk) {
-        const auto piece =
-            Attend(cache, 6, window, q, first, std::min(first + chunk, 61), nullptr);
+        const auto piece = Attend(cache, 6, window, q, first, std::min(first + chunk, 61), nullptr);
         pieces.insert(pieces.end(), piece.begin(), piece.end());
       }
       EXPECT_EQ(pieces, whole) << "chunk " << chunk << " window " << window;

@@ -18,19 +18,14 @@ void MatMul(const PackedMatrix& w, const float* x, float* y, int64_t n_rows, Thr
   const int64_t panels_per_run = PanelsPerRun(w);
   const int64_t n_runs = (w.n_panels() + panels_per_run - 1) / panels_per_run;
   const int64_t n_blocks = (n_rows + rows_per_block - 1) / rows_per_block;
-  const auto store = [=](int64_t row, int64_t panel, const float* four) {
-    const int64_t first = panel * PackedMatrix::kPanel;
-    const int64_t n = std::min<int64_t>(PackedMatrix::kPanel, n_out - first);
-    float* to = y + row * n_out + first;
-    for (int64_t i = 0; i < n; ++i) to[i] = bias == nullptr ? four[i] : four[i] + bias[first + i];
-  };
   ParallelFor(threads, n_blocks * n_runs, 1, [&](int64_t begin, int64_t end) {
     for (int64_t item = begin; item < end; ++item) {
       const int64_t row = item / n_runs * rows_per_block;
       const int64_t panel = item % n_runs * panels_per_run;
-      RunPanels(w, row, std::min(row + rows_per_block, n_rows), panel,
-                std::min(panel + panels_per_run, w.n_panels()),
-                [&](int64_t r) { return split.row(r); }, store);
+      RunPanels(
+          w, bias, row, std::min(row + rows_per_block, n_rows), panel,
+          std::min(panel + panels_per_run, w.n_panels()), [&](int64_t r) { return split.row(r); },
+          [&](int64_t r) { return y + r * n_out; });
     }
   });
 }

@@ -9,6 +9,7 @@ namespace gatefold {
 namespace {
 
 constexpr int kLine = PackedMatrix::kLine;
+constexpr int kRowsPerChunk = 64;
 
 // `count` weights (at most a line of them), padded with zeros already.
 template <typename T>
@@ -39,26 +40,40 @@ PackedMatrix::PackedMatrix(const MatrixView& weights, ThreadPool* threads)
   Fill(0, weights, threads);
 }
 
+void PackedMatrix::PackRow(const char* from, int64_t out) {
+  const size_t element = DTypeBytes(dtype_);
+  const size_t line_bytes = kLine * element;
+  char* to = buffer_.as<char>() + out / kPanel * PanelBytes() + out % kPanel * line_bytes;
+  for (int64_t in = 0; in < n_in_; in += kLine) {
+    const int64_t count = std::min<int64_t>(kLine, n_in_ - in);
+    if (dtype_ == DType::kF32) {
+      PackLine<float>(from + in * element, count, true, to);
+    } else {
+      PackLine<uint16_t>(from + in * element, count, dtype_ == DType::kF16, to);
+    }
+    to += kPanel * line_bytes;
+  }
+}
+
 void PackedMatrix::Fill(int64_t first_out, const MatrixView& weights, ThreadPool* threads) {
   GF_CHECK(weights.dtype == dtype_ && weights.n_cols == n_in_ && first_out >= 0 &&
            first_out + weights.n_rows <= n_out_);
-  const size_t element = DTypeBytes(dtype_);
-  const size_t line_bytes = kLine * element;
-  ParallelFor(threads, weights.n_rows, 64, [&](int64_t begin, int64_t end) {
+  ParallelFor(threads, weights.n_rows, kRowsPerChunk, [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {
-      const int64_t out = first_out + row;
-      char* to = buffer_.as<char>() + out / kPanel * PanelBytes() + out % kPanel * line_bytes;
-      const char* from =
-          static_cast<const char*>(weights.data) + row * weights.row_stride * element;
-      for (int64_t in = 0; in < n_in_; in += kLine) {
-        const int64_t count = std::min<int64_t>(kLine, n_in_ - in);
-        if (dtype_ == DType::kF32) {
-          PackLine<float>(from + in * element, count, true, to);
-        } else {
-          PackLine<uint16_t>(from + in * element, count, dtype_ == DType::kF16, to);
-        }
-        to += kPanel * line_bytes;
-      }
+      PackRow(static_cast<const char*>(weights.Rows(row, 1).data), first_out + row);
+    }
+  });
+}
+
+void PackedMatrix::FillEveryOtherPanel(int64_t first_panel, const MatrixView& weights,
+                                       ThreadPool* threads) {
+  const int64_t last_row = weights.n_rows - 1;
+  GF_CHECK(weights.dtype == dtype_ && weights.n_cols == n_in_ && first_panel >= 0 &&
+           first_panel + last_row / kPanel * 2 < n_panels());
+  ParallelFor(threads, weights.n_rows, kRowsPerChunk, [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) {
+      const int64_t panel = first_panel + row / kPanel * 2;
+      PackRow(static_cast<const char*>(weights.Rows(row, 1).data), panel * kPanel + row % kPanel);
     }
   });
 }

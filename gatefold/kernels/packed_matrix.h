@@ -30,6 +30,9 @@ class PackedMatrix {
 
   // Copies the rows of `weights` to outputs [first_out, first_out + weights.n_rows).
   void Fill(int64_t first_out, const MatrixView& weights, ThreadPool* threads);
+  // Copies the rows of `weights`, 4 by 4, to panels first_panel, first_panel + 2, ...: two matrices
+  // of which a kernel reads the same outputs together, as one stream.
+  void FillEveryOtherPanel(int64_t first_panel, const MatrixView& weights, ThreadPool* threads);
 
   DType dtype() const { return dtype_; }
   int64_t n_out() const { return n_out_; }
@@ -41,6 +44,9 @@ class PackedMatrix {
   size_t size_bytes() const { return buffer_.size_bytes(); }
 
  private:
+  // `from`: n_in weights, aligned or not.
+  void PackRow(const char* from, int64_t out);
+
   DType dtype_ = DType::kF32;
   int64_t n_out_ = 0;
   int64_t n_in_ = 0;

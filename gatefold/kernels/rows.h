@@ -17,8 +17,8 @@ void RmsNorm(const float* x, const float* weight, float eps, float* y, int64_t n
 // cos, sin: [head_dim / 2], attention factor included.
 void Rope(float* x, int n_heads, int head_dim, const float* cos, const float* sin);
 
-// x[r] += sum over k of weights[r, k] * answers[r, k], added in the order of k: ascending expert id.
-// answers: [n_rows, top_k, d]. weights: [n_rows, top_k]. x: [n_rows, d].
+// x[r] += sum over k of weights[r, k] * answers[r, k], added in the order of k: ascending expert
+// id. answers: [n_rows, top_k, d]. weights: [n_rows, top_k]. x: [n_rows, d].
 void Fold(const float* answers, const float* weights, float* x, int64_t n_rows, int top_k,
           int64_t d, ThreadPool* threads);
 

@@ -12,10 +12,11 @@
 // ((lane j + lane j+8) + (j+4)) + (j+2)) + (j+1): Sum(Vec), provided by the instruction set.
 
 // exp(x) to 2 units in the last place. Range reduction x = n ln2 + r, then the Taylor polynomial of
-// degree 7 on |r| <= ln2 / 2. Below -87.3 the result is 2^-126, above 88.3 it is about 2^127.4.
+// degree 7 on |r| <= ln2 / 2. Below -87.3 the result is 2^-126, above 88.3 about 2^127.4; NaN of
+// NaN.
 inline Vec Exp(Vec x) {
-  x = Min(Max(x, Set(-87.3f)), Set(88.3f));
-  const Vec magic = Set(12582912.0f);  // 1.5 * 2^23: adding it rounds to an integer
+  x = Min(Set(88.3f), Max(Set(-87.3f), x));  // in this order, NaN comes through
+  const Vec magic = Set(12582912.0f);        // 1.5 * 2^23: adding it rounds to an integer
   const Vec t = Fma(x, Set(1.44269504f), magic);
   const Vec n = Sub(t, magic);
   Vec r = Fma(n, Set(-0.693359375f), x);
@@ -31,90 +32,139 @@ inline Vec Exp(Vec x) {
   return Mul(p, PowerOfTwo(t));  // n stands in the low bits of t
 }
 
+// A line of 32 weights of one output (see PackedMatrix): what register r of the virtual vector
+// takes first, the even inputs, and second, the odd ones.
 struct F32Line {
   static constexpr int kBytes = 128;
-  static Vec Even(const char* line) { return Load(reinterpret_cast<const float*>(line)); }
-  static Vec Odd(const char* line) { return Load(reinterpret_cast<const float*>(line) + 16); }
+  static Reg Even(const char* line, int r) {
+    return LoadReg(reinterpret_cast<const float*>(line) + r * kRegLanes);
+  }
+  static Reg Odd(const char* line, int r) { return Even(line + 64, r); }
 };
 struct Bf16Line {
   static constexpr int kBytes = 64;
-  static Vec Even(const char* line) { return LowHalves(line); }
-  static Vec Odd(const char* line) { return HighHalves(line); }
+  static Reg Even(const char* line, int r) { return LowHalves(line + r * kRegLanes * 4); }
+  static Reg Odd(const char* line, int r) { return HighHalves(line + r * kRegLanes * 4); }
 };
 struct F16Line {
   static constexpr int kBytes = 64;
-  static Vec Even(const char* line) { return LoadF16(line); }
-  static Vec Odd(const char* line) { return LoadF16(line + 32); }
+  static Reg Even(const char* line, int r) { return LoadF16(line + r * kRegLanes * 2); }
+  static Reg Odd(const char* line, int r) { return Even(line + 32, r); }
 };
+
+constexpr int kPanel = 4;  // outputs
 
 // What a tile of M rows asks memory for ahead of its turn. One row computes so little that the
 // hardware's own prefetcher keeps up, and is only slowed by ours. Two need help across its 4 KiB
 // pages. With more, computation and memory take turns unless the weights are already on their way:
 // far ahead into the second-level cache, where there is room, then into the first.
-// One core of a Zen 4, GB/s with (nothing, near, far and near): 1 row 32, 32, 23; 2 rows 26, 29, 24;
-// 3 rows 15, 18, 27; 4 rows 10, 13, 24.
+// One core of a Zen 4, GB/s with (nothing, near, far and near): 1 row 32, 32, 23; 2 rows 26, 29,
+// 24; 3 rows 15, 18, 27; 4 rows 10, 13, 24.
 template <int M>
 inline void PrefetchLines(const char* lines, int bytes) {
   for (int at = 0; at < bytes; at += 64) {
-    if constexpr (M == 2) Prefetch(lines + 4096 + at);
-    if constexpr (M > 2) {
+    if (kRegs == 1 && M == 2) Prefetch(lines + 4096 + at);
+    if (M > 2 || (kRegs > 1 && M == 2)) {
       PrefetchFar(lines + 16384 + at);
       Prefetch(lines + 2048 + at);
     }
   }
 }
 
-template <typename Line, int M, int P>
-inline void TileDot(const char* panel, int64_t n_lines, const float* const* x, float* const* y,
-                    int first_out) {
-  Vec sums[M][P];
-  for (int m = 0; m < M; ++m) {
-    for (int p = 0; p < P; ++p) sums[m][p] = Set(0);
-  }
-  const char* lines = panel + first_out * Line::kBytes;
-  for (int64_t c = 0; c < n_lines; ++c) {
-    PrefetchLines<M>(lines, P * Line::kBytes);
-    Vec w[P];
-    for (int p = 0; p < P; ++p) w[p] = Line::Even(lines + p * Line::kBytes);
-    for (int m = 0; m < M; ++m) {
-      const Vec v = Load(x[m] + c * 32);
-      for (int p = 0; p < P; ++p) sums[m][p] = Fma(v, w[p], sums[m][p]);
+// sums[m][p] += the products of M rows with n_lines lines of each of the panel's 4 outputs, for
+// register r of the virtual vector. `at`: where in the rows the lines begin, in floats.
+template <typename Line, int M, int r, bool kPrefetch>
+inline void AddLines(const char* lines, int64_t n_lines, const float* const* x, int64_t at,
+                     Reg (&sums)[M][kPanel]) {
+  const int64_t end = at + n_lines * 32;
+  for (at += r * kRegLanes; at < end; at += 32) {
+    if constexpr (kPrefetch) PrefetchLines<M>(lines, kPanel * Line::kBytes);
+    Reg v[M];
+    for (int m = 0; m < M; ++m) v[m] = LoadReg(x[m] + at);
+    for (int p = 0; p < kPanel; ++p) {
+      const Reg w = Line::Even(lines + p * Line::kBytes, r);
+      for (int m = 0; m < M; ++m) sums[m][p] = FmaReg(v[m], w, sums[m][p]);
     }
-    for (int p = 0; p < P; ++p) w[p] = Line::Odd(lines + p * Line::kBytes);
-    for (int m = 0; m < M; ++m) {
-      const Vec v = Load(x[m] + c * 32 + 16);
-      for (int p = 0; p < P; ++p) sums[m][p] = Fma(v, w[p], sums[m][p]);
+    for (int m = 0; m < M; ++m) v[m] = LoadReg(x[m] + at + 16);
+    for (int p = 0; p < kPanel; ++p) {
+      const Reg w = Line::Odd(lines + p * Line::kBytes, r);
+      for (int m = 0; m < M; ++m) sums[m][p] = FmaReg(v[m], w, sums[m][p]);
     }
-    lines += 4 * Line::kBytes;
-  }
-  for (int m = 0; m < M; ++m) {
-    for (int p = 0; p < P; ++p) y[m][first_out + p] = Sum(sums[m][p]);
+    lines += kPanel * Line::kBytes;
   }
 }
 
-template <typename Line, int M>
-inline void RowsDot(const char* panel, int64_t n_lines, const float* const* x, float* const* y) {
-  for (int out = 0; out < 4; out += kTileOuts) {
-    TileDot<Line, M, kTileOuts>(panel, n_lines, x, y, out);
+// Where the virtual vector is several registers, a tile of rows sums one of them after the other
+// over as many lines as the first-level cache holds: so more of the sums stay in registers.
+constexpr int64_t kLinesInCache = 32;
+
+// Apart, or the compiler keeps sums of both registers at once and runs out of registers.
+template <typename Line, int M, int r, bool kPrefetch>
+__attribute__((noinline)) void AddToParts(const char* lines, int64_t n_lines, const float* const* x,
+                                          int64_t at, float (&parts)[M][kPanel][16]) {
+  Reg sums[M][kPanel];
+  for (int m = 0; m < M; ++m) {
+    for (int p = 0; p < kPanel; ++p) sums[m][p] = LoadReg(parts[m][p] + r * kRegLanes);
+  }
+  AddLines<Line, M, r, kPrefetch>(lines, n_lines, x, at, sums);
+  for (int m = 0; m < M; ++m) {
+    for (int p = 0; p < kPanel; ++p) StoreReg(parts[m][p] + r * kRegLanes, sums[m][p]);
   }
 }
+
+template <typename Line, int M, bool kPrefetch>
+void TileDot(const char* panel, int64_t n_lines, const float* const* x, float* const* y) {
+  if constexpr (kRegs == 1) {
+    Reg sums[M][kPanel];
+    for (int m = 0; m < M; ++m) {
+      for (int p = 0; p < kPanel; ++p) sums[m][p] = Set(0);
+    }
+    AddLines<Line, M, 0, kPrefetch>(panel, n_lines, x, 0, sums);
+    for (int m = 0; m < M; ++m) Sum4(sums[m][0], sums[m][1], sums[m][2], sums[m][3], y[m]);
+  } else {
+    alignas(64) float parts[M][kPanel][16] = {};
+    for (int64_t first = 0; first < n_lines; first += kLinesInCache) {
+      const int64_t count = n_lines - first < kLinesInCache ? n_lines - first : kLinesInCache;
+      const char* lines = panel + first * kPanel * Line::kBytes;
+      AddToParts<Line, M, 0, kPrefetch>(lines, count, x, first * 32, parts);
+      AddToParts<Line, M, 1, false>(lines, count, x, first * 32, parts);
+    }
+    for (int m = 0; m < M; ++m) {
+      Sum4(Load(parts[m][0]), Load(parts[m][1]), Load(parts[m][2]), Load(parts[m][3]), y[m]);
+    }
+  }
+}
+
+template <typename Line, bool kPrefetch>
+void RowsDot(const char* panel, int64_t n_lines, const float* const* x, int n_rows,
+             float* const* y) {
+  constexpr int M = kTileRows;  // cases beyond it do not occur, and need no code of their own
+  switch (n_rows) {
+    case 1:
+      return TileDot<Line, 1, kPrefetch>(panel, n_lines, x, y);
+    case 2:
+      return TileDot < Line, M < 2 ? M : 2, kPrefetch > (panel, n_lines, x, y);
+    case 3:
+      return TileDot < Line, M < 3 ? M : 3, kPrefetch > (panel, n_lines, x, y);
+    case 4:
+      return TileDot < Line, M < 4 ? M : 4, kPrefetch > (panel, n_lines, x, y);
+    case 5:
+      return TileDot < Line, M < 5 ? M : 5, kPrefetch > (panel, n_lines, x, y);
+    case 6:
+      return TileDot < Line, M < 6 ? M : 6, kPrefetch > (panel, n_lines, x, y);
+    default:
+      break;
+  }
+}
+static_assert(kTileRows <= 6);
 
 template <typename Line>
 void PanelDot(const char* panel, int64_t n_lines, const float* const* x, int n_rows,
-              float* const* y) {
-  while (n_rows >= kTileRows) {
-    RowsDot<Line, kTileRows>(panel, n_lines, x, y);
-    x += kTileRows;
-    y += kTileRows;
-    n_rows -= kTileRows;
-  }
-  switch (n_rows) {
-    case 5: if constexpr (kTileRows > 5) return RowsDot<Line, 5>(panel, n_lines, x, y); break;
-    case 4: if constexpr (kTileRows > 4) return RowsDot<Line, 4>(panel, n_lines, x, y); break;
-    case 3: if constexpr (kTileRows > 3) return RowsDot<Line, 3>(panel, n_lines, x, y); break;
-    case 2: if constexpr (kTileRows > 2) return RowsDot<Line, 2>(panel, n_lines, x, y); break;
-    case 1: return RowsDot<Line, 1>(panel, n_lines, x, y);
-    default: break;
+              float* const* y, bool from_memory) {
+  if (from_memory) {
+    RowsDot<Line, true>(panel, n_lines, x, n_rows, y);
+  } else {
+    RowsDot<Line, false>(panel, n_lines, x, n_rows, y);
   }
 }
 
@@ -150,7 +200,8 @@ inline Vec SiluMulVec(Vec gate, Vec up) {
 void SiluMul(const float* gate, const float* up, float* h, int64_t n) {
   int64_t i = 0;
   for (; i + 16 <= n; i += 16) Store(h + i, SiluMulVec(Load(gate + i), Load(up + i)));
-  if (i < n) StorePart(h + i, SiluMulVec(LoadPart(gate + i, n - i), LoadPart(up + i, n - i)), n - i);
+  if (i < n)
+    StorePart(h + i, SiluMulVec(LoadPart(gate + i, n - i), LoadPart(up + i, n - i)), n - i);
 }
 
 void RmsNorm(const float* x, const float* weight, float eps, float* y, int64_t d) {
@@ -248,8 +299,8 @@ inline void AddBlock(const float* values, int64_t padded, const float* weights, 
 void AttentionTile(const KernelTable::AttentionTile& tile) {
   const int n = tile.n_queries;
   const int64_t padded = (tile.head_dim + 15) / 16 * 16;
-  float* sums = tile.scratch;                // [n, padded]
-  float* weights = sums + n * padded;        // [16]
+  float* sums = tile.scratch;          // [n, padded]
+  float* weights = sums + n * padded;  // [16]
   Running running[KernelTable::kMaxQueries];
   int first_block = 1 << 30, last_block = 0;
   int starts[KernelTable::kMaxQueries];
@@ -274,7 +325,8 @@ void AttentionTile(const KernelTable::AttentionTile& tile) {
     for (i = 0; i < n; ++i) {
       const int begin = block * kBlock;
       const int first = starts[i] > begin ? starts[i] - begin : 0;
-      const int end = tile.positions[i] - begin + 1 < kBlock ? tile.positions[i] - begin + 1 : kBlock;
+      const int end =
+          tile.positions[i] - begin + 1 < kBlock ? tile.positions[i] - begin + 1 : kBlock;
       if (first >= kBlock || end <= 0) continue;
       const float rescale =
           Advance(Mul(scores[i], Set(tile.scale)), first, end, &running[i], weights);
