@@ -112,13 +112,14 @@ Json BenchJson(const BenchReport& report) {
 
 void PrintBenchReport(const BenchReport& report, std::ostream& out) {
   Table table({"", ">p50", ">p99"});
-  table.AddRow({"time to first token", Shown("ms", report.ttft_ms.p50),
-                Shown("ms", report.ttft_ms.p99)});
+  table.AddRow(
+      {"time to first token", Shown("ms", report.ttft_ms.p50), Shown("ms", report.ttft_ms.p99)});
   table.AddRow({"between tokens", Shown("ms", report.itl_ms.p50), Shown("ms", report.itl_ms.p99)});
   out << "prefill  " << Shown("tokens/s", report.prefill_tokens_per_second) << "\ndecode   "
       << Shown("tokens/s", report.decode_tokens_per_second) << "\n\n";
   table.Print(out);
-  out << "\n" << report.n_requests - report.n_failed << " of " << report.n_requests
+  out << "\n"
+      << report.n_requests - report.n_failed << " of " << report.n_requests
       << " requests succeeded\n";
 }
 

@@ -1,9 +1,9 @@
 #include <algorithm>
+#include <chrono>
 #include <random>
 #include <thread>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 #include "cli/answer.h"
 #include "cli/bench_report.h"
 #include "cli/connection.h"
@@ -15,7 +15,9 @@
 namespace gatefold::cli {
 namespace {
 
-double Now() { return absl::ToDoubleSeconds(absl::Now() - absl::UnixEpoch()); }
+double Now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
 
 // Every request has a prompt of its own, so that no cache helps.
 inference::v1::GenerateTextRequest MakeRequest(uint32_t vocab_size, int n_prompt_tokens,
@@ -49,15 +51,20 @@ class BenchVerb final : public Verb {
   absl::string_view name() const override { return "bench"; }
   absl::string_view summary() const override { return "Measures prefill and decode."; }
   absl::string_view details() const override {
-    return "Sends requests of random tokens, greedy and past end-of-sequence, after one that is not\n"
-           "counted. They go in waves of --concurrency requests, sent together; the next wave starts\n"
+    return "Sends requests of random tokens, greedy and past end-of-sequence, after one that is "
+           "not\n"
+           "counted. They go in waves of --concurrency requests, sent together; the next wave "
+           "starts\n"
            "when all have ended. What is measured is what the client sees:\n"
-           "  prefill  all prompt tokens over the time from a wave's first sending until each of its\n"
+           "  prefill  all prompt tokens over the time from a wave's first sending until each of "
+           "its\n"
            "           requests has its first token\n"
-           "  decode   the tokens after that moment over the time from it to the wave's last token\n"
+           "  decode   the tokens after that moment over the time from it to the wave's last "
+           "token\n"
            "           (alone: all tokens of a request but the first)\n"
            "  TTFT     from sending a request to its first token\n"
-           "  ITL      between tokens, counted per token: those that arrive together share the time\n"
+           "  ITL      between tokens, counted per token: those that arrive together share the "
+           "time\n"
            "With -o json: prefill_tokens_per_second, decode_tokens_per_second, ttft_ms and itl_ms\n"
            "(p50, p99), requests_failed.\n";
   }
@@ -132,9 +139,8 @@ class BenchVerb final : public Verb {
       const int end = std::min(first + concurrency_, requests_);
       std::vector<std::thread> threads;
       for (int i = first; i < end; ++i) {
-        threads.emplace_back([&, i] {
-          samples[i] = Measure(connection, request(i + 1), first / concurrency_);
-        });
+        threads.emplace_back(
+            [&, i] { samples[i] = Measure(connection, request(i + 1), first / concurrency_); });
       }
       for (std::thread& thread : threads) thread.join();
     }

@@ -66,8 +66,8 @@ class ChatVerb final : public Verb {
   }
 
   // From a terminal a failed turn is reported and forgotten, and the talk goes on.
-  absl::Status TakeTurn(Connection* connection, const std::string& line,
-                        Conversation* conversation, Console* console) const {
+  absl::Status TakeTurn(Connection* connection, const std::string& line, Conversation* conversation,
+                        Console* console) const {
     const absl::Status status = AnswerLine(connection, line, conversation, console);
     if (status.ok() || !console->in_is_terminal || console->interrupts->raised()) return status;
     conversation->DropLast();
@@ -75,8 +75,8 @@ class ChatVerb final : public Verb {
     return absl::OkStatus();
   }
 
-  absl::Status AnswerLine(Connection* connection, const std::string& line, Conversation* conversation,
-                      Console* console) const {
+  absl::Status AnswerLine(Connection* connection, const std::string& line,
+                          Conversation* conversation, Console* console) const {
     conversation->AddUser(line);
     if (const size_t invalid = FindInvalidUtf8(line); invalid != kValidUtf8) {
       return absl::InvalidArgumentError(absl::StrCat("the line is not UTF-8 at byte ", invalid));

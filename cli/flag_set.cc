@@ -31,7 +31,8 @@ bool ToUnsigned(absl::string_view text, T* value) {
 
 // Insertions, deletions and replacements that turn one into the other.
 size_t EditDistance(absl::string_view a, absl::string_view b) {
-  std::vector<size_t> row(b.size() + 1);  // distances of a's first i characters to all of b's starts
+  std::vector<size_t> row(b.size() +
+                          1);  // distances of a's first i characters to all of b's starts
   for (size_t j = 0; j <= b.size(); ++j) row[j] = j;
   for (size_t i = 1; i <= a.size(); ++i) {
     size_t diagonal = row[0];
@@ -112,9 +113,8 @@ FlagSet::Flag* FlagSet::Find(absl::string_view name) {
 }
 
 bool FlagSet::OnCommandLine(absl::string_view name) const {
-  return std::any_of(flags_.begin(), flags_.end(), [&](const Flag& flag) {
-    return flag.name == name && flag.on_command_line;
-  });
+  return std::any_of(flags_.begin(), flags_.end(),
+                     [&](const Flag& flag) { return flag.name == name && flag.on_command_line; });
 }
 
 std::string FlagSet::Nearest(absl::string_view name) const {
@@ -154,7 +154,7 @@ absl::StatusOr<FlagSet::Match> FlagSet::MatchLong(absl::string_view argument) {
   }
   const std::string nearest = Nearest(name);
   return UsageError(absl::StrCat("there is no flag --", name,
-                                 nearest.empty() ? "" : "; did you mean --", nearest, 
+                                 nearest.empty() ? "" : "; did you mean --", nearest,
                                  nearest.empty() ? "" : "?"));
 }
 

@@ -63,8 +63,8 @@ class ScoreVerb final : public Verb {
         connection->inference()->ScoreText(call.context(), request, &response)));
     if (!logits_out_.empty()) {
       if (response.last_logits().empty() || response.last_logits().size() % sizeof(float) != 0) {
-        return absl::InternalError(absl::StrCat("the answer has ", response.last_logits().size(),
-                                                " bytes of logits"));
+        return absl::InternalError(
+            absl::StrCat("the answer has ", response.last_logits().size(), " bytes of logits"));
       }
       GF_RETURN_IF_ERROR(WriteFile(logits_out_, response.last_logits()));
     }
@@ -73,8 +73,8 @@ class ScoreVerb final : public Verb {
   }
 
  private:
-  absl::Status PrintAsJson(const inference::v1::ScoreTextResponse& response,
-                           Connection* connection, Console* console) const {
+  absl::Status PrintAsJson(const inference::v1::ScoreTextResponse& response, Connection* connection,
+                           Console* console) const {
     GF_ASSIGN_OR_RETURN(Json json, ScoreJson(response));
     if (routing_) {
       GF_ASSIGN_OR_RETURN(const inference::v1::Model model, connection->GetModel());

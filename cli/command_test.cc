@@ -1,0 +1,217 @@
+#include "cli/command.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cstdio>
+#include <fstream>
+#include <sstream>
+#include <thread>
+
+#include "cli/error_report.h"
+#include "cli/fake_router.h"
+#include "cli/output.h"
+
+namespace gatefold::cli {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::StartsWith;
+
+class CommandTest : public testing::Test {
+ protected:
+  // Runs `gatefold ARGUMENTS` with `input` as standard input.
+  int Run(const std::vector<std::string>& arguments, const std::string& input = "",
+          const Environment& environment = {}) {
+    std::istringstream in(input);
+    std::ostringstream out, err;
+    Console console{in, out, err, false, &interrupts_};
+    const int exit_code = RunCommand(arguments, environment, &console);
+    out_ = out.str();
+    err_ = err.str();
+    return exit_code;
+  }
+  // The same with --router, for success.
+  std::string Ask(std::vector<std::string> arguments, const std::string& input = "") {
+    arguments.push_back("--router=" + router_.address());
+    EXPECT_EQ(Run(arguments, input), 0) << err_;
+    return out_;
+  }
+
+  FakeRouter router_;
+  Interrupts interrupts_;
+  std::string out_, err_;
+};
+
+TEST_F(CommandTest, GeneratesTheDocumentedForm) {
+  EXPECT_EQ(Ask({"generate", "--tokens", "1,5,9", "-o", "json"}),
+            "{\"token_ids\":[7,8,9],\"text\":\"abc\",\"finish_reason\":\"length\","
+            "\"usage\":{\"prompt_tokens\":3,\"cached_tokens\":1,\"output_tokens\":3}}\n");
+  EXPECT_THAT(router_.generate_requests.at(0).prompt().token_ids().ids(), ElementsAre(1, 5, 9));
+}
+
+TEST_F(CommandTest, SendsOnlyWhatWasGiven) {
+  Ask({"generate", "hello", "--temperature", "0", "--stop", "x", "--stop", "y"});
+  const inference::v1::GenerateTextRequest& request = router_.generate_requests.at(0);
+  EXPECT_EQ(request.prompt().text(), "hello");
+  EXPECT_TRUE(request.config().has_temperature());
+  EXPECT_FALSE(request.config().has_max_output_tokens());
+  EXPECT_FALSE(request.config().has_seed());
+  EXPECT_THAT(request.config().stop_sequences(), ElementsAre("x", "y"));
+}
+
+TEST_F(CommandTest, PrintsTextWithFiguresApart) {
+  EXPECT_EQ(Ask({"generate", "-"}, "a prompt\n"), "abc\n");
+  EXPECT_EQ(router_.generate_requests.at(0).prompt().text(), "a prompt\n");
+  EXPECT_THAT(err_, HasSubstr("3 prompt tokens, 3 output tokens (length)"));
+  EXPECT_EQ(Ask({"generate", "--no-stream", "hello"}), "abc\n");
+}
+
+TEST_F(CommandTest, LeavesSpecialTokensOutWithoutBos) {
+  Ask({"generate", "--no-bos", "hello"});
+  EXPECT_FALSE(router_.generate_requests.at(0).prompt().add_special_tokens());
+  EXPECT_EQ(Ask({"tokenize", "--no-bos", "-o", "json"}, "hi"), "{\"token_ids\":[4]}\n");
+  EXPECT_EQ(router_.tokenize_requests.at(0).prompt().text(), "hi");
+  EXPECT_FALSE(router_.tokenize_requests.at(0).prompt().add_special_tokens());
+}
+
+TEST_F(CommandTest, DetokenizesTheDocumentedForm) {
+  EXPECT_EQ(Ask({"detokenize", "--tokens", "1,2", "--skip-special", "-o", "json"}),
+            "{\"text\":\"t\xC3\xA4xt\"}\n");
+  EXPECT_THAT(router_.detokenize_requests.at(0).token_ids(), ElementsAre(1, 2));
+  EXPECT_TRUE(router_.detokenize_requests.at(0).skip_special_tokens());
+  Ask({"detokenize"}, "[3, 4]");
+  EXPECT_THAT(router_.detokenize_requests.at(1).token_ids(), ElementsAre(3, 4));
+}
+
+TEST_F(CommandTest, ScoresAndWritesTheLogits) {
+  router_.score_response.add_tokens()->set_token_id(1);
+  router_.score_response.add_tokens()->set_logprob(-0.5);
+  router_.score_response.add_argmax(4);
+  router_.score_response.add_argmax(5);
+  router_.score_response.set_last_logits(std::string("\0\0\x80\x3f\0\0\0\x40", 8));
+  const std::string file = testing::TempDir() + "/gatefold_logits";
+  EXPECT_EQ(Ask({"score", "--tokens=1,2", "--logits-out", file, "-o", "json"}),
+            "{\"argmax\":[4,5],\"logprobs\":[null,-0.5]}\n");
+  EXPECT_TRUE(router_.score_requests.at(0).last_logits());
+  EXPECT_FALSE(router_.score_requests.at(0).routing_trace());
+  std::ifstream written(file, std::ios::binary);
+  float logits[2] = {};
+  written.read(reinterpret_cast<char*>(logits), sizeof(logits));
+  EXPECT_EQ(logits[0], 1);
+  EXPECT_EQ(logits[1], 2);
+  EXPECT_EQ(written.peek(), EOF);
+  std::remove(file.c_str());
+}
+
+TEST_F(CommandTest, ReadsTokensFromAFile) {
+  const std::string file = testing::TempDir() + "/gatefold_tokens.json";
+  std::ofstream(file) << "[1, 2,\n 3]\n";
+  Ask({"generate", "--tokens-file", file});
+  EXPECT_THAT(router_.generate_requests.at(0).prompt().token_ids().ids(), ElementsAre(1, 2, 3));
+  std::remove(file.c_str());
+}
+
+TEST_F(CommandTest, ListsEveryPage) {
+  const Json json = Json::parse(Ask({"get", "models", "-o", "json"}));
+  ASSERT_EQ(json["models"].size(), 2);
+  EXPECT_EQ(json["models"][1]["name"], "two");
+}
+
+TEST_F(CommandTest, KeepsTheConversation) {
+  EXPECT_EQ(Ask({"chat", "--system", "be brief"}, "hi\n\nand?\n/reset\nagain\n"),
+            "abc\nabc\nabc\n");
+  ASSERT_EQ(router_.generate_requests.size(), 3);
+  const auto& second = router_.generate_requests[1].prompt().conversation();
+  ASSERT_EQ(second.messages_size(), 4);
+  EXPECT_EQ(second.messages(0).role(), "system");
+  EXPECT_EQ(second.messages(2).role(), "assistant");
+  EXPECT_EQ(second.messages(2).content(), "abc");
+  EXPECT_EQ(second.messages(3).content(), "and?");
+  EXPECT_EQ(router_.generate_requests[2].prompt().conversation().messages_size(), 2);
+}
+
+TEST_F(CommandTest, MeasuresTheDocumentedForm) {
+  const Json json = Json::parse(Ask(
+      {"bench", "--prompt-tokens", "4", "--output-tokens", "3", "--requests", "2", "-o", "json"}));
+  EXPECT_GT(json["prefill_tokens_per_second"].get<double>(), 0);
+  EXPECT_TRUE(json.contains("decode_tokens_per_second"));
+  EXPECT_TRUE(json["ttft_ms"]["p50"].is_number() && json["ttft_ms"]["p99"].is_number());
+  EXPECT_TRUE(json["itl_ms"]["p50"].is_number() && json["itl_ms"]["p99"].is_number());
+  EXPECT_EQ(json["requests_failed"], 0);
+  EXPECT_EQ(router_.generate_requests.size(), 3);  // one to warm up
+  EXPECT_TRUE(router_.generate_requests[1].config().ignore_eos());
+  for (const int32_t id : router_.generate_requests[1].prompt().token_ids().ids()) {
+    EXPECT_LT(id, 16);
+  }
+}
+
+TEST_F(CommandTest, SaysWhatFailed) {
+  router_.failure = grpc::Status(grpc::StatusCode::INVALID_ARGUMENT, "top_p is 3");
+  EXPECT_EQ(Run({"generate", "x", "--router", router_.address()}), kExitFailed);
+  EXPECT_THAT(err_, StartsWith("gatefold generate: top_p is 3"));
+}
+
+TEST_F(CommandTest, DoesNotTakeATornStreamForAnAnswer) {
+  router_.lose_the_end = true;
+  EXPECT_EQ(Run({"generate", "x", "-o", "json", "--router", router_.address()}), kExitFailed);
+  EXPECT_EQ(out_, "");
+}
+
+TEST_F(CommandTest, SaysWhereNobodyListens) {
+  EXPECT_EQ(Run({"generate", "x", "--router", "unix:/nonexistent/gatefold.sock"}), kExitFailed);
+  EXPECT_THAT(err_, HasSubstr("Check that a router listens there"));
+}
+
+TEST_F(CommandTest, CancelsTheRequestWhenInterrupted) {
+  router_.hang = true;
+  std::thread user([this] {
+    router_.hanging.WaitForNotification();
+    EXPECT_TRUE(interrupts_.Raise());
+  });
+  EXPECT_EQ(Run({"generate", "x", "--router", router_.address()}), kExitInterrupted);
+  user.join();
+  EXPECT_EQ(out_, "ab");
+}
+
+TEST_F(CommandTest, RefusesWrongUsage) {
+  EXPECT_EQ(Run({}), kExitUsage);
+  EXPECT_EQ(Run({"generat"}), kExitUsage);
+  EXPECT_EQ(Run({"generate", "x"}), kExitUsage);
+  EXPECT_THAT(err_, HasSubstr("--model DIR"));
+  EXPECT_EQ(Run({"generate", "x", "--model", "a", "--router", "b"}), kExitUsage);
+  EXPECT_EQ(Run({"generate", "x", "--router", "b", "--threads", "2"}), kExitUsage);
+  EXPECT_EQ(Run({"generate", "x", "--tokens", "1", "--router", "b"}), kExitUsage);
+  EXPECT_EQ(Run({"generate", "x", "-o", "xml", "--router", "b"}), kExitUsage);
+  EXPECT_EQ(Run({"generate", "--tokens", "1,x", "--router", "b"}), kExitUsage);
+  EXPECT_EQ(Run({"get", "nodes", "--router", "b"}), kExitUsage);
+}
+
+TEST_F(CommandTest, TakesTheRouterFromTheEnvironment) {
+  EXPECT_EQ(Run({"generate", "x"}, "", {{"GATEFOLD_ROUTER", router_.address()}}), 0) << err_;
+  EXPECT_EQ(out_, "abc\n");
+}
+
+TEST_F(CommandTest, FailsWithoutAModelFolder) {
+  EXPECT_EQ(Run({"generate", "x", "--model", "/nonexistent"}), kExitFailed);
+  EXPECT_THAT(err_, HasSubstr("/nonexistent"));
+  EXPECT_THAT(err_, HasSubstr("A model is a folder with config.json"));
+  EXPECT_EQ(Run({"tokenize", "x", "--model", "/nonexistent"}), kExitFailed);
+  EXPECT_EQ(Run({"inspect", "/nonexistent"}), kExitFailed);
+}
+
+TEST_F(CommandTest, HelpsWithEveryVerb) {
+  EXPECT_EQ(Run({"help"}), 0);
+  const std::string overview = out_;
+  for (const auto& verb : MakeVerbs()) {
+    EXPECT_THAT(overview, HasSubstr(std::string(verb->name())));
+    EXPECT_EQ(Run({std::string(verb->name()), "--help"}), 0);
+    EXPECT_THAT(out_, StartsWith("Usage: gatefold " + std::string(verb->name())));
+  }
+  EXPECT_EQ(Run({"version"}), 0);
+  EXPECT_THAT(out_, StartsWith("gatefold "));
+}
+
+}  // namespace
+}  // namespace gatefold::cli

@@ -1,0 +1,119 @@
+#pragma once
+
+#include <grpcpp/server.h>
+#include <grpcpp/server_builder.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/synchronization/notification.h"
+#include "absl/time/clock.h"
+#include "gatefold/inference/v1/inference.grpc.pb.h"
+#include "gatefold/inference/v1/model.grpc.pb.h"
+
+namespace gatefold::cli {
+
+// A router for tests: answers "ab" and "c" as tokens 7, 8 and 9, whatever the prompt, and notes
+// what it was asked.
+class FakeRouter final : public inference::v1::InferenceService::Service,
+                         public inference::v1::ModelService::Service {
+ public:
+  FakeRouter() {
+    grpc::ServerBuilder builder;
+    builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &port_);
+    builder.RegisterService(static_cast<inference::v1::InferenceService::Service*>(this));
+    builder.RegisterService(static_cast<inference::v1::ModelService::Service*>(this));
+    server_ = builder.BuildAndStart();
+  }
+  ~FakeRouter() override { server_->Shutdown(); }
+
+  std::string address() const { return absl::StrCat("127.0.0.1:", port_); }
+
+  grpc::Status StreamGenerateText(
+      grpc::ServerContext* context, const inference::v1::StreamGenerateTextRequest* request,
+      grpc::ServerWriter<inference::v1::StreamGenerateTextResponse>* writer) override {
+    generate_requests.push_back(request->request());
+    if (!failure.ok()) return failure;
+    inference::v1::StreamGenerateTextResponse event;
+    event.mutable_started()->mutable_prompt()->set_n_tokens(3);
+    writer->Write(event);
+    WriteDelta(writer, "ab", {7, 8});
+    if (hang) {
+      hanging.Notify();
+      while (!context->IsCancelled()) absl::SleepFor(absl::Milliseconds(1));
+      return grpc::Status::CANCELLED;
+    }
+    WriteDelta(writer, "c", {9});
+    if (lose_the_end) return grpc::Status::OK;
+    event.mutable_finish()->set_reason(inference::v1::FINISH_REASON_LENGTH);
+    writer->Write(event);
+    inference::v1::Usage* usage = event.mutable_summary()->mutable_usage();
+    usage->set_prompt_tokens(3);
+    usage->set_cached_tokens(1);
+    usage->set_output_tokens(3);
+    writer->Write(event);
+    return grpc::Status::OK;
+  }
+  grpc::Status ScoreText(grpc::ServerContext*, const inference::v1::ScoreTextRequest* request,
+                         inference::v1::ScoreTextResponse* response) override {
+    score_requests.push_back(*request);
+    *response = score_response;
+    return grpc::Status::OK;
+  }
+  grpc::Status Tokenize(grpc::ServerContext*, const inference::v1::TokenizeRequest* request,
+                        inference::v1::TokenizeResponse* response) override {
+    tokenize_requests.push_back(*request);
+    response->add_token_ids(4);
+    response->add_tokens("x");
+    return grpc::Status::OK;
+  }
+  grpc::Status Detokenize(grpc::ServerContext*, const inference::v1::DetokenizeRequest* request,
+                          inference::v1::DetokenizeResponse* response) override {
+    detokenize_requests.push_back(*request);
+    response->set_text("t\xC3\xA4xt");
+    return grpc::Status::OK;
+  }
+  grpc::Status GetModel(grpc::ServerContext*, const inference::v1::GetModelRequest*,
+                        inference::v1::GetModelResponse* response) override {
+    response->mutable_model()->set_name("fake");
+    response->mutable_model()->set_n_layers(2);
+    response->mutable_model()->set_vocab_size(16);
+    response->mutable_model()->set_has_chat_template(true);
+    return grpc::Status::OK;
+  }
+  // Two pages.
+  grpc::Status ListModels(grpc::ServerContext*, const inference::v1::ListModelsRequest* request,
+                          inference::v1::ListModelsResponse* response) override {
+    const bool first = request->page_token().empty();
+    response->add_models()->set_name(first ? "one" : "two");
+    if (first) response->set_next_page_token("more");
+    return grpc::Status::OK;
+  }
+
+  std::vector<inference::v1::GenerateTextRequest> generate_requests;
+  std::vector<inference::v1::ScoreTextRequest> score_requests;
+  std::vector<inference::v1::TokenizeRequest> tokenize_requests;
+  std::vector<inference::v1::DetokenizeRequest> detokenize_requests;
+  inference::v1::ScoreTextResponse score_response;
+  grpc::Status failure;       // of StreamGenerateText
+  bool lose_the_end = false;  // of its stream
+  bool hang = false;          // after the first delta, until cancelled
+  absl::Notification hanging;
+
+ private:
+  static void WriteDelta(grpc::ServerWriter<inference::v1::StreamGenerateTextResponse>* writer,
+                         const std::string& text, const std::vector<int32_t>& ids) {
+    inference::v1::StreamGenerateTextResponse event;
+    event.mutable_delta()->set_text(text);
+    event.mutable_delta()->set_n_tokens(static_cast<uint32_t>(ids.size()));
+    for (const int32_t id : ids) event.mutable_delta()->add_token_ids(id);
+    writer->Write(event);
+  }
+
+  int port_ = 0;
+  std::unique_ptr<grpc::Server> server_;
+};
+
+}  // namespace gatefold::cli
