@@ -8,6 +8,13 @@
 namespace gatefold {
 namespace {
 
+// state_: the loop's generation above, this bit while workers may join, the number inside below.
+constexpr uint64_t kOpen = uint64_t{1} << 16;
+constexpr uint64_t kInside = kOpen - 1;
+
+uint64_t Generation(uint64_t state) { return state >> 17; }
+uint64_t OpenState(uint64_t generation) { return generation << 17 | kOpen; }
+
 void Pause() { __builtin_ia32_pause(); }
 
 // Until `done` holds or the time is over; true if it holds.
@@ -28,15 +35,13 @@ bool Spin(absl::Duration time, Done done) {
 }  // namespace
 
 ThreadPool::ThreadPool(int n_threads, absl::Duration spin) : spin_(spin) {
-  GF_CHECK(n_threads >= 1);
+  GF_CHECK(n_threads >= 1 && n_threads <= static_cast<int>(kInside));
   for (int i = 1; i < n_threads; ++i) workers_.emplace_back([this] { Work(); });
 }
 
 ThreadPool::~ThreadPool() {
-  {
-    absl::MutexLock lock(&sleep_);
-    stopping_ = true;
-  }
+  stopping_ = true;
+  WakeSleepers();
   for (std::thread& worker : workers_) worker.join();
 }
 
@@ -48,6 +53,25 @@ void ThreadPool::Take(Loop* loop) {
   }
 }
 
+template <typename Done>
+void ThreadPool::Await(Done done) {
+  const auto holds = [this, &done] { return done(state_.load()); };
+  if (Spin(spin_, holds)) return;
+  // Counted before the condition is looked at under the mutex, and looked for after the condition
+  // has become true (WakeSleepers): one of the two sees the other.
+  n_sleeping_.fetch_add(1);
+  {
+    absl::MutexLock lock(&sleep_);
+    sleep_.Await(absl::Condition(&holds));
+  }
+  n_sleeping_.fetch_sub(1);
+}
+
+void ThreadPool::WakeSleepers() {
+  if (n_sleeping_.load() == 0) return;
+  absl::MutexLock lock(&sleep_);  // unlocking makes sleepers look at their conditions
+}
+
 void ThreadPool::ParallelFor(int64_t n_items, int64_t grain, Body body) {
   grain = std::max<int64_t>(grain, 1);
   if (workers_.empty() || n_items <= grain) {
@@ -56,50 +80,40 @@ void ThreadPool::ParallelFor(int64_t n_items, int64_t grain, Body body) {
   }
   absl::MutexLock turn(&turn_);
   Loop loop{body, n_items, grain};
-  n_busy_.store(static_cast<int>(workers_.size()), std::memory_order_relaxed);
-  loop_.store(&loop, std::memory_order_relaxed);
-  generation_.fetch_add(1, std::memory_order_seq_cst);
-  if (n_sleeping_.load(std::memory_order_seq_cst) > 0) {
-    absl::MutexLock wake(&sleep_);  // unlocking makes sleepers look at the generation again
-  }
+  loop_ = &loop;
+  state_.store(OpenState(Generation(state_.load()) + 1));
+  WakeSleepers();
   Take(&loop);
-  const auto over = [this] { return n_busy_.load(std::memory_order_acquire) == 0; };
-  if (!Spin(spin_, over)) {
-    n_sleeping_.fetch_add(1, std::memory_order_seq_cst);
-    {
-      absl::MutexLock lock(&sleep_);
-      sleep_.Await(absl::Condition(&over));
+  // No chunk is left. Who has not come need not come any more.
+  if ((state_.fetch_and(~kOpen) & kInside) == 0) return;
+  Await([](uint64_t state) { return (state & kInside) == 0; });
+}
+
+ThreadPool::Loop* ThreadPool::Join(uint64_t* seen) {
+  while (true) {
+    Await([this, seen](uint64_t state) {
+      return stopping_.load() || ((state & kOpen) != 0 && Generation(state) != *seen);
+    });
+    if (stopping_) return nullptr;
+    uint64_t state = state_.load();
+    while ((state & kOpen) != 0 && Generation(state) != *seen) {
+      if (!state_.compare_exchange_weak(state, state + 1)) continue;
+      *seen = Generation(state);
+      return loop_;
     }
-    n_sleeping_.fetch_sub(1, std::memory_order_relaxed);
   }
 }
 
-ThreadPool::Loop* ThreadPool::AwaitLoop(uint64_t seen) {
-  const auto news = [this, seen] {
-    return generation_.load(std::memory_order_acquire) != seen ||
-           stopping_.load(std::memory_order_relaxed);
-  };
-  if (!Spin(spin_, news)) {
-    n_sleeping_.fetch_add(1, std::memory_order_seq_cst);
-    {
-      absl::MutexLock lock(&sleep_);
-      sleep_.Await(absl::Condition(&news));
-    }
-    n_sleeping_.fetch_sub(1, std::memory_order_relaxed);
-  }
-  if (generation_.load(std::memory_order_acquire) == seen) return nullptr;
-  return loop_.load(std::memory_order_acquire);
+void ThreadPool::Leave() {
+  const uint64_t state = state_.fetch_sub(1);
+  if ((state & kInside) == 1 && (state & kOpen) == 0) WakeSleepers();
 }
 
 void ThreadPool::Work() {
   uint64_t seen = 0;
-  while (Loop* loop = AwaitLoop(seen)) {
-    ++seen;  // a loop ends only when every worker took part, so none is skipped
+  while (Loop* loop = Join(&seen)) {
     Take(loop);
-    if (n_busy_.fetch_sub(1, std::memory_order_seq_cst) == 1 &&
-        n_sleeping_.load(std::memory_order_seq_cst) > 0) {
-      absl::MutexLock wake(&sleep_);
-    }
+    Leave();
   }
 }
 

@@ -13,8 +13,10 @@
 namespace gatefold {
 
 // Threads that share loops. The caller works along, so a pool of one thread starts none and runs
-// everything inline. Chunks are handed out as threads ask for them: a core that the machine takes
-// away does not hold up the others. Loops must not care which thread runs which chunk.
+// everything inline. Chunks are handed out as threads ask for them, and a loop is over when its
+// chunks are done, whether or not every thread has come: a core that the machine takes away holds
+// up what it has begun, and nothing else. Loops must not care which thread runs which chunk, and
+// must not start loops of the same pool.
 // Threads: safe; loops of several callers take turns.
 class ThreadPool {
  public:
@@ -43,18 +45,23 @@ class ThreadPool {
   };
 
   void Work();
-  // The loop after number `seen`, or null when the pool ends.
-  Loop* AwaitLoop(uint64_t seen);
+  // Joins the first open loop of another generation than `seen`, which becomes its generation.
+  // Null when the pool ends.
+  Loop* Join(uint64_t* seen);
+  void Leave();
   static void Take(Loop* loop);
+  // Until done(state_): first watching, then asleep.
+  template <typename Done>
+  void Await(Done done);
+  void WakeSleepers();
 
   const absl::Duration spin_;
   absl::Mutex turn_;  // held by the caller whose loop runs
 
-  // A loop is published by raising `generation_` after `loop_`, and is over when every worker has
-  // counted itself out of it. Spinning threads watch the atomics, sleeping ones the mutex.
-  std::atomic<uint64_t> generation_{0};
-  std::atomic<Loop*> loop_{nullptr};
-  std::atomic<int> n_busy_{0};
+  // The loop of now: its generation, whether workers may still join it, how many are inside (see
+  // thread_pool.cc). loop_ is written while nobody is inside, and read by those who are.
+  alignas(64) std::atomic<uint64_t> state_{0};
+  Loop* loop_ = nullptr;
   std::atomic<bool> stopping_{false};
   absl::Mutex sleep_;
   std::atomic<int> n_sleeping_{0};

@@ -41,7 +41,7 @@ TEST_P(ThreadPoolTest, SeveralCallersTakeTurns) {
 
 INSTANTIATE_TEST_SUITE_P(Pools, ThreadPoolTest,
                          testing::Values(std::pair(1, 0), std::pair(2, 0), std::pair(2, 20),
-                                         std::pair(5, 0), std::pair(5, 5)));
+                                         std::pair(5, 0), std::pair(5, 5), std::pair(17, 0)));
 
 }  // namespace
 }  // namespace gatefold
