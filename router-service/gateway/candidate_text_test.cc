@@ -1,8 +1,8 @@
 #include "router-service/gateway/candidate_text.h"
 
+#include "gatefold/tokenizer/utf8.h"
 #include "gtest/gtest.h"
 #include "router-service/gateway/gateway_fakes.h"
-#include "router-service/gateway/request_checker.h"
 
 namespace gatefold {
 namespace {
@@ -12,7 +12,7 @@ std::string Join(CandidateText* text, const std::vector<int32_t>& ids,
                  std::string* stop = nullptr) {
   std::string joined;
   const auto take = [&](CandidateText::Piece piece) {
-    EXPECT_EQ(FirstInvalidUtf8(piece.text), -1);
+    EXPECT_EQ(FindInvalidUtf8(piece.text), kValidUtf8);
     joined += piece.text;
     if (piece.matched_stop.has_value() && stop != nullptr) *stop = *piece.matched_stop;
   };

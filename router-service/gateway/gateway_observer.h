@@ -1,5 +1,7 @@
 #pragma once
 
+#include <string>
+
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 
@@ -9,6 +11,7 @@ enum class RequestKind { kGenerate, kScore };
 
 // How one request went, once it is over.
 struct RequestReport {
+  std::string request_id;  // empty: refused before it had one
   RequestKind kind = RequestKind::kGenerate;
   absl::Status status;  // what the caller got; kCancelled if the caller left
   int n_prompt_tokens = 0;

@@ -44,7 +44,7 @@ struct GatewayOptions {
   // A stream whose reader is slow collects its events. They are merged up to max_delta_bytes each,
   // and a request with more than max_unread_bytes of them is ended with RESOURCE_EXHAUSTED.
   int64_t max_delta_bytes = 256 << 10;
-  int64_t max_unread_bytes = 16 << 20;
+  int64_t max_unread_bytes = 4 << 20;
 
   // Delay that refusals for overload advise.
   absl::Duration retry_delay = absl::Seconds(1);

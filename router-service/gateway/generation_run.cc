@@ -367,8 +367,8 @@ void GenerationRun::Settle(Aftermath after) {
   if (context_.observer != nullptr) {
     if (after.ttft.has_value()) context_.observer->OnFirstToken(*after.ttft);
     if (after.itl.has_value()) context_.observer->OnNextToken(*after.itl);
-    if (after.report.has_value()) context_.observer->OnRequestEnded(*after.report);
   }
+  if (after.report.has_value()) ReportEnd(*after.report, context_.observer);
   if (after.wake) after.wake();
 }
 
@@ -390,6 +390,7 @@ inference::v1::Summary GenerationRun::MakeSummary() const {
 
 RequestReport GenerationRun::MakeReport(const absl::Status& status) const {
   RequestReport report;
+  if (lease_ != nullptr) report.request_id = lease_->id();
   report.kind = RequestKind::kGenerate;
   report.status = status;
   report.n_prompt_tokens = static_cast<int>(prompt_info_.n_tokens());

@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "gatefold/base/errors.h"
 #include "gatefold/base/status_macros.h"
+#include "gatefold/tokenizer/utf8.h"
 
 namespace gatefold {
 
@@ -46,41 +47,6 @@ bool IsNameCharacter(char c) {
 
 }  // namespace
 
-int64_t FirstInvalidUtf8(absl::string_view text) {
-  const auto* p = reinterpret_cast<const unsigned char*>(text.data());
-  const size_t n = text.size();
-  size_t i = 0;
-  while (i < n) {
-    const unsigned char lead = p[i];
-    if (lead < 0x80) {
-      ++i;
-      continue;
-    }
-    // Bounds of the second byte exclude overlong forms, surrogates and what is past U+10FFFF.
-    size_t length;
-    unsigned char low = 0x80, high = 0xbf;
-    if (lead >= 0xc2 && lead <= 0xdf) {
-      length = 2;
-    } else if (lead >= 0xe0 && lead <= 0xef) {
-      length = 3;
-      if (lead == 0xe0) low = 0xa0;
-      if (lead == 0xed) high = 0x9f;
-    } else if (lead >= 0xf0 && lead <= 0xf4) {
-      length = 4;
-      if (lead == 0xf0) low = 0x90;
-      if (lead == 0xf4) high = 0x8f;
-    } else {
-      return static_cast<int64_t>(i);
-    }
-    if (i + length > n || p[i + 1] < low || p[i + 1] > high) return static_cast<int64_t>(i);
-    for (size_t k = 2; k < length; ++k) {
-      if ((p[i + k] & 0xc0) != 0x80) return static_cast<int64_t>(i);
-    }
-    i += length;
-  }
-  return -1;
-}
-
 absl::Status RequestChecker::CheckModel(absl::string_view name) const {
   if (name.empty() || name == model_.name) return absl::OkStatus();
   return ModelNotFound(name.substr(0, 256));
@@ -113,8 +79,9 @@ absl::Status RequestChecker::CheckTokenIds(const google::protobuf::RepeatedField
 
 absl::Status RequestChecker::CheckText(const std::string& text, const std::string& field) const {
   GF_RETURN_IF_ERROR(CheckCount(field, text.size(), limits_.max_prompt_bytes, "bytes"));
-  const int64_t invalid = FirstInvalidUtf8(text);
-  if (invalid < 0) return absl::OkStatus();
+  // Text that comes through protobuf was checked when it was parsed, other text was not.
+  const size_t invalid = FindInvalidUtf8(text);
+  if (invalid == kValidUtf8) return absl::OkStatus();
   return BadField(field,
                   absl::StrCat("is not valid UTF-8 at byte offset ", invalid, " of ", text.size()));
 }

@@ -59,8 +59,4 @@ class RequestChecker {
   const Abilities abilities_;
 };
 
-// Offset of the first byte that is not part of well-formed UTF-8; -1: all is. (A `string` that
-// comes through protobuf was checked when it was parsed.)
-int64_t FirstInvalidUtf8(absl::string_view text);
-
 }  // namespace gatefold

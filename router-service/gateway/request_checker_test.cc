@@ -274,26 +274,5 @@ TEST_F(RequestCheckerTest, ChecksTheOtherCallsToo) {
   EXPECT_TRUE(absl::IsNotFound(checker.Check(count)));
 }
 
-TEST(FirstInvalidUtf8Test, FindsEveryKindOfDamage) {
-  EXPECT_EQ(FirstInvalidUtf8("plain, ü, €, 😀, \xed\x9f\xbf, \xf4\x8f\xbf\xbf"), -1);
-  EXPECT_EQ(FirstInvalidUtf8(absl::string_view("\0", 1)), -1);
-  const std::pair<std::string, int> bad[] = {
-      {"a\x80", 1},
-      {"\xc0\x80", 0},
-      {"\xc1\xbf", 0},
-      {"ab\xc3", 2},
-      {"\xe0\x9f\xbf", 0},
-      {"\xed\xa0\x80", 0},
-      {"x\xe2\x82", 1},
-      {"\xe2\x82x", 0},
-      {"\xf0\x8f\xbf\xbf", 0},
-      {"\xf4\x90\x80\x80", 0},
-      {"\xf5\x80\x80\x80", 0},
-      {"\xff", 0},
-      {"é\xf0\x9f\x98", 2},
-  };
-  for (const auto& [text, offset] : bad) EXPECT_EQ(FirstInvalidUtf8(text), offset);
-}
-
 }  // namespace
 }  // namespace gatefold

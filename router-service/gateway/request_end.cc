@@ -3,6 +3,8 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "gatefold/base/errors.h"
+#include "gatefold/base/log.h"
 
 namespace gatefold {
 namespace {
@@ -38,6 +40,21 @@ absl::Status OutcomeOf(const GenerationEnd& end) {
 absl::Status CheckTimeLeft(absl::Time now, absl::Time deadline) {
   if (now < deadline) return absl::OkStatus();
   return absl::DeadlineExceededError("the deadline passed before the request was submitted");
+}
+
+void ReportEnd(const RequestReport& report, GatewayObserver* observer) {
+  // What the caller did wrong is the caller's news, what we did is the operator's.
+  const bool ours = absl::IsInternal(report.status) || absl::IsUnavailable(report.status) ||
+                    absl::IsFailedPrecondition(report.status);
+  LogEvent(ours ? LogLevel::kWarning : LogLevel::kInfo, "request_ended",
+           {{"request_id", report.request_id},
+            {"kind", report.kind == RequestKind::kScore ? "score" : "generate"},
+            {"outcome", absl::StatusCodeToString(report.status.code())},
+            {"prompt_tokens", report.n_prompt_tokens},
+            {"output_tokens", report.n_output_tokens},
+            {"seconds", absl::ToDoubleSeconds(report.end_to_end)},
+            {"reason", ours ? report.status.message() : ReasonOf(report.status)}});
+  if (observer != nullptr) observer->OnRequestEnded(report);
 }
 
 inference::v1::Timings ToProto(const GenerationTimings& t) {

@@ -3,6 +3,7 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "gatefold/inference/v1/inference.pb.h"
+#include "router-service/gateway/gateway_observer.h"
 #include "router-service/scheduler/generation.h"
 
 namespace gatefold {
@@ -13,6 +14,9 @@ absl::Status OutcomeOf(const GenerationEnd& end);
 
 // kDeadlineExceeded once the deadline has passed.
 absl::Status CheckTimeLeft(absl::Time now, absl::Time deadline);
+
+// Logs how a request went, and tells the observer, which may be null.
+void ReportEnd(const RequestReport& report, GatewayObserver* observer);
 
 // Spans between what happened; a span is unset if one of its ends did not happen.
 inference::v1::Timings ToProto(const GenerationTimings& timings);

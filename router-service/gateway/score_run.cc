@@ -154,15 +154,15 @@ void ScoreRun::End(absl::Status status) {
   Response response;
   std::unique_ptr<GenerationService::Handle> handle;
   std::unique_ptr<LiveRequests::Lease> lease;
-  absl::Time first_step;
+  RequestReport report;
   {
     absl::MutexLock lock(&mu_);
     if (done_ == nullptr) return;
+    report = MakeReport(status);
     done = std::exchange(done_, nullptr);
     response = std::move(response_);
     handle = std::move(handle_);
     lease = std::move(lease_);
-    first_step = first_step_;
     if (status.ok()) {
       response.set_request_id(lease->id());
       logprobs_->MoveTo(response.mutable_tokens());
@@ -170,7 +170,7 @@ void ScoreRun::End(absl::Status status) {
   }
   handle.reset();
   lease.reset();  // before the caller can know that it ended
-  Report(status, response.token_ids_size(), first_step);
+  ReportEnd(report, context_.observer);
   if (status.ok()) {
     done(std::move(response));
   } else {
@@ -187,15 +187,15 @@ void ScoreRun::Cancel() {
   End(absl::CancelledError("the caller left"));
 }
 
-void ScoreRun::Report(const absl::Status& status, int n_prompt_tokens, absl::Time first_step) {
-  if (context_.observer == nullptr) return;
+RequestReport ScoreRun::MakeReport(const absl::Status& status) const {
   RequestReport report;
+  if (lease_ != nullptr) report.request_id = lease_->id();
   report.kind = RequestKind::kScore;
   report.status = status;
-  report.n_prompt_tokens = n_prompt_tokens;
-  if (first_step != absl::InfinitePast()) report.queue = first_step - arrival_;
+  report.n_prompt_tokens = response_.token_ids_size();
+  if (first_step_ != absl::InfinitePast()) report.queue = first_step_ - arrival_;
   report.end_to_end = context_.clock() - arrival_;
-  context_.observer->OnRequestEnded(report);
+  return report;
 }
 
 }  // namespace gatefold

@@ -41,7 +41,7 @@ class ScoreRun : public std::enable_shared_from_this<ScoreRun> {
   void OnEnd(const GenerationEnd& end);
   // Answers with `response_` if OK.
   void End(absl::Status status);
-  void Report(const absl::Status& status, int n_prompt_tokens, absl::Time first_step);
+  RequestReport MakeReport(const absl::Status& status) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   const GatewayContext& context_;
   const inference::v1::ScoreTextRequest request_;

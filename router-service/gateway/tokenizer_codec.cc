@@ -7,8 +7,8 @@
 #include "gatefold/base/log.h"
 #include "gatefold/base/status_macros.h"
 #include "gatefold/tokenizer/stream_decoder.h"
+#include "gatefold/tokenizer/utf8.h"
 #include "router-service/gateway/content_guard.h"
-#include "router-service/gateway/request_checker.h"
 
 namespace gatefold {
 namespace {
@@ -80,7 +80,7 @@ absl::Span<const int32_t> TokenizerCodec::Tail(absl::Span<const int32_t> prompt)
   size_t n = std::min(kEnough, prompt.size());
   while (n < std::min(kLimit, prompt.size())) {
     const std::string first = tokenizer_->TokenBytes(prompt[prompt.size() - n]);
-    if (first.size() > 1 && FirstInvalidUtf8(first) < 0) break;
+    if (first.size() > 1 && FindInvalidUtf8(first) == kValidUtf8) break;
     ++n;
   }
   return prompt.last(n);
