@@ -27,7 +27,9 @@ grpc::ChannelArguments ArgumentsFor(ChannelKind kind, const ChannelOptions& opti
   // between attempts.
   const int backoff_ms = static_cast<int>(absl::ToInt64Milliseconds(options.max_reconnect_backoff));
   arguments.SetInt("grpc.initial_reconnect_backoff_ms", std::min(100, backoff_ms));
-  arguments.SetInt("grpc.min_reconnect_backoff_ms", backoff_ms);
+  // The time one attempt may take, whatever its name says.
+  arguments.SetInt("grpc.min_reconnect_backoff_ms",
+                   static_cast<int>(absl::ToInt64Milliseconds(options.connect_timeout)));
   arguments.SetInt("grpc.max_reconnect_backoff_ms", backoff_ms);
   if (kind == ChannelKind::kBulk) {
     arguments.SetInt("grpc.http2.max_frame_size", 16777215);

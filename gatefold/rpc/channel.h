@@ -33,7 +33,9 @@ struct ChannelOptions {
   TransportSecurity security;
   absl::Duration keepalive_time = absl::Seconds(30);     // ping when idle that long
   absl::Duration keepalive_timeout = absl::Seconds(20);  // no answer: the connection is dead
-  absl::Duration max_reconnect_backoff = absl::Seconds(2);
+  absl::Duration connect_timeout = absl::Seconds(2);  // of one attempt
+  // Between attempts. Short: services of a cluster come and go all the time, and a request waits.
+  absl::Duration max_reconnect_backoff = absl::Milliseconds(250);
 };
 
 // A channel with its own connection (nothing is shared between channels). Never uses a proxy.

@@ -16,10 +16,10 @@ namespace {
 
 static_assert(std::endian::native == std::endian::little, "payloads are little-endian");
 
-constexpr size_t kMaxVarintBytes = 10;
-
-// Payloads up to here are copied into the frame: a slice with an owner costs more.
+// Payloads up to here are copied behind the header: a slice with an owner costs more.
 constexpr size_t kCopiedPayloadBytes = size_t{16} << 10;
+
+size_t VarintBytes(uint64_t value) { return (std::bit_width(value | 1) + 6) / 7; }
 
 uint8_t* PutVarint(uint64_t value, uint8_t* out) {
   while (value >= 0x80) {
@@ -30,10 +30,8 @@ uint8_t* PutVarint(uint64_t value, uint8_t* out) {
   return out;
 }
 
-grpc::Slice SliceOf(const PayloadBuffer& payload) {
-  if (payload.size_bytes() <= kCopiedPayloadBytes) {
-    return grpc::Slice(payload.data(), payload.size_bytes());
-  }
+// Shares the memory; gRPC drops its share when the bytes have left.
+grpc::Slice SharedSlice(const PayloadBuffer& payload) {
   auto* owner = new PayloadBuffer(payload);
   return grpc::Slice(
       owner->data(), owner->size_bytes(),
@@ -101,15 +99,21 @@ void FramePayload::ReadFloats(WireDtype dtype, float* to) const {
 
 grpc::ByteBuffer WriteFrame(const google::protobuf::MessageLite& header,
                             const PayloadBuffer& payload) {
-  const size_t header_bytes = header.ByteSizeLong();
-  grpc::Slice head(header_bytes + (payload.size_bytes() == 0 ? 0 : 1 + kMaxVarintBytes));
-  uint8_t* const begin = const_cast<uint8_t*>(head.begin());
-  uint8_t* end = header.SerializeWithCachedSizesToArray(begin);
-  if (payload.size_bytes() == 0) return grpc::ByteBuffer(&head, 1);
+  const size_t payload_bytes = payload.size_bytes();
+  if (payload_bytes == 0) return WriteMessage(header);
+  const bool copied = payload_bytes <= kCopiedPayloadBytes;
 
+  const size_t header_bytes = header.ByteSizeLong();
+  const size_t front_bytes = header_bytes + 1 + VarintBytes(payload_bytes);
+  grpc::Slice slices[2] = {grpc::Slice(front_bytes + (copied ? payload_bytes : 0)), grpc::Slice()};
+  uint8_t* end = header.SerializeWithCachedSizesToArray(const_cast<uint8_t*>(slices[0].begin()));
   *end++ = kPayloadTag;
-  end = PutVarint(payload.size_bytes(), end);
-  const grpc::Slice slices[2] = {head.sub(0, end - begin), SliceOf(payload)};
+  end = PutVarint(payload_bytes, end);
+  if (copied) {
+    std::memcpy(end, payload.data(), payload_bytes);
+    return grpc::ByteBuffer(slices, 1);
+  }
+  slices[1] = SharedSlice(payload);
   return grpc::ByteBuffer(slices, 2);
 }
 
