@@ -19,10 +19,9 @@ absl::StatusOr<std::unique_ptr<AttentionHost>> AttentionHost::Load(
   if (options.max_sequence_tokens > 0) {
     max_tokens = std::min<int64_t>(max_tokens, options.max_sequence_tokens);
   }
-  auto model =
-      AttentionModel::Load(weights, static_cast<int>(max_tokens), threads, progress);
-  return std::unique_ptr<AttentionHost>(new AttentionHost(
-      std::move(kv), std::move(model), static_cast<int>(max_tokens), threads));
+  auto model = AttentionModel::Load(weights, static_cast<int>(max_tokens), threads, progress);
+  return std::unique_ptr<AttentionHost>(
+      new AttentionHost(std::move(kv), std::move(model), static_cast<int>(max_tokens), threads));
 }
 
 }  // namespace gatefold

@@ -53,8 +53,7 @@ std::unique_ptr<AttentionModel> AttentionModel::Load(const ModelWeights& weights
   std::unique_ptr<AttentionModel> model(new AttentionModel(config, std::move(rope)));
   const MatrixView embedding = weights.embedding();
   model->embedding_dtype_ = embedding.dtype;
-  model->embedding_ =
-      Buffer(embedding.n_rows * embedding.n_cols * DTypeBytes(embedding.dtype));
+  model->embedding_ = Buffer(embedding.n_rows * embedding.n_cols * DTypeBytes(embedding.dtype));
   std::memcpy(model->embedding_.data(), embedding.data, model->embedding_.size_bytes());
   Count(embedding, progress);
   for (int i = 0; i < config.n_layers; ++i) {

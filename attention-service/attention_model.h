@@ -31,7 +31,7 @@ class AttentionModel {
 
   const ModelConfig& config() const { return config_; }
   const Layer& layer(int index) const { return layers_[index]; }
-  const PackedMatrix& lm_head() const { return lm_head_; }         // [vocab_size, d_model]
+  const PackedMatrix& lm_head() const { return lm_head_; }  // [vocab_size, d_model]
   const float* final_norm() const { return final_norm_.as<float>(); }
   const RopeTable& rope() const { return rope_; }
 

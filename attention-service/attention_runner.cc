@@ -17,7 +17,7 @@ namespace {
 // Rows whose logits are held at a time: a vocabulary is wide, and a scored prompt long.
 constexpr size_t kLogitRows = 32;
 
-absl::Status OutOfRange(const Span& span, int held, int reserved) {
+absl::Status OutOfRange(const StepSpan& span, int held, int reserved) {
   return absl::InvalidArgumentError(
       absl::StrCat("sequence ", span.sequence, ": positions ", span.first_position, " to ",
                    span.first_position + span.n_tokens - 1, " do not follow the ", held,
@@ -26,7 +26,8 @@ absl::Status OutOfRange(const Span& span, int held, int reserved) {
 
 }  // namespace
 
-absl::Status AttentionRunner::EmbedAndAttend(SequenceTable* sequences, absl::Span<const Span> spans,
+absl::Status AttentionRunner::EmbedAndAttend(SequenceTable* sequences,
+                                             absl::Span<const StepSpan> spans,
                                              absl::Span<const int32_t> token_ids, float* x) {
   const int vocab_size = model_->config().vocab_size;
   for (int32_t token : token_ids) {
@@ -36,7 +37,7 @@ absl::Status AttentionRunner::EmbedAndAttend(SequenceTable* sequences, absl::Spa
     }
   }
   std::vector<CachedSequence*> cached;
-  for (const Span& span : spans) {
+  for (const StepSpan& span : spans) {
     GF_ASSIGN_OR_RETURN(CachedSequence * sequence, sequences->Find(span.sequence));
     const int held = static_cast<int>(sequence->tokens.size());
     if (span.first_position > held ||
@@ -65,13 +66,13 @@ absl::Status AttentionRunner::EmbedAndAttend(SequenceTable* sequences, absl::Spa
 }
 
 absl::Status AttentionRunner::Attend(SequenceTable* sequences, int layer,
-                                     absl::Span<const Span> spans, float* x) {
+                                     absl::Span<const StepSpan> spans, float* x) {
   if (layer < 0 || layer >= model_->config().n_layers) {
     return absl::InvalidArgumentError(
         absl::StrCat("layer ", layer, " is not within 0 and ", model_->config().n_layers - 1));
   }
   std::vector<Row> rows;
-  for (const Span& span : spans) {
+  for (const StepSpan& span : spans) {
     GF_ASSIGN_OR_RETURN(CachedSequence * sequence, sequences->Find(span.sequence));
     const int held = static_cast<int>(sequence->tokens.size());
     if (span.first_position + static_cast<int64_t>(span.n_tokens) > held) {
@@ -91,8 +92,8 @@ void AttentionRunner::AttendRows(int layer, absl::Span<const Row> rows, float* x
   const ModelConfig& config = model_->config();
   const AttentionModel::Layer& weights = model_->layer(layer);
   const int64_t n = static_cast<int64_t>(rows.size());
-  kernels::RmsNorm(x, weights.norm.as<float>(), static_cast<float>(config.norm_eps),
-                   h_.as<float>(), n, config.d_model, threads_);
+  kernels::RmsNorm(x, weights.norm.as<float>(), static_cast<float>(config.norm_eps), h_.as<float>(),
+                   n, config.d_model, threads_);
   kernels::MatMul(weights.qkv, h_.as<float>(), qkv_.as<float>(), n, threads_,
                   weights.qkv_bias.as<float>());
   RotateAndAppend(layer, rows);
@@ -131,9 +132,8 @@ void AttentionRunner::RotateAndAppend(int layer, absl::Span<const Row> rows) {
   ParallelFor(n >= 64 ? threads_ : nullptr, n, 32, rotate);
 }
 
-absl::StatusOr<std::vector<Sampled>> AttentionRunner::Sample(SequenceTable* sequences,
-                                                             absl::Span<const SampleRequest> samples,
-                                                             const float* x) {
+absl::StatusOr<std::vector<Sampled>> AttentionRunner::Sample(
+    SequenceTable* sequences, absl::Span<const SampleRequest> samples, const float* x) {
   const ModelConfig& config = model_->config();
   std::vector<const CachedSequence*> cached;
   for (const SampleRequest& sample : samples) {
@@ -143,9 +143,8 @@ absl::StatusOr<std::vector<Sampled>> AttentionRunner::Sample(SequenceTable* sequ
                         static_cast<int>(sequence->tokens.size()), sequence->n_positions);
     }
     if (sample.target < -1 || sample.target >= config.vocab_size) {
-      return absl::InvalidArgumentError(absl::StrCat("target token id ", sample.target,
-                                                     " is not within 0 and ",
-                                                     config.vocab_size - 1));
+      return absl::InvalidArgumentError(absl::StrCat(
+          "target token id ", sample.target, " is not within 0 and ", config.vocab_size - 1));
     }
     cached.push_back(sequence);
   }

@@ -27,11 +27,12 @@ class AttentionRunner {
       : model_(model), kv_(kv), threads_(threads) {}
 
   // x: [n_rows, d_model], out.
-  absl::Status EmbedAndAttend(SequenceTable* sequences, absl::Span<const Span> spans,
+  absl::Status EmbedAndAttend(SequenceTable* sequences, absl::Span<const StepSpan> spans,
                               absl::Span<const int32_t> token_ids, float* x);
 
   // x: [n_rows, d_model], in and out.
-  absl::Status Attend(SequenceTable* sequences, int layer, absl::Span<const Span> spans, float* x);
+  absl::Status Attend(SequenceTable* sequences, int layer, absl::Span<const StepSpan> spans,
+                      float* x);
 
   // x: [samples.size(), d_model]. Row numbers of the samples are not looked at.
   absl::StatusOr<std::vector<Sampled>> Sample(SequenceTable* sequences,

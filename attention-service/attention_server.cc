@@ -29,10 +29,9 @@ absl::StatusOr<std::unique_ptr<AttentionServer>> AttentionServer::Start(
 }
 
 absl::Status AttentionServer::Load() {
-  GF_ASSIGN_OR_RETURN(
-      weights_, ModelWeights::Open(options_.worker.model_dir, {options_.worker.n_slices}));
-  LoadProgress progress(
-      {.label = "attention", .total_bytes = weights_->role_bytes().attention});
+  GF_ASSIGN_OR_RETURN(weights_,
+                      ModelWeights::Open(options_.worker.model_dir, {options_.worker.n_slices}));
+  LoadProgress progress({.label = "attention", .total_bytes = weights_->role_bytes().attention});
   GF_ASSIGN_OR_RETURN(host_, AttentionHost::Load(*weights_, options_.host, &threads_, &progress));
   progress.Finish();
   return absl::OkStatus();

@@ -18,10 +18,14 @@ constexpr char kService[] = "gatefold.internal.v1.AttentionService";
 
 internal::v1::RefusalReason ReasonFor(const absl::Status& status) {
   switch (status.code()) {
-    case absl::StatusCode::kAborted: return internal::v1::REFUSAL_REASON_UNKNOWN_SEQUENCE;
-    case absl::StatusCode::kResourceExhausted: return internal::v1::REFUSAL_REASON_KV_CACHE_FULL;
-    case absl::StatusCode::kUnavailable: return internal::v1::REFUSAL_REASON_DRAINING;
-    default: return internal::v1::REFUSAL_REASON_BAD_REQUEST;
+    case absl::StatusCode::kAborted:
+      return internal::v1::REFUSAL_REASON_UNKNOWN_SEQUENCE;
+    case absl::StatusCode::kResourceExhausted:
+      return internal::v1::REFUSAL_REASON_KV_CACHE_FULL;
+    case absl::StatusCode::kUnavailable:
+      return internal::v1::REFUSAL_REASON_DRAINING;
+    default:
+      return internal::v1::REFUSAL_REASON_BAD_REQUEST;
   }
 }
 
@@ -54,10 +58,12 @@ class AttentionService::Session final : public StreamSession {
     }
     const absl::Time end = absl::Now();
     response.set_n_kv_blocks_free(service_->runner_->kv()->n_free());
-    response.set_queue_nanos(absl::ToInt64Nanoseconds(std::max(start - received, absl::ZeroDuration())));
+    response.set_queue_nanos(
+        absl::ToInt64Nanoseconds(std::max(start - received, absl::ZeroDuration())));
     response.set_compute_nanos(absl::ToInt64Nanoseconds(end - start));
     if (service_->observer_ != nullptr) {
-      service_->observer_->OnCall(static_cast<int>(request.n_rows()), start - received, end - start);
+      service_->observer_->OnCall(static_cast<int>(request.n_rows()), start - received,
+                                  end - start);
     }
     return WriteFrame(response, payload);
   }
@@ -106,7 +112,7 @@ class AttentionService::Session final : public StreamSession {
                       internal::v1::RunAttentionResponse* response, PayloadBuffer* payload)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(lane_->mu) {
     GF_RETURN_IF_ERROR(CheckModel(request));
-    GF_ASSIGN_OR_RETURN(const std::vector<Span> spans, SpansFromProto(request));
+    GF_ASSIGN_OR_RETURN(const std::vector<StepSpan> spans, SpansFromProto(request));
     GF_ASSIGN_OR_RETURN(*payload,
                         MakePayload(request.dtype(), request.n_rows(), request.d_model()));
     x_.resize(static_cast<size_t>(request.n_rows()) * request.d_model());
@@ -115,8 +121,8 @@ class AttentionService::Session final : public StreamSession {
         return absl::InvalidArgumentError(absl::StrCat("token_ids has ", request.token_ids_size(),
                                                        " entries, n_rows says ", request.n_rows()));
       }
-      GF_RETURN_IF_ERROR(service_->runner_->EmbedAndAttend(&lane_->table, spans,
-                                                           request.token_ids(), x_.data()));
+      GF_RETURN_IF_ERROR(
+          service_->runner_->EmbedAndAttend(&lane_->table, spans, request.token_ids(), x_.data()));
     } else {
       GF_RETURN_IF_ERROR(ReadRows(request));
       if (request.key().layer() > (1u << 20)) {
@@ -156,8 +162,7 @@ class AttentionService::Session final : public StreamSession {
   }
 
   absl::Status ReadRows(const internal::v1::RunAttentionRequest& request) {
-    GF_RETURN_IF_ERROR(
-        CheckShape(received_, request.dtype(), request.n_rows(), request.d_model()));
+    GF_RETURN_IF_ERROR(CheckShape(received_, request.dtype(), request.n_rows(), request.d_model()));
     received_.ReadFloats(request.dtype(), x_.data());
     return absl::OkStatus();
   }

@@ -42,8 +42,7 @@ class AttentionServiceTest : public testing::Test {
 
   // Three tokens at the start of sequence 9.
   RunAttentionRequest Embed() const {
-    RunAttentionRequest request =
-        Request(internal::v1::ATTENTION_OPERATION_EMBED_AND_ATTEND);
+    RunAttentionRequest request = Request(internal::v1::ATTENTION_OPERATION_EMBED_AND_ATTEND);
     request.set_n_rows(3);
     request.add_spans()->set_sequence_id(9);
     request.mutable_spans(0)->set_n_tokens(3);
@@ -119,8 +118,8 @@ TEST_F(AttentionServiceTest, RefusesFramesWhoseNumbersDoNotFit) {
   ExpectRefused([](auto* r) { r->add_token_ids(1); }, kBad, "token_ids has 4", Embed());
   ExpectRefused([](auto* r) { r->set_token_ids(0, 512); }, kBad, "token id 512", Embed());
   ExpectRefused([](auto* r) { r->set_token_ids(0, -1); }, kBad, "token id -1", Embed());
-  ExpectRefused([](auto* r) { r->mutable_spans(0)->set_first_position(1); }, kBad,
-                "do not follow", Embed());
+  ExpectRefused([](auto* r) { r->mutable_spans(0)->set_first_position(1); }, kBad, "do not follow",
+                Embed());
   ExpectRefused([](auto* r) { r->mutable_spans(0)->set_first_position(0xffffffff); }, kBad,
                 "first_position", Embed());
   ExpectRefused([](auto* r) { r->set_operation(internal::v1::ATTENTION_OPERATION_UNSPECIFIED); },
@@ -151,8 +150,7 @@ TEST_F(AttentionServiceTest, SaysThatItsCacheIsFull) {
 }
 
 TEST_F(AttentionServiceTest, SaysThatItDoesNotKnowASequence) {
-  ExpectRefused([](auto*) {}, internal::v1::REFUSAL_REASON_UNKNOWN_SEQUENCE, "sequence 9",
-                Embed());
+  ExpectRefused([](auto*) {}, internal::v1::REFUSAL_REASON_UNKNOWN_SEQUENCE, "sequence 9", Embed());
 }
 
 TEST_F(AttentionServiceTest, RefusesCallsMeantForAnEarlierLife) {

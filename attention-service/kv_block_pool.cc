@@ -12,8 +12,8 @@ namespace gatefold {
 absl::StatusOr<std::unique_ptr<KvBlockPool>> KvBlockPool::Create(const KvShape& shape,
                                                                  size_t memory_bytes) {
   GF_CHECK(shape.BlockBytes() > 0);
-  const size_t n_blocks = std::min<size_t>(memory_bytes / shape.BlockBytes(),
-                                           std::numeric_limits<BlockId>::max() / 2);
+  const size_t n_blocks =
+      std::min<size_t>(memory_bytes / shape.BlockBytes(), std::numeric_limits<BlockId>::max() / 2);
   if (n_blocks == 0) {
     return absl::InvalidArgumentError(absl::StrCat("kv_memory is ", memory_bytes,
                                                    " bytes, but one KV block of this model takes ",

@@ -128,10 +128,9 @@ double UniformAt(uint64_t seed, uint64_t position) {
   for (int round = 0; round < 10; ++round) {
     const uint64_t product0 = uint64_t{0xD2511F53} * counter[0];
     const uint64_t product1 = uint64_t{0xCD9E8D57} * counter[2];
-    counter = {static_cast<uint32_t>(product1 >> 32) ^ counter[1] ^ key0,
-               static_cast<uint32_t>(product1),
-               static_cast<uint32_t>(product0 >> 32) ^ counter[3] ^ key1,
-               static_cast<uint32_t>(product0)};
+    counter = {
+        static_cast<uint32_t>(product1 >> 32) ^ counter[1] ^ key0, static_cast<uint32_t>(product1),
+        static_cast<uint32_t>(product0 >> 32) ^ counter[3] ^ key1, static_cast<uint32_t>(product0)};
     key0 += 0x9E3779B9;
     key1 += 0xBB67AE85;
   }
@@ -167,8 +166,7 @@ std::vector<std::pair<int32_t, float>> TopLogprobs(absl::Span<const float> logit
   std::partial_sort(candidates.begin(), candidates.begin() + keep, candidates.end(), Likelier);
   std::vector<std::pair<int32_t, float>> top;
   for (size_t i = 0; i < keep; ++i) {
-    top.push_back({candidates[i].token,
-                   static_cast<float>(candidates[i].logit - log_sum.log_sum)});
+    top.push_back({candidates[i].token, static_cast<float>(candidates[i].logit - log_sum.log_sum)});
   }
   return top;
 }

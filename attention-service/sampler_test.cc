@@ -43,9 +43,7 @@ TEST(SamplerTest, UniformDependsOnSeedAndPosition) {
   EXPECT_NEAR(sum / 10000, 0.5, 0.01);
 }
 
-TEST(SamplerTest, GreedyTakesTheLowestIdOfTies) {
-  EXPECT_EQ(Draw({1, 3, 3, 2}, Greedy()), 1);
-}
+TEST(SamplerTest, GreedyTakesTheLowestIdOfTies) { EXPECT_EQ(Draw({1, 3, 3, 2}, Greedy()), 1); }
 
 TEST(SamplerTest, NanNeverWins) {
   const float nan = std::numeric_limits<float>::quiet_NaN();

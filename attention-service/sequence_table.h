@@ -15,9 +15,9 @@ namespace gatefold {
 // One sequence as attention knows it.
 struct CachedSequence {
   SamplingParams sampling;
-  int n_positions = 0;           // reserved
-  std::vector<BlockId> blocks;   // its block table: position p is in blocks[p / block_tokens]
-  std::vector<int32_t> tokens;   // whose first layer was computed, or is being
+  int n_positions = 0;          // reserved
+  std::vector<BlockId> blocks;  // its block table: position p is in blocks[p / block_tokens]
+  std::vector<int32_t> tokens;  // whose first layer was computed, or is being
 };
 
 // The sequences of one lane. Their KV blocks go back to the pool when they are closed, all of them

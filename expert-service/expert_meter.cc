@@ -15,8 +15,7 @@ ExpertMeter::ExpertMeter(int n_layers) : experts_(&registry_, n_layers, 1), rpc_
 absl::StatusOr<std::unique_ptr<ExpertMeter>> ExpertMeter::Create(
     const ExpertStore& store, const ExpertServiceOptions& options) {
   auto meter = std::make_unique<ExpertMeter>(store.config().n_layers);
-  meter->experts_.WatchLoadedBytes(
-      [&store] { return static_cast<double>(store.loaded_bytes()); });
+  meter->experts_.WatchLoadedBytes([&store] { return static_cast<double>(store.loaded_bytes()); });
   if (options.worker.metrics_port >= 0) {
     GF_ASSIGN_OR_RETURN(meter->server_,
                         MetricsServer::Start(MetricsHost(options.worker.listen),

@@ -48,8 +48,8 @@ absl::StatusOr<std::vector<ExpertId>> ParsePart(absl::string_view text, int n_la
     return BadSelection(text, "wanted I/N with two numbers");
   }
   if (n_parts < 1 || index < 0 || index >= n_parts) {
-    return BadSelection(text, absl::StrCat("part ", index, " of ", n_parts,
-                                           " is not there; parts count from 0"));
+    return BadSelection(
+        text, absl::StrCat("part ", index, " of ", n_parts, " is not there; parts count from 0"));
   }
   std::vector<ExpertId> selected;
   for (int layer = 0; layer < n_layers; ++layer) {

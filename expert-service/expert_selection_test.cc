@@ -30,7 +30,8 @@ TEST(ExpertSelectionTest, ListsNameLayersAndRanges) {
 }
 
 TEST(ExpertSelectionTest, RefusesWhatIsNotThere) {
-  for (const char* text : {"", "3/3", "-1/2", "1/0", "x", "0", "0:8", "2:0", "0:3-1", "0:a", "a/b"}) {
+  for (const char* text :
+       {"", "3/3", "-1/2", "1/0", "x", "0", "0:8", "2:0", "0:3-1", "0:a", "a/b"}) {
     EXPECT_EQ(ParseExpertSelection(text, 2, 8).status().code(), absl::StatusCode::kInvalidArgument)
         << text;
   }

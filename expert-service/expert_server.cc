@@ -32,8 +32,8 @@ absl::StatusOr<std::unique_ptr<ExpertServer>> ExpertServer::Start(
 }
 
 absl::Status ExpertServer::Listen() {
-  GF_ASSIGN_OR_RETURN(
-      weights_, ModelWeights::Open(options_.worker.model_dir, {options_.worker.n_slices}));
+  GF_ASSIGN_OR_RETURN(weights_,
+                      ModelWeights::Open(options_.worker.model_dir, {options_.worker.n_slices}));
   store_ = std::make_unique<ExpertStore>(weights_.get());
   runner_ = std::make_unique<ExpertRunner>(store_.get(), &threads_);
   GF_ASSIGN_OR_RETURN(meter_, ExpertMeter::Create(*store_, options_));

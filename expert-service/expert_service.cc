@@ -16,10 +16,14 @@ constexpr char kService[] = "gatefold.internal.v1.ExpertService";
 
 internal::v1::RefusalReason ReasonFor(const absl::Status& status) {
   switch (status.code()) {
-    case absl::StatusCode::kNotFound: return internal::v1::REFUSAL_REASON_EXPERT_NOT_HELD;
-    case absl::StatusCode::kUnavailable: return internal::v1::REFUSAL_REASON_NOT_READY;
-    case absl::StatusCode::kAborted: return internal::v1::REFUSAL_REASON_STALE_EPOCH;
-    default: return internal::v1::REFUSAL_REASON_BAD_REQUEST;
+    case absl::StatusCode::kNotFound:
+      return internal::v1::REFUSAL_REASON_EXPERT_NOT_HELD;
+    case absl::StatusCode::kUnavailable:
+      return internal::v1::REFUSAL_REASON_NOT_READY;
+    case absl::StatusCode::kAborted:
+      return internal::v1::REFUSAL_REASON_STALE_EPOCH;
+    default:
+      return internal::v1::REFUSAL_REASON_BAD_REQUEST;
   }
 }
 
@@ -34,8 +38,8 @@ absl::StatusOr<std::vector<ExpertVisit>> Visits(const internal::v1::RunExpertsRe
     return Mismatch("d_model", request.d_model(), config.d_model);
   }
   if (request.key().layer() >= static_cast<uint32_t>(config.n_layers)) {
-    return absl::InvalidArgumentError(absl::StrCat("key.layer is ", request.key().layer(),
-                                                   ", the model has ", config.n_layers));
+    return absl::InvalidArgumentError(
+        absl::StrCat("key.layer is ", request.key().layer(), ", the model has ", config.n_layers));
   }
   if (request.n_rows_of_expert_size() != request.experts_size()) {
     return Mismatch("size of n_rows_of_expert", request.n_rows_of_expert_size(),
@@ -52,9 +56,9 @@ absl::StatusOr<std::vector<ExpertVisit>> Visits(const internal::v1::RunExpertsRe
     const uint32_t expert = request.experts(i);
     if (expert >= static_cast<uint32_t>(config.experts_per_layer()) ||
         (i > 0 && expert <= request.experts(i - 1))) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("experts[", i, "] is ", expert, ", must ascend and be below ",
-                       config.experts_per_layer()));
+      return absl::InvalidArgumentError(absl::StrCat("experts[", i, "] is ", expert,
+                                                     ", must ascend and be below ",
+                                                     config.experts_per_layer()));
     }
     visits[i].expert = static_cast<int>(expert);
     for (uint32_t n = 0; n < request.n_rows_of_expert(i); ++n, ++slot) {
@@ -110,8 +114,7 @@ class ExpertService::Session final : public StreamSession {
     }
     const ModelConfig& config = service_->runner_->store().config();
     GF_ASSIGN_OR_RETURN(const std::vector<ExpertVisit> visits, Visits(request, config));
-    GF_RETURN_IF_ERROR(
-        CheckShape(received_, request.dtype(), request.n_rows(), request.d_model()));
+    GF_RETURN_IF_ERROR(CheckShape(received_, request.dtype(), request.n_rows(), request.d_model()));
     GF_ASSIGN_OR_RETURN(*payload,
                         MakePayload(request.dtype(), request.rows_size(), request.d_model()));
     x_.resize(static_cast<size_t>(request.n_rows()) * request.d_model());
@@ -195,9 +198,9 @@ internal::v1::ExpertShard ExpertService::Describe() const {
   shard.set_loaded_bytes(runner_->store().loaded_bytes());
   internal::v1::ExpertRange* range = nullptr;
   for (const ExpertId& id : runner_->store().Held()) {
-    const bool follows = range != nullptr && range->layer() == static_cast<uint32_t>(id.layer) &&
-                         range->first_expert() + range->n_experts() ==
-                             static_cast<uint32_t>(id.expert);
+    const bool follows =
+        range != nullptr && range->layer() == static_cast<uint32_t>(id.layer) &&
+        range->first_expert() + range->n_experts() == static_cast<uint32_t>(id.expert);
     if (!follows) {
       range = shard.add_held();
       range->set_layer(id.layer);

@@ -115,8 +115,8 @@ TEST_F(ExpertServiceTest, RefusesFramesWhoseNumbersDoNotFit) {
 }
 
 TEST_F(ExpertServiceTest, SaysWhichExpertItDoesNotHold) {
-  ExpectRefused([](auto* r) { r->set_experts(1, 7); },
-                internal::v1::REFUSAL_REASON_EXPERT_NOT_HELD, "expert 7 of layer 2");
+  ExpectRefused([](auto* r) { r->set_experts(1, 7); }, internal::v1::REFUSAL_REASON_EXPERT_NOT_HELD,
+                "expert 7 of layer 2");
 }
 
 TEST_F(ExpertServiceTest, RefusesCallsMeantForAnEarlierLife) {

@@ -69,9 +69,9 @@ absl::StatusOr<std::unique_ptr<ClusterDoors>> ClusterDoors::Connect(const Cluste
   doors->counters_ = std::make_unique<DispatchCounters>(
       cluster.expert_addresses.size(),
       static_cast<size_t>(config.n_layers) * config.experts_per_layer());
-  doors->view_ = std::make_unique<DirectoryView>(options.model_name, identity.model_fingerprint,
-                                                 config, doors->directory_.get(),
-                                                 doors->counters_.get());
+  doors->view_ =
+      std::make_unique<DirectoryView>(options.model_name, identity.model_fingerprint, config,
+                                      doors->directory_.get(), doors->counters_.get());
   return doors;
 }
 

@@ -8,10 +8,14 @@ namespace {
 cluster::v1::WorkerState StateOf(WorkerEntry::State state) {
   switch (state) {
     case WorkerEntry::State::kUnreachable:
-    case WorkerEntry::State::kMismatch: return cluster::v1::WORKER_STATE_UNREACHABLE;
-    case WorkerEntry::State::kLoading: return cluster::v1::WORKER_STATE_LOADING;
-    case WorkerEntry::State::kReady: return cluster::v1::WORKER_STATE_READY;
-    case WorkerEntry::State::kDraining: return cluster::v1::WORKER_STATE_DRAINING;
+    case WorkerEntry::State::kMismatch:
+      return cluster::v1::WORKER_STATE_UNREACHABLE;
+    case WorkerEntry::State::kLoading:
+      return cluster::v1::WORKER_STATE_LOADING;
+    case WorkerEntry::State::kReady:
+      return cluster::v1::WORKER_STATE_READY;
+    case WorkerEntry::State::kDraining:
+      return cluster::v1::WORKER_STATE_DRAINING;
   }
   return cluster::v1::WORKER_STATE_UNSPECIFIED;
 }

@@ -75,8 +75,8 @@ absl::Status Serve() {
   if (colocated != cluster.attention_addresses.empty()) {
     return absl::InvalidArgumentError("give either --attention or --colocated");
   }
-  GF_ASSIGN_OR_RETURN(const auto weights, ModelWeights::Open(options.worker.model_dir,
-                                                             {options.worker.n_slices}));
+  GF_ASSIGN_OR_RETURN(const auto weights,
+                      ModelWeights::Open(options.worker.model_dir, {options.worker.n_slices}));
   ThreadPool threads(NumThreads(options.worker.n_threads),
                      absl::Microseconds(options.worker.spin_us));
   GF_ASSIGN_OR_RETURN(const auto doors, ClusterDoors::Connect(cluster, options, *weights));

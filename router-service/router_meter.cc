@@ -13,18 +13,6 @@
 namespace gatefold {
 namespace {
 
-// Rows served by the busiest shard over the mean of the shards.
-double Imbalance(const DispatchCounters& counters) {
-  uint64_t most = 0, total = 0;
-  for (const std::atomic<uint64_t>& rows : counters.rows_served) {
-    most = std::max<uint64_t>(most, rows);
-    total += rows;
-  }
-  if (total == 0) return 1;
-  return static_cast<double>(most) * static_cast<double>(counters.rows_served.size()) /
-         static_cast<double>(total);
-}
-
 // "REFUSAL_REASON_BUSY" to "busy".
 std::string ReasonLabel(int reason) {
   if (reason == internal::v1::REFUSAL_REASON_UNSPECIFIED) return "unreachable";
@@ -35,7 +23,7 @@ std::string ReasonLabel(int reason) {
 
 }  // namespace
 
-RouterMeter::RouterMeter() : requests_(&registry_), steps_(&registry_), rpc_(&registry_) {
+RouterMeter::RouterMeter() : requests_(&registry_), steps_(&registry_), dispatch_(&registry_), rpc_(&registry_) {
   AddBuildInfo(&registry_, kVersion, "cpu", kernels::Kernels().isa);
 }
 
@@ -50,21 +38,22 @@ absl::StatusOr<std::unique_ptr<RouterMeter>> RouterMeter::Create(const RouterOpt
 }
 
 void RouterMeter::Watch(const Directory* directory, const DispatchCounters* counters) {
-  registry_.Watch("gatefold_router_coverage_ratio", {},
-                  [directory] { return directory->Table()->CoverageRatio(); });
-  registry_.Watch("gatefold_router_placement_epoch", {}, [directory] {
-    return static_cast<double>(directory->Table()->version);
-  });
-  registry_.Watch("gatefold_router_imbalance_ratio", {},
-                  [counters] { return Imbalance(*counters); });
-  registry_.Watch("gatefold_router_expert_queue_tokens", {},
-                  [counters] { return static_cast<double>(counters->queue_rows); });
+  dispatch_.WatchQueue([counters] { return static_cast<double>(counters->queue_rows); });
+  dispatch_.WatchCoverage([directory] { return directory->Table()->CoverageRatio(); });
+  dispatch_.WatchPlacementEpoch(
+      [directory] { return static_cast<double>(directory->Table()->version); });
   for (size_t reason = 0; reason < counters->retries.size(); ++reason) {
-    registry_.Watch("gatefold_router_retries_total",
-                    {{"reason", ReasonLabel(static_cast<int>(reason))}}, [counters, reason] {
-                      return static_cast<double>(counters->retries[reason]);
-                    });
+    dispatch_.WatchRetries(ReasonLabel(static_cast<int>(reason)), [counters, reason] {
+      return static_cast<double>(counters->retries[reason]);
+    });
   }
+  std::vector<DispatchMetrics::Shard> shards;
+  for (size_t i = 0; i < counters->rows_served.size(); ++i) {
+    shards.push_back({directory->Table()->experts[i].address, [counters, i] {
+                        return static_cast<double>(counters->rows_served[i]);
+                      }});
+  }
+  dispatch_.WatchShards(std::move(shards));
 }
 
 void RouterMeter::Watch(const GenerationService* scheduler) {

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "gatefold/metrics/dispatch_metrics.h"
 #include "gatefold/metrics/metrics_server.h"
 #include "gatefold/metrics/registry.h"
 #include "gatefold/metrics/request_metrics.h"
@@ -47,6 +48,7 @@ class RouterMeter final : public GatewayObserver, public SchedulerObserver {
   Registry registry_;
   RequestMetrics requests_;
   StepMetrics steps_;
+  DispatchMetrics dispatch_;
   RpcMetrics rpc_;
   std::unique_ptr<MetricsServer> server_;
 };

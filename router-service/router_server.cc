@@ -21,8 +21,7 @@ int MaxStepTokens(const RouterOptions& options, const ModelConfig& config) {
   const int64_t row_bytes =
       static_cast<int64_t>(config.experts_per_row()) * config.d_model * sizeof(float);
   const int64_t fits = static_cast<int64_t>(kMaxFramePayloadBytes) / row_bytes;
-  return static_cast<int>(
-      std::clamp<int64_t>(fits, 1, options.scheduler.max_step_tokens));
+  return static_cast<int>(std::clamp<int64_t>(fits, 1, options.scheduler.max_step_tokens));
 }
 
 std::string DefaultName(const std::string& model_dir) {
@@ -82,8 +81,8 @@ absl::Status RouterServer::StartScheduler(const ModelWeights& weights, ThreadPoo
 }
 
 absl::Status RouterServer::StartGateway(const ModelWeights& weights, const RouterDoors& doors) {
-  const std::string name = options_.model_name.empty() ? DefaultName(options_.worker.model_dir)
-                                                       : options_.model_name;
+  const std::string name =
+      options_.model_name.empty() ? DefaultName(options_.worker.model_dir) : options_.model_name;
   ModelInfo info = MakeModelInfo(name, weights.Fingerprint(), weights.config());
   info.weight_dtype = std::string(DTypeName(weights.expert_dtype()));
   info.parameters = weights.n_parameters();

@@ -36,7 +36,8 @@ absl::StatusOr<SamplingParams> FromProto(const internal::v1::Sampling& message) 
       Within("sampling.presence_penalty", message.presence_penalty(), -kHuge, kHuge));
   GF_RETURN_IF_ERROR(
       Within("sampling.frequency_penalty", message.frequency_penalty(), -kHuge, kHuge));
-  GF_RETURN_IF_ERROR(Below("sampling.min_output_tokens", message.min_output_tokens(), kMaxPositions));
+  GF_RETURN_IF_ERROR(
+      Below("sampling.min_output_tokens", message.min_output_tokens(), kMaxPositions));
   GF_RETURN_IF_ERROR(Below("sampling.n_prompt_tokens", message.n_prompt_tokens(), kMaxPositions));
   GF_RETURN_IF_ERROR(Below("sampling.n_top_logprobs", message.n_top_logprobs(), kMaxTopLogprobs));
   SamplingParams params;
@@ -96,14 +97,15 @@ absl::StatusOr<SequenceSpec> FromProto(const internal::v1::OpenSequence& message
   return spec;
 }
 
-void ToProto(const Span& span, internal::v1::Span* message) {
+void ToProto(const StepSpan& span, internal::v1::Span* message) {
   message->set_sequence_id(span.sequence);
   message->set_first_position(span.first_position);
   message->set_n_tokens(span.n_tokens);
 }
 
-absl::StatusOr<std::vector<Span>> SpansFromProto(const internal::v1::RunAttentionRequest& request) {
-  std::vector<Span> spans;
+absl::StatusOr<std::vector<StepSpan>> SpansFromProto(
+    const internal::v1::RunAttentionRequest& request) {
+  std::vector<StepSpan> spans;
   spans.reserve(request.spans_size());
   uint64_t n_rows = 0;
   for (const internal::v1::Span& message : request.spans()) {

@@ -16,9 +16,10 @@ namespace gatefold {
 void ToProto(const SequenceSpec& spec, internal::v1::OpenSequence* message);
 absl::StatusOr<SequenceSpec> FromProto(const internal::v1::OpenSequence& message);
 
-void ToProto(const Span& span, internal::v1::Span* message);
+void ToProto(const StepSpan& span, internal::v1::Span* message);
 // Spans whose rows add up to n_rows.
-absl::StatusOr<std::vector<Span>> SpansFromProto(const internal::v1::RunAttentionRequest& request);
+absl::StatusOr<std::vector<StepSpan>> SpansFromProto(
+    const internal::v1::RunAttentionRequest& request);
 
 void ToProto(const SampleRequest& request, internal::v1::SampleRow* message);
 // One per row; entry i has row i.

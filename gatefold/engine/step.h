@@ -22,8 +22,8 @@ struct SamplingParams {
   float frequency_penalty = 0.0f;
   uint64_t seed = 0;
   std::map<int32_t, float> logit_bias;
-  std::vector<int32_t> banned;             // never drawn
-  std::vector<int32_t> banned_until_min;   // not drawn before min_output_tokens
+  std::vector<int32_t> banned;            // never drawn
+  std::vector<int32_t> banned_until_min;  // not drawn before min_output_tokens
   int min_output_tokens = 0;
   int n_prompt_tokens = 0;  // tokens from here on count as output
   int n_top_logprobs = 0;
@@ -39,7 +39,7 @@ struct SequenceSpec {
 
 // `n_tokens` consecutive positions of one sequence: one decode row, or a chunk of a prefill. Its
 // rows are consecutive in the step.
-struct Span {
+struct StepSpan {
   SequenceId sequence = 0;
   int first_position = 0;
   int n_tokens = 0;
@@ -49,9 +49,9 @@ struct Span {
 struct SampleRequest {
   int row = 0;
   SequenceId sequence = 0;
-  int position = 0;        // of the row; the token gets position + 1
+  int position = 0;  // of the row; the token gets position + 1
   bool score = false;
-  int32_t target = -1;     // with score: -1 wants only the best tokens
+  int32_t target = -1;  // with score: -1 wants only the best tokens
   int n_top_logprobs = 0;
   bool want_logits = false;
 };
@@ -68,7 +68,7 @@ struct Sampled {
 struct Step {
   uint64_t id = 0;  // counts up within the lane
   int lane = 0;
-  std::vector<Span> spans;
+  std::vector<StepSpan> spans;
   std::vector<int32_t> token_ids;      // [n_rows]
   std::vector<SampleRequest> samples;  // ascending rows
   bool want_trace = false;

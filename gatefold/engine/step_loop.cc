@@ -15,11 +15,16 @@ namespace gatefold {
 
 const char* StepPhaseName(StepPhase phase) {
   switch (phase) {
-    case StepPhase::kAttention: return "attention";
-    case StepPhase::kGate: return "gate";
-    case StepPhase::kExperts: return "experts";
-    case StepPhase::kFold: return "fold";
-    case StepPhase::kSample: return "sample";
+    case StepPhase::kAttention:
+      return "attention";
+    case StepPhase::kGate:
+      return "gate";
+    case StepPhase::kExperts:
+      return "experts";
+    case StepPhase::kFold:
+      return "fold";
+    case StepPhase::kSample:
+      return "sample";
   }
   return "unknown";
 }

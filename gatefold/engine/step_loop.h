@@ -32,8 +32,8 @@ struct LayerTrace {
 
 struct StepResult {
   int n_rows = 0;
-  std::vector<Sampled> sampled;    // one per step.samples entry
-  std::vector<LayerTrace> trace;   // if step.want_trace; sparse layers only
+  std::vector<Sampled> sampled;   // one per step.samples entry
+  std::vector<LayerTrace> trace;  // if step.want_trace; sparse layers only
   absl::Duration phase_time[kStepPhases];
 };
 

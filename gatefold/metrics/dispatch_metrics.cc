@@ -23,8 +23,8 @@ void DispatchMetrics::WatchQueue(std::function<double()> n_queued) {
   registry_->Watch("gatefold_router_expert_queue_tokens", {}, std::move(n_queued));
 }
 
-void DispatchMetrics::WatchRetries(std::function<double()> n_retries) {
-  registry_->Watch("gatefold_router_retries_total", {}, std::move(n_retries));
+void DispatchMetrics::WatchRetries(absl::string_view reason, std::function<double()> n_retries) {
+  registry_->Watch("gatefold_router_retries_total", {{"reason", std::string(reason)}}, std::move(n_retries));
 }
 
 void DispatchMetrics::WatchCoverage(std::function<double()> coverage_ratio) {

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/string_view.h"
 #include "gatefold/metrics/registry.h"
 
 namespace gatefold {
@@ -16,8 +17,8 @@ class DispatchMetrics {
 
   // (row, expert) pairs sent and not answered yet.
   void WatchQueue(std::function<double()> n_queued);
-  // Counts up.
-  void WatchRetries(std::function<double()> n_retries);
+  // reason: one of a fixed few names, such as "busy" or "unreachable". Counts up.
+  void WatchRetries(absl::string_view reason, std::function<double()> n_retries);
   void WatchCoverage(std::function<double()> coverage_ratio);
   void WatchPlacementEpoch(std::function<double()> epoch);
 

@@ -15,7 +15,6 @@
 namespace gatefold {
 namespace {
 
-
 constexpr size_t kMaxDescriptionBytes = size_t{16} << 20;
 constexpr char kDescribeExpert[] = "/gatefold.internal.v1.ExpertService/Describe";
 constexpr char kDescribeAttention[] = "/gatefold.internal.v1.AttentionService/Describe";
@@ -54,11 +53,16 @@ bool SameEntry(const WorkerEntry& a, const WorkerEntry& b) {
 
 const char* WorkerStateName(WorkerEntry::State state) {
   switch (state) {
-    case WorkerEntry::State::kUnreachable: return "unreachable";
-    case WorkerEntry::State::kMismatch: return "mismatch";
-    case WorkerEntry::State::kLoading: return "loading";
-    case WorkerEntry::State::kReady: return "ready";
-    case WorkerEntry::State::kDraining: return "draining";
+    case WorkerEntry::State::kUnreachable:
+      return "unreachable";
+    case WorkerEntry::State::kMismatch:
+      return "mismatch";
+    case WorkerEntry::State::kLoading:
+      return "loading";
+    case WorkerEntry::State::kReady:
+      return "ready";
+    case WorkerEntry::State::kDraining:
+      return "draining";
   }
   return "unknown";
 }
@@ -169,8 +173,8 @@ void Directory::Run() {
         Take(poll.get(), absl::DeadlineExceededError("does not answer"));
       }
       if (poll->stream == nullptr && now >= poll->due) Ask(poll.get(), now);
-      wake = std::min(wake, poll->stream != nullptr ? poll->asked + options_.answer_timeout
-                                                    : poll->due);
+      wake = std::min(wake,
+                      poll->stream != nullptr ? poll->asked + options_.answer_timeout : poll->due);
     }
     StreamEvent event;
     if (!streams_.WaitAny(wake, &event) || event.kind == StreamEvent::Kind::kWoken) continue;
@@ -247,8 +251,8 @@ void Directory::Rebuild(RoutingTable* table) const {
       if (table->experts[s].state != state) continue;
       for (const internal::v1::ExpertRange& range : table->experts[s].shard.held()) {
         if (range.layer() >= static_cast<uint32_t>(identity_.n_layers)) continue;
-        const uint64_t end = std::min<uint64_t>(
-            uint64_t{range.first_expert()} + range.n_experts(), identity_.experts_per_layer);
+        const uint64_t end = std::min<uint64_t>(uint64_t{range.first_expert()} + range.n_experts(),
+                                                identity_.experts_per_layer);
         for (uint64_t expert = range.first_expert(); expert < end; ++expert) {
           const size_t at = size_t{range.layer()} * identity_.experts_per_layer + expert;
           if (last_resort && !before[at].empty()) continue;

@@ -36,8 +36,8 @@ struct WorkerEntry {
   State state = State::kUnreachable;
   std::string detail;  // why it does not serve
   internal::v1::WorkerDescription worker;
-  internal::v1::ExpertShard shard;                          // of an expert-service
-  internal::v1::AttentionServiceDescribeResponse attention; // of an attention-service
+  internal::v1::ExpertShard shard;                           // of an expert-service
+  internal::v1::AttentionServiceDescribeResponse attention;  // of an attention-service
 };
 
 // Who serves what, at one moment. Immutable. Shards keep their index for the router's lifetime.
@@ -59,7 +59,7 @@ class Directory {
   struct Options {
     std::vector<std::string> expert_addresses;
     std::vector<std::string> attention_addresses;
-    absl::Duration interval = absl::Seconds(1);          // between two questions to a worker
+    absl::Duration interval = absl::Seconds(1);                 // between two questions to a worker
     absl::Duration starting_interval = absl::Milliseconds(50);  // while it does not serve
     absl::Duration answer_timeout = absl::Seconds(2);
     ChannelOptions channels;

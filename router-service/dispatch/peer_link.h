@@ -15,7 +15,8 @@ namespace gatefold {
 class PeerLink {
  public:
   // `set` outlives the link. `method`: full name of the Run method.
-  static absl::StatusOr<std::unique_ptr<PeerLink>> Create(StreamSet* set, const std::string& address,
+  static absl::StatusOr<std::unique_ptr<PeerLink>> Create(StreamSet* set,
+                                                          const std::string& address,
                                                           const std::string& method,
                                                           const ChannelOptions& options);
   ~PeerLink() { Close(); }

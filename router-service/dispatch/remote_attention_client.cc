@@ -100,8 +100,7 @@ absl::Status RemoteAttentionClient::Open(const SequenceSpec& spec) {
     if (status.ok()) {
       if (calls[0].response.opened_size() != 1) {
         status = absl::InternalError("the attention-service did not say whether it opened");
-      } else if (calls[0].response.opened(0).reason() !=
-                 internal::v1::REFUSAL_REASON_UNSPECIFIED) {
+      } else if (calls[0].response.opened(0).reason() != internal::v1::REFUSAL_REASON_UNSPECIFIED) {
         status = FromRefusal(calls[0].response.opened(0));
       } else {
         home_[spec.id] = index;
@@ -135,7 +134,7 @@ void RemoteAttentionClient::Flush() {
 absl::Status RemoteAttentionClient::AddSpans(const Step& step, std::vector<Call>* calls) const {
   std::vector<int> call_of_peer(peers_.size(), -1);
   int row = 0;
-  for (const Span& span : step.spans) {
+  for (const StepSpan& span : step.spans) {
     const auto home = home_.find(span.sequence);
     if (home == home_.end()) {
       return absl::AbortedError(absl::StrCat("sequence ", span.sequence, " lost its KV cache"));

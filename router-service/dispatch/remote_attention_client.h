@@ -77,7 +77,7 @@ class RemoteAttentionClient final : public AttentionClient {
   const int d_model_;
   Directory* const directory_;
   StreamSet streams_;
-  std::vector<Peer> peers_;  // by index in the directory
+  std::vector<Peer> peers_;                   // by index in the directory
   std::unordered_map<SequenceId, int> home_;  // peer of each open sequence
   uint64_t next_token_ = 1;
   FramePayload payload_;

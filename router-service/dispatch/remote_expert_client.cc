@@ -24,12 +24,12 @@ struct RemoteExpertClient::Batch {
   float* answers;
   uint8_t* served_by;
   std::shared_ptr<const RoutingTable> table;
-  std::vector<size_t> open_slots;      // not answered and not under way
-  std::vector<bool> avoid;             // shards that failed in this batch
-  std::vector<Call> calls;             // of this attempt
-  uint64_t first_token = 0;            // of calls[0]
+  std::vector<size_t> open_slots;  // not answered and not under way
+  std::vector<bool> avoid;         // shards that failed in this batch
+  std::vector<Call> calls;         // of this attempt
+  uint64_t first_token = 0;        // of calls[0]
   int attempt = 0;
-  absl::Status failure;                // of the last call that failed
+  absl::Status failure;  // of the last call that failed
 
   absl::Status Unavailable(int expert) const {
     const absl::Status status = ExpertUnavailable(layer, expert, kRetryDelay);
@@ -91,9 +91,8 @@ absl::Status RemoteExpertClient::Plan(Batch* batch) {
   std::vector<int> call_of_shard(table.experts.size(), -1);
   std::vector<std::vector<int>> payload_row(table.experts.size());  // by step row; -1: not sent
   batch->calls.clear();
-  std::stable_sort(batch->open_slots.begin(), batch->open_slots.end(), [&](size_t a, size_t b) {
-    return routes.experts[a] < routes.experts[b];
-  });
+  std::stable_sort(batch->open_slots.begin(), batch->open_slots.end(),
+                   [&](size_t a, size_t b) { return routes.experts[a] < routes.experts[b]; });
   for (size_t slot : batch->open_slots) {
     const int expert = routes.experts[slot];
     const int row = static_cast<int>(slot / routes.top_k);
@@ -212,7 +211,8 @@ absl::Status RemoteExpertClient::TakeAnswer(Batch* batch, Call* call,
         absl::StrCat(internal::v1::RefusalReason_Name(header.refusal().reason()), ": ",
                      header.refusal().message()));
   }
-  if (header.n_rows() != call->slots.size() || header.d_model() != static_cast<uint32_t>(d_model_) ||
+  if (header.n_rows() != call->slots.size() ||
+      header.d_model() != static_cast<uint32_t>(d_model_) ||
       header.key().step() != batch->step->id ||
       header.key().layer() != static_cast<uint32_t>(batch->layer)) {
     return absl::InternalError(absl::StrCat("answered ", header.n_rows(), " rows of ",

@@ -28,7 +28,7 @@ struct DispatchCounters {
   std::vector<std::atomic<uint64_t>> rows_of_expert;  // answered, [layer, expert]
   // Calls that were not answered and so sent again, by RefusalReason; 0: no answer at all.
   std::array<std::atomic<uint64_t>, internal::v1::RefusalReason_ARRAYSIZE> retries{};
-  std::atomic<uint64_t> queue_rows{0};             // (row, expert) pairs sent and not yet answered
+  std::atomic<uint64_t> queue_rows{0};  // (row, expert) pairs sent and not yet answered
 };
 
 struct RemoteExpertOptions {

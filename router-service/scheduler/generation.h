@@ -15,26 +15,26 @@ namespace gatefold {
 // What the scheduler is asked to do: continue a prompt, or only score it. Token ids throughout; the
 // gateway knows text. Already validated: ids are in the vocabulary, lengths within the model's.
 struct GenerationRequest {
-  std::string request_id;           // for logs
-  std::vector<int32_t> prompt;      // at least one
-  std::vector<int32_t> resumed;     // output produced elsewhere, to go on after
-  int max_output_tokens = 0;        // resumed ones included; 0: only compute the prompt
+  std::string request_id;               // for logs
+  std::vector<int32_t> prompt;          // at least one
+  std::vector<int32_t> resumed;         // output produced elsewhere, to go on after
+  int max_output_tokens = 0;            // resumed ones included; 0: only compute the prompt
   std::vector<int32_t> stop_token_ids;  // end-of-sequence ids included, unless they are ignored
-  SamplingParams sampling;          // n_prompt_tokens is filled in by the scheduler
-  bool score_prompt = false;        // log-probabilities and argmax at every prompt position
+  SamplingParams sampling;              // n_prompt_tokens is filled in by the scheduler
+  bool score_prompt = false;            // log-probabilities and argmax at every prompt position
   int n_prompt_top_logprobs = 0;
-  bool want_last_logits = false;    // of the last prompt position; needs score_prompt
+  bool want_last_logits = false;  // of the last prompt position; needs score_prompt
   bool want_trace = false;
   absl::Time deadline = absl::InfiniteFuture();
-  int priority = 0;                 // higher goes first among those waiting
+  int priority = 0;  // higher goes first among those waiting
 };
 
 enum class StopCause {
   kStopToken,
-  kListener,       // OnToken returned false
+  kListener,  // OnToken returned false
   kMaxTokens,
   kContextLength,
-  kPromptDone,     // max_output_tokens was 0
+  kPromptDone,  // max_output_tokens was 0
   kCancelled,
   kError,
 };
@@ -45,9 +45,9 @@ struct GenerationTimings {
 
 struct GenerationEnd {
   StopCause cause = StopCause::kError;
-  absl::Status status;       // not OK only for kError and kCancelled
-  int32_t stop_token = -1;   // for kStopToken
-  int n_output_tokens = 0;   // stop token not counted
+  absl::Status status;      // not OK only for kError and kCancelled
+  int32_t stop_token = -1;  // for kStopToken
+  int n_output_tokens = 0;  // stop token not counted
   GenerationTimings timings;
 };
 

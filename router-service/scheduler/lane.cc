@@ -25,7 +25,8 @@ void Lane::Run() {
     if (step.n_rows() == 0) {
       engine_.attention->Flush();
       // Without KV blocks it is another lane or router that must free some: look again soon.
-      scheduler_->AwaitNews(seen, kv_full_ ? absl::Now() + absl::Milliseconds(5) : absl::InfiniteFuture());
+      scheduler_->AwaitNews(
+          seen, kv_full_ ? absl::Now() + absl::Milliseconds(5) : absl::InfiniteFuture());
       continue;
     }
     const absl::Time start = absl::Now();

@@ -28,7 +28,7 @@ class FakeAttention final : public AttentionClient {
     int largest_step ABSL_GUARDED_BY(mu) = 0;
     int largest_batch ABSL_GUARDED_BY(mu) = 0;
     std::vector<absl::Status> failures ABSL_GUARDED_BY(mu);  // of the next steps, last first
-    absl::Notification* gate ABSL_GUARDED_BY(mu) = nullptr;   // steps wait for it
+    absl::Notification* gate ABSL_GUARDED_BY(mu) = nullptr;  // steps wait for it
   };
 
   explicit FakeAttention(Shared* shared) : shared_(shared) {}
@@ -62,9 +62,8 @@ class FakeAttention final : public AttentionClient {
       return failure;
     }
     shared_->largest_step = std::max(shared_->largest_step, step.n_rows());
-    shared_->largest_batch =
-        std::max(shared_->largest_batch, static_cast<int>(step.spans.size()));
-    for (const Span& span : step.spans) {
+    shared_->largest_batch = std::max(shared_->largest_batch, static_cast<int>(step.spans.size()));
+    for (const StepSpan& span : step.spans) {
       const auto held = shared_->held.find(span.sequence);
       if (held == shared_->held.end()) return absl::AbortedError("not here");
       EXPECT_LE(span.first_position, held->second);

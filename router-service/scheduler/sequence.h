@@ -36,7 +36,7 @@ class Sequence {
   // What one sequence has in a step.
   struct Share {
     Sequence* sequence = nullptr;
-    Span span;
+    StepSpan span;
     int first_row = 0;
     int first_sample = 0;
     int n_samples = 0;

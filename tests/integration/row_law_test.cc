@@ -190,7 +190,7 @@ TEST_P(RowLawTest, HoldsForRoundedWiresInEveryShape) {
   EXPECT_TRUE(*cluster == *local);
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, RowLawTest, testing::Values("mixtral/bf16", "llama3/f32"),
+INSTANTIATE_TEST_SUITE_P(Models, RowLawTest, testing::Values("mixtral/bf16", "llama/f32"),
                          [](const auto& info) {
                            return info.param[0] == 'm' ? "sparse" : "dense";
                          });
