@@ -82,6 +82,9 @@ void InitProcess(const ProcessOptions& options) {
 #ifdef NDEBUG
   absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
 #endif
+  // A connection that is being made is looked at by whoever waits for a call on it. With nobody
+  // waiting only this poller does, and its default of 5 s is how long a restarted peer stays away.
+  setenv("GRPC_CLIENT_CHANNEL_BACKUP_POLL_INTERVAL_MS", "100", /*overwrite=*/0);
   if (options.several_completion_queues) setenv("GRPC_POLL_STRATEGY", "poll", /*overwrite=*/0);
   gpr_set_log_function(LogOfGrpc);
   google::protobuf::SetLogHandler(LogOfProtobuf);
