@@ -107,7 +107,7 @@ TEST(DispatchMetricsTest, ShowsTrafficAndHowEvenItIs) {
   const std::string text = registry.Text();
   EXPECT_THAT(text, HasSubstr("gatefold_router_expert_queue_tokens 7\n"));
   EXPECT_THAT(text, HasSubstr("# TYPE gatefold_router_retries_total counter\n"
-                              "gatefold_router_retries_total{reason="busy"} 2\n"));
+                              "gatefold_router_retries_total{reason=\"busy\"} 2\n"));
   EXPECT_THAT(text, HasSubstr("gatefold_router_coverage_ratio 0.5\n"));
   EXPECT_THAT(text, HasSubstr("gatefold_router_placement_epoch 11\n"));
   EXPECT_THAT(text, HasSubstr("gatefold_router_shard_rows_total{shard=\"b\"} 10\n"));
