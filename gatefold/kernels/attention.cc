@@ -45,7 +45,7 @@ void Attention(const KvLayout& layout, int n_heads, int window, float scale, con
   const int rows_per_tile = std::max(1, kMaxQueries / group);
   const std::vector<int> starts = TileStarts(rows, rows_per_tile);
   const int64_t n_tiles = static_cast<int64_t>(starts.size()) - 1;
-  const int64_t scratch_floats = kMaxQueries * layout.padded_dim() + 16;
+  const int64_t scratch_floats = kMaxQueries * layout.padded_dim();
   ParallelFor(threads, n_tiles * layout.n_kv_heads, 1, [&](int64_t begin, int64_t end) {
     thread_local std::vector<float> scratch;
     scratch.resize(std::max<size_t>(scratch.size(), scratch_floats));

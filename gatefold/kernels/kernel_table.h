@@ -47,7 +47,7 @@ struct KernelTable {
     const float* values;
     int64_t block_stride;  // floats
     const int32_t* block_table;
-    float* scratch;  // n_queries * (padded head_dim + 2 + 16) floats
+    float* scratch;  // n_queries * (head_dim rounded up to 16) floats
   };
   static constexpr int kMaxQueries = 8;
   void (*attention_tile)(const AttentionTile& tile);

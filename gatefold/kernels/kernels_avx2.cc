@@ -15,6 +15,9 @@ constexpr int kTileRows = 3;  // 3 x 4 sums, 3 inputs, 1 weight: all 16 register
 using Reg = __m256;
 constexpr int kRegs = 2;
 constexpr int kRegLanes = 8;
+// Attention, in virtual vectors: 2 x 2 sums, 2 keys, 1 query; 1 x 4 sums, 1 weight.
+constexpr int kScoreQueries = 2, kScoreBlocks = 2;
+constexpr int kValueQueries = 1, kValueVecs = 4;
 
 struct Vec {
   __m256 low, high;
@@ -77,27 +80,24 @@ inline float Sum(Vec v) {
   four = _mm_add_ps(four, _mm_movehl_ps(four, four));
   return _mm_cvtss_f32(_mm_add_ss(four, _mm_movehdup_ps(four)));
 }
-// y[i] = Sum of the i-th, the four trees side by side.
-inline void Sum4(Vec a, Vec b, Vec c, Vec d, float* y) {
-  const __m256 a8 = _mm256_add_ps(a.low, a.high), b8 = _mm256_add_ps(b.low, b.high);
-  const __m256 c8 = _mm256_add_ps(c.low, c.high), d8 = _mm256_add_ps(d.low, d.high);
-  const __m256 ab =
-      _mm256_add_ps(_mm256_permute2f128_ps(a8, b8, 0x20), _mm256_permute2f128_ps(a8, b8, 0x31));
-  const __m256 cd =
-      _mm256_add_ps(_mm256_permute2f128_ps(c8, d8, 0x20), _mm256_permute2f128_ps(c8, d8, 0x31));
-  // Two sums left of each: a a c c | b b d d.
-  __m256 two = _mm256_add_ps(_mm256_shuffle_ps(ab, cd, 0x44), _mm256_shuffle_ps(ab, cd, 0xee));
-  two = _mm256_add_ps(two, _mm256_movehdup_ps(two));
+inline __m256 Add8(__m256 a, __m256 b) { return _mm256_add_ps(a, b); }
+inline __m256 Max8(__m256 a, __m256 b) { return _mm256_max_ps(a, b); }
+// y[i]: the i-th folded by Sum's tree, the four trees side by side.
+template <typename Operation>
+inline void Fold4(Vec a, Vec b, Vec c, Vec d, float* y, Operation op) {
+  const __m256 a8 = op(a.low, a.high), b8 = op(b.low, b.high);
+  const __m256 c8 = op(c.low, c.high), d8 = op(d.low, d.high);
+  const __m256 ab = op(_mm256_permute2f128_ps(a8, b8, 0x20), _mm256_permute2f128_ps(a8, b8, 0x31));
+  const __m256 cd = op(_mm256_permute2f128_ps(c8, d8, 0x20), _mm256_permute2f128_ps(c8, d8, 0x31));
+  // Two left of each: a a c c | b b d d.
+  __m256 two = op(_mm256_shuffle_ps(ab, cd, 0x44), _mm256_shuffle_ps(ab, cd, 0xee));
+  two = op(two, _mm256_movehdup_ps(two));
   const __m128 ac = _mm256_castps256_ps128(two), bd = _mm256_extractf128_ps(two, 1);
   const __m128 mixed = _mm_shuffle_ps(ac, bd, 0x88);  // a c b d
   _mm_storeu_ps(y, _mm_shuffle_ps(mixed, mixed, 0xd8));
 }
-inline float MaxLane(Vec v) {
-  const __m256 eight = _mm256_max_ps(v.low, v.high);
-  __m128 four = _mm_max_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
-  four = _mm_max_ps(four, _mm_movehl_ps(four, four));
-  return _mm_cvtss_f32(_mm_max_ss(four, _mm_movehdup_ps(four)));
-}
+inline void Sum4(Vec a, Vec b, Vec c, Vec d, float* y) { Fold4(a, b, c, d, y, Add8); }
+inline void Max4(Vec a, Vec b, Vec c, Vec d, float* y) { Fold4(a, b, c, d, y, Max8); }
 // Lanes [first, end) of v, `fill` elsewhere.
 inline __m256 Keep8(__m256 v, __m256i lane, int first, int end, float fill) {
   const __m256i below = _mm256_cmpgt_epi32(_mm256_set1_epi32(end), lane);

@@ -16,6 +16,9 @@ using Vec = __m512;
 using Reg = Vec;
 constexpr int kRegs = 1;
 constexpr int kRegLanes = 16;
+// Attention: 8 x 2 sums, 2 keys, 1 query; 4 x 4 sums, 4 values, 1 weight.
+constexpr int kScoreQueries = 8, kScoreBlocks = 2;
+constexpr int kValueQueries = 4, kValueVecs = 4;
 
 inline Vec Set(float x) { return _mm512_set1_ps(x); }
 inline Vec Load(const float* x) { return _mm512_loadu_ps(x); }
@@ -52,22 +55,19 @@ inline float Sum(Vec v) {
   four = _mm_add_ps(four, _mm_movehl_ps(four, four));
   return _mm_cvtss_f32(_mm_add_ss(four, _mm_movehdup_ps(four)));
 }
-// y[i] = Sum of the i-th, the four trees side by side.
-inline void Sum4(Vec a, Vec b, Vec c, Vec d, float* y) {
-  const Vec ab = _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x44), _mm512_shuffle_f32x4(a, b, 0xee));
-  const Vec cd = _mm512_add_ps(_mm512_shuffle_f32x4(c, d, 0x44), _mm512_shuffle_f32x4(c, d, 0xee));
-  Vec four = _mm512_add_ps(_mm512_shuffle_f32x4(ab, cd, 0x88), _mm512_shuffle_f32x4(ab, cd, 0xdd));
-  four = _mm512_add_ps(four, _mm512_permute_ps(four, 0x4e));
-  four = _mm512_add_ps(four, _mm512_movehdup_ps(four));
+// y[i]: the i-th folded by Sum's tree, the four trees side by side.
+template <typename Operation>
+inline void Fold4(Vec a, Vec b, Vec c, Vec d, float* y, Operation op) {
+  const Vec ab = op(_mm512_shuffle_f32x4(a, b, 0x44), _mm512_shuffle_f32x4(a, b, 0xee));
+  const Vec cd = op(_mm512_shuffle_f32x4(c, d, 0x44), _mm512_shuffle_f32x4(c, d, 0xee));
+  Vec four = op(_mm512_shuffle_f32x4(ab, cd, 0x88), _mm512_shuffle_f32x4(ab, cd, 0xdd));
+  four = op(four, _mm512_permute_ps(four, 0x4e));
+  four = op(four, _mm512_movehdup_ps(four));
   const __m512i firsts = _mm512_setr_epi32(0, 4, 8, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
   _mm_storeu_ps(y, _mm512_castps512_ps128(_mm512_permutexvar_ps(firsts, four)));
 }
-inline float MaxLane(Vec v) {
-  const __m256 eight = _mm256_max_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1));
-  __m128 four = _mm_max_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
-  four = _mm_max_ps(four, _mm_movehl_ps(four, four));
-  return _mm_cvtss_f32(_mm_max_ss(four, _mm_movehdup_ps(four)));
-}
+inline void Sum4(Vec a, Vec b, Vec c, Vec d, float* y) { Fold4(a, b, c, d, y, Add); }
+inline void Max4(Vec a, Vec b, Vec c, Vec d, float* y) { Fold4(a, b, c, d, y, Max); }
 // Lanes [first, end) of v, `fill` elsewhere.
 inline Vec Keep(Vec v, int first, int end, float fill) {
   const __mmask16 mask = static_cast<__mmask16>((0xffffu >> (16 - end)) & (0xffffu << first));

@@ -20,6 +20,8 @@ struct Vec {
 using Reg = Vec;
 constexpr int kRegs = 1;
 constexpr int kRegLanes = 16;
+constexpr int kScoreQueries = 1, kScoreBlocks = 1;
+constexpr int kValueQueries = 1, kValueVecs = 1;
 
 template <typename Operation>
 inline Vec ForEachLane(Operation operation) {
@@ -100,13 +102,12 @@ inline void Sum4(const Vec& a, const Vec& b, const Vec& c, const Vec& d, float* 
   y[2] = Sum(c);
   y[3] = Sum(d);
 }
-inline float MaxLane(const Vec& v) {
-  float most[16];
-  std::memcpy(most, v.lane, sizeof most);
-  for (int half = 8; half > 0; half /= 2) {
-    for (int j = 0; j < half; ++j) most[j] = most[j] > most[j + half] ? most[j] : most[j + half];
+inline void Max4(const Vec& a, const Vec& b, const Vec& c, const Vec& d, float* y) {
+  const Vec* vecs[4] = {&a, &b, &c, &d};
+  for (int i = 0; i < 4; ++i) {
+    y[i] = vecs[i]->lane[0];
+    for (float lane : vecs[i]->lane) y[i] = lane > y[i] ? lane : y[i];
   }
-  return most[0];
 }
 // Lanes [first, end) of v, `fill` elsewhere.
 inline Vec Keep(const Vec& v, int first, int end, float fill) {

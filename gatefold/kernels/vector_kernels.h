@@ -235,106 +235,210 @@ void Exp16(const float* x, float* y) { Store(y, Exp(Load(x))); }
 // padded is head_dim rounded up to 16.
 
 constexpr int kBlock = 16;
+constexpr int kMaxQueries = KernelTable::kMaxQueries;
+constexpr float kLeastScore = -3.0e38f;
 
-template <int Q>
-inline void Scores(const float* const* q, const float* keys, int head_dim, Vec* scores) {
-  Vec sums[Q];
-  for (int i = 0; i < Q; ++i) sums[i] = Set(0);
-  for (int d = 0; d < head_dim; ++d) {
-    const Vec k = Load(keys + d * kBlock);
-    for (int i = 0; i < Q; ++i) sums[i] = Fma(Set(q[i][d]), k, sums[i]);
-  }
-  for (int i = 0; i < Q; ++i) scores[i] = sums[i];
-}
-
-// One query's softmax so far: the largest score, the sum of weights, the weighted sum of values.
-struct Running {
-  float max;
-  float sum;
+// Blocks of keys, and the blocks to ask memory for meanwhile, line by line.
+template <int B>
+struct KeyBlocks {
+  const float* now[B];
+  const float* next[B];
 };
 
-inline float ExpOne(float x) {
-  float lanes[16];
-  Store(lanes, Exp(Set(x)));
-  return lanes[0];
+// Scores of Q queries with B blocks of keys. A step takes one float of each query and one line of
+// each block, so more of both keep more sums busy per load.
+template <int Q, int B>
+__attribute__((noinline)) void ScoreBlocks(const float* const* q, const KeyBlocks<B>& keys,
+                                           int head_dim, float (*scores)[kMaxQueries][kBlock]) {
+  Vec sums[Q][B];
+  for (int i = 0; i < Q; ++i) {
+    for (int b = 0; b < B; ++b) sums[i][b] = Set(0);
+  }
+  for (int d = 0; d < head_dim; ++d) {
+    Vec k[B];
+    for (int b = 0; b < B; ++b) {
+      k[b] = Load(keys.now[b] + d * kBlock);
+      Prefetch(reinterpret_cast<const char*>(keys.next[b] + d * kBlock));
+    }
+    for (int i = 0; i < Q; ++i) {
+      const Vec one = Set(q[i][d]);
+      for (int b = 0; b < B; ++b) sums[i][b] = Fma(one, k[b], sums[i][b]);
+    }
+  }
+  for (int i = 0; i < Q; ++i) {
+    for (int b = 0; b < B; ++b) Store(scores[b][i], sums[i][b]);
+  }
 }
 
-// Takes a block's scores in: leaves its weights in `weights`, and returns what brings everything
-// added before to the new maximum.
-inline float Advance(Vec scores, int first, int end, Running* running, float* weights) {
-  const Vec masked = Keep(scores, first, end, -3.0e38f);
-  const float block_max = MaxLane(masked);
-  const float max = block_max > running->max ? block_max : running->max;
-  const Vec w = Keep(Exp(Sub(masked, Set(max))), first, end, 0.0f);
-  const float rescale = ExpOne(running->max - max);
-  running->sum = __builtin_fmaf(running->sum, rescale, Sum(w));
-  running->max = max;
-  Store(weights, w);
-  return rescale;
+// Of n queries: Q at a time, the rest by halves of Q. scores: [B], the first query's.
+template <int Q, int B>
+inline void Scores(const float* const* q, int n, const KeyBlocks<B>& keys, int head_dim,
+                   float (*scores)[kMaxQueries][kBlock]) {
+  const auto of_query = [scores](int i) {
+    return reinterpret_cast<float(*)[kMaxQueries][kBlock]>(&scores[0][i]);
+  };
+  int i = 0;
+  for (; i + Q <= n; i += Q) ScoreBlocks<Q, B>(q + i, keys, head_dim, of_query(i));
+  if constexpr (Q > 1) {
+    if (i < n) Scores<Q / 2, B>(q + i, n - i, keys, head_dim, of_query(i));
+  }
 }
 
-template <int N>
-inline void AddValues(const float* values, int64_t padded, const float* weights, int first, int end,
-                      float rescale, float* out) {
-  Vec sums[N];
-  for (int n = 0; n < N; ++n) sums[n] = Mul(Load(out + n * 16), Set(rescale));
-  for (int p = first; p < end; ++p) {
-    const Vec w = Set(weights[p]);
-    for (int n = 0; n < N; ++n) sums[n] = Fma(w, Load(values + p * padded + n * 16), sums[n]);
+// The softmax so far of a tile's queries, one per lane: the largest score, the sum of weights.
+struct Running {
+  float max[kBlock];
+  float sum[kBlock];
+};
+
+// Positions [first, end) of a block that a query sees; none if end <= first.
+struct Seen {
+  int first, end;
+};
+
+// Takes a block's scores in: leaves its weights in their place, and in `rescale` what brings what
+// each query added before to its new maximum. A query that sees nothing of the block keeps its
+// state: its weights are zero and its rescale one.
+inline void Advance(float (*scores)[kBlock], int n, float scale, const Seen* seen, Running* running,
+                    float* rescale) {
+  Vec w[kMaxQueries];
+  float most[kBlock] = {}, sums[kBlock] = {};
+  for (int i = 0; i < n; ++i) {
+    w[i] = Keep(Mul(Load(scores[i]), Set(scale)), seen[i].first, seen[i].end, kLeastScore);
   }
-  for (int n = 0; n < N; ++n) Store(out + n * 16, sums[n]);
+  for (int i = n; i < kMaxQueries; ++i) w[i] = Set(0);
+  for (int i = 0; i < n; i += 4) Max4(w[i], w[i + 1], w[i + 2], w[i + 3], most + i);
+  const Vec before = Load(running->max);
+  const Vec max = Max(Load(most), before);
+  Store(running->max, max);
+  const Vec scaling = Exp(Sub(before, max));
+  Store(rescale, scaling);
+  for (int i = 0; i < n; ++i) {
+    w[i] = Keep(Exp(Sub(w[i], Set(running->max[i]))), seen[i].first, seen[i].end, 0.0f);
+    Store(scores[i], w[i]);
+  }
+  for (int i = 0; i < n; i += 4) Sum4(w[i], w[i + 1], w[i + 2], w[i + 3], sums + i);
+  Store(running->sum, Fma(Load(running->sum), scaling, Load(sums)));
+}
+static_assert(kMaxQueries % 4 == 0);
+
+// sums = rescale * sums + weights * values, for Q queries that see the same positions and N vectors
+// of the head dimension. The sums of query i begin i * padded in. Asks memory for `next` meanwhile.
+template <int Q, int N>
+__attribute__((noinline)) void AddValues(const float* values, const float* next, int64_t padded,
+                                         const float (*weights)[kBlock], Seen seen,
+                                         const float* rescale, float* sums) {
+  Vec total[Q][N];
+  for (int i = 0; i < Q; ++i) {
+    for (int n = 0; n < N; ++n) {
+      total[i][n] = Mul(Load(sums + i * padded + n * 16), Set(rescale[i]));
+    }
+  }
+  for (int p = seen.first; p < seen.end; ++p) {
+    Vec v[N];
+    for (int n = 0; n < N; ++n) {
+      v[n] = Load(values + p * padded + n * 16);
+      Prefetch(reinterpret_cast<const char*>(next + p * padded + n * 16));
+    }
+    for (int i = 0; i < Q; ++i) {
+      const Vec w = Set(weights[i][p]);
+      for (int n = 0; n < N; ++n) total[i][n] = Fma(w, v[n], total[i][n]);
+    }
+  }
+  for (int i = 0; i < Q; ++i) {
+    for (int n = 0; n < N; ++n) Store(sums + i * padded + n * 16, total[i][n]);
+  }
 }
 
-inline void AddBlock(const float* values, int64_t padded, const float* weights, int first, int end,
-                     float rescale, float* out) {
-  int64_t at = 0;
-  for (; at + 64 <= padded; at += 64) {
-    AddValues<4>(values + at, padded, weights, first, end, rescale, out + at);
+// The same for n queries and the whole head dimension: Q queries at a time, the rest by halves.
+template <int Q>
+inline void AddBlock(const float* values, const float* next, int64_t padded,
+                     const float (*weights)[kBlock], Seen seen, int n, const float* rescale,
+                     float* sums) {
+  int i = 0;
+  for (; i + Q <= n; i += Q) {
+    float* to = sums + i * padded;
+    int64_t at = 0;
+    for (; at + kValueVecs * 16 <= padded; at += kValueVecs * 16) {
+      AddValues<Q, kValueVecs>(values + at, next + at, padded, weights + i, seen, rescale + i,
+                               to + at);
+    }
+    for (; at < padded; at += 16) {
+      AddValues<Q, 1>(values + at, next + at, padded, weights + i, seen, rescale + i, to + at);
+    }
   }
-  for (; at < padded; at += 16) {
-    AddValues<1>(values + at, padded, weights, first, end, rescale, out + at);
+  if constexpr (Q > 1) {
+    if (i < n) {
+      AddBlock<Q / 2>(values, next, padded, weights + i, seen, n - i, rescale + i,
+                      sums + i * padded);
+    }
   }
+}
+
+// The same for all queries of a tile: neighbours that see the same positions together.
+inline void AddBlockForAll(const float* values, const float* next, int64_t padded,
+                           const float (*weights)[kBlock], const Seen* seen, int n,
+                           const float* rescale, float* sums) {
+  for (int i = 0; i < n;) {
+    int end = i + 1;
+    while (end < n && seen[end].first == seen[i].first && seen[end].end == seen[i].end) ++end;
+    if (seen[i].end > seen[i].first) {
+      AddBlock<kValueQueries>(values, next, padded, weights + i, seen[i], end - i, rescale + i,
+                              sums + i * padded);
+    }
+    i = end;
+  }
+}
+
+inline Seen SeenOfBlock(int start, int position, int block) {
+  const int begin = block * kBlock;
+  const int first = start > begin ? start - begin : 0;
+  const int end = position - begin + 1 < kBlock ? position - begin + 1 : kBlock;
+  if (first >= end) return {0, 0};
+  return {first, end};
 }
 
 void AttentionTile(const KernelTable::AttentionTile& tile) {
   const int n = tile.n_queries;
   const int64_t padded = (tile.head_dim + 15) / 16 * 16;
-  float* sums = tile.scratch;          // [n, padded]
-  float* weights = sums + n * padded;  // [16]
-  Running running[KernelTable::kMaxQueries];
+  float* sums = tile.scratch;  // [n, padded]
+  for (int64_t i = 0; i < n * padded; ++i) sums[i] = 0;
+  Running running;
+  for (int i = 0; i < kBlock; ++i) {
+    running.max[i] = kLeastScore;
+    running.sum[i] = 0;
+  }
+  int starts[kMaxQueries];
   int first_block = 1 << 30, last_block = 0;
-  int starts[KernelTable::kMaxQueries];
   for (int i = 0; i < n; ++i) {
-    running[i] = {-3.0e38f, 0.0f};
-    for (int64_t d = 0; d < padded; ++d) sums[i * padded + d] = 0;
     const int start = tile.window > 0 ? tile.positions[i] - tile.window + 1 : 0;
     starts[i] = start > 0 ? start : 0;
     if (starts[i] / kBlock < first_block) first_block = starts[i] / kBlock;
     if (tile.positions[i] / kBlock > last_block) last_block = tile.positions[i] / kBlock;
   }
+  const auto block_at = [&](const float* base, int block) {
+    block = block < last_block ? block : last_block;
+    return base + tile.block_table[block] * tile.block_stride;
+  };
+  alignas(64) float scores[kScoreBlocks][kMaxQueries][kBlock];
   for (int block = first_block; block <= last_block; ++block) {
-    const int64_t at = tile.block_table[block] * tile.block_stride;
-    const float* keys = tile.keys + at;
-    const float* values = tile.values + at;
-    Vec scores[KernelTable::kMaxQueries];
-    int i = 0;
-    for (; i + 8 <= n; i += 8) Scores<8>(tile.q + i, keys, tile.head_dim, scores + i);
-    for (; i + 4 <= n; i += 4) Scores<4>(tile.q + i, keys, tile.head_dim, scores + i);
-    for (; i + 2 <= n; i += 2) Scores<2>(tile.q + i, keys, tile.head_dim, scores + i);
-    for (; i < n; ++i) Scores<1>(tile.q + i, keys, tile.head_dim, scores + i);
-    for (i = 0; i < n; ++i) {
-      const int begin = block * kBlock;
-      const int first = starts[i] > begin ? starts[i] - begin : 0;
-      const int end =
-          tile.positions[i] - begin + 1 < kBlock ? tile.positions[i] - begin + 1 : kBlock;
-      if (first >= kBlock || end <= 0) continue;
-      const float rescale =
-          Advance(Mul(scores[i], Set(tile.scale)), first, end, &running[i], weights);
-      AddBlock(values, padded, weights, first, end, rescale, sums + i * padded);
+    const int turn = (block - first_block) % kScoreBlocks;
+    if (turn == 0) {
+      KeyBlocks<kScoreBlocks> keys;
+      for (int b = 0; b < kScoreBlocks; ++b) {
+        keys.now[b] = block_at(tile.keys, block + b);
+        keys.next[b] = block_at(tile.keys, block + b + kScoreBlocks);
+      }
+      Scores<kScoreQueries>(tile.q, n, keys, tile.head_dim, scores);
     }
+    Seen seen[kMaxQueries];
+    for (int i = 0; i < n; ++i) seen[i] = SeenOfBlock(starts[i], tile.positions[i], block);
+    float rescale[kBlock];
+    Advance(scores[turn], n, tile.scale, seen, &running, rescale);
+    AddBlockForAll(block_at(tile.values, block), block_at(tile.values, block + 1), padded,
+                   scores[turn], seen, n, rescale, sums);
   }
   for (int i = 0; i < n; ++i) {
-    const float inverse = 1.0f / running[i].sum;
+    const float inverse = 1.0f / running.sum[i];
     for (int d = 0; d < tile.head_dim; ++d) tile.out[i][d] = sums[i * padded + d] * inverse;
   }
 }
