@@ -51,7 +51,7 @@ absl::StatusOr<std::unique_ptr<AttentionServer>> Start() {
 }  // namespace gatefold
 
 int main(int argc, char** argv) {
-  gatefold::InitProcess({});
+  gatefold::InitProcess();
   absl::SetProgramUsageMessage("computes attention and holds the KV cache for routers");
   gatefold::ParseFlags(argc, argv);
   auto server = gatefold::Start();

@@ -31,7 +31,7 @@ Environment ReadEnvironment() {
 }
 
 int Main(const std::vector<std::string>& arguments) {
-  InitProcess({.several_completion_queues = true});
+  InitProcess();
   SetLogLevel(LogLevel::kWarning);
   std::ios::sync_with_stdio(false);
   Interrupts interrupts;

@@ -23,7 +23,7 @@ ABSL_FLAG(std::string, zone, "", "failure domain: zone");
 ABSL_FLAG(absl::Duration, drain_limit, absl::Seconds(30), "after SIGTERM, at most this long");
 
 int main(int argc, char** argv) {
-  gatefold::InitProcess({});
+  gatefold::InitProcess();
   absl::SetProgramUsageMessage("holds experts of a model and computes them for routers");
   gatefold::ParseFlags(argc, argv);
   gatefold::ExpertServiceOptions options;

@@ -113,7 +113,7 @@ absl::Status Serve() {
 }  // namespace gatefold
 
 int main(int argc, char** argv) {
-  gatefold::InitProcess({.several_completion_queues = true});
+  gatefold::InitProcess();
   absl::SetProgramUsageMessage("serves the public API and routes tokens to their experts");
   gatefold::ParseFlags(argc, argv);
   if (const absl::Status status = gatefold::Serve(); !status.ok()) {

@@ -75,7 +75,7 @@ void LogOfProtobuf(google::protobuf::LogLevel, const char*, int, const std::stri
 
 }  // namespace
 
-void InitProcess(const ProcessOptions& options) {
+void InitProcess() {
   mallopt(M_TRIM_THRESHOLD, 512 << 20);
   mallopt(M_MMAP_THRESHOLD, 32 << 20);
   mallopt(M_TOP_PAD, 64 << 20);
@@ -85,7 +85,7 @@ void InitProcess(const ProcessOptions& options) {
   // A connection that is being made is looked at by whoever waits for a call on it. With nobody
   // waiting only this poller does, and its default of 5 s is how long a restarted peer stays away.
   setenv("GRPC_CLIENT_CHANNEL_BACKUP_POLL_INTERVAL_MS", "100", /*overwrite=*/0);
-  if (options.several_completion_queues) setenv("GRPC_POLL_STRATEGY", "poll", /*overwrite=*/0);
+  setenv("GRPC_POLL_STRATEGY", "poll", /*overwrite=*/0);
   gpr_set_log_function(LogOfGrpc);
   google::protobuf::SetLogHandler(LogOfProtobuf);
   InstallSignals();

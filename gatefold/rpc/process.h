@@ -4,17 +4,15 @@
 
 namespace gatefold {
 
-struct ProcessOptions {
-  // More than one thread waits on a completion queue of its own (lanes, a server beside clients).
-  // gRPC's default poller has one polling thread per process, which would have to wake the others.
-  bool several_completion_queues = false;
-};
-
-// First thing in main(), before flags start threads and before any use of gRPC: allocator settings
-// that keep message buffers from being returned to the kernel and faulted in again (half the time
-// of a 1 MiB hop), no deadlock detection in release builds, SIGPIPE ignored, gRPC's log lines in
-// our log, SIGTERM and SIGINT turned into TerminationRequested.
-void InitProcess(const ProcessOptions& options);
+// First thing in main(), before flags start threads and before any use of gRPC:
+// - allocator settings that keep message buffers from being returned to the kernel and faulted in
+//   again (half the time of a 1 MiB hop);
+// - GRPC_POLL_STRATEGY=poll, unless the environment says otherwise: gRPC's default has one polling
+//   thread for all completion queues, which must wake the others, and wakes for every write that a
+//   unix socket's peer has read (1.6 wake-ups per hop instead of 1);
+// - no deadlock detection in release builds (6 % of a hop), SIGPIPE ignored;
+// - gRPC's and protobuf's log lines in our log, SIGTERM and SIGINT for WaitForTermination.
+void InitProcess();
 
 // Waits until SIGTERM or SIGINT came; returns its number, or 0 when the deadline passed first.
 // A second signal ends the process at once. Threads: any.

@@ -27,7 +27,7 @@ int ExitStatus(Body body) {
 
 TEST(Process, WaitsForTheSignal) {
   const int status = ExitStatus([] {
-    InitProcess({});
+    InitProcess();
     if (WaitForTermination(absl::Now() + absl::Milliseconds(2)) != 0) return 1;
     if (TerminationRequested()) return 2;
     kill(getpid(), SIGTERM);
@@ -41,7 +41,7 @@ TEST(Process, WaitsForTheSignal) {
 
 TEST(Process, SleepsWhileItWaits) {
   const int status = ExitStatus([] {
-    InitProcess({});
+    InitProcess();
     for (const absl::Time deadline :
          {absl::InfiniteFuture(), absl::Now() + absl::Hours(1000), absl::Now() + absl::Hours(1)}) {
       std::thread waiter([deadline] { WaitForTermination(deadline); });
@@ -60,7 +60,7 @@ TEST(Process, SleepsWhileItWaits) {
 
 TEST(Process, EndsAtTheSecondSignal) {
   const int status = ExitStatus([] {
-    InitProcess({});
+    InitProcess();
     kill(getpid(), SIGINT);
     WaitForTermination(absl::InfiniteFuture());
     kill(getpid(), SIGINT);
@@ -73,7 +73,7 @@ TEST(Process, EndsAtTheSecondSignal) {
 
 TEST(Process, SurvivesABrokenPipe) {
   const int status = ExitStatus([] {
-    InitProcess({});
+    InitProcess();
     int ends[2];
     if (pipe(ends) != 0) return 1;
     close(ends[0]);
@@ -83,23 +83,21 @@ TEST(Process, SurvivesABrokenPipe) {
   EXPECT_EQ(WEXITSTATUS(status), 0);
 }
 
-TEST(Process, AsksForAPollerThatSuitsSeveralQueues) {
+TEST(Process, LeavesThePollerToTheEnvironment) {
   const int status = ExitStatus([] {
     unsetenv("GRPC_POLL_STRATEGY");
-    InitProcess({});
-    if (getenv("GRPC_POLL_STRATEGY") != nullptr) return 1;
-    InitProcess({.several_completion_queues = true});
-    if (std::strcmp(getenv("GRPC_POLL_STRATEGY"), "poll") != 0) return 2;
+    InitProcess();
+    if (std::strcmp(getenv("GRPC_POLL_STRATEGY"), "poll") != 0) return 1;
     setenv("GRPC_POLL_STRATEGY", "epoll1", 1);
-    InitProcess({.several_completion_queues = true});
-    return std::strcmp(getenv("GRPC_POLL_STRATEGY"), "epoll1") == 0 ? 0 : 3;
+    InitProcess();
+    return std::strcmp(getenv("GRPC_POLL_STRATEGY"), "epoll1") == 0 ? 0 : 2;
   });
   EXPECT_EQ(WEXITSTATUS(status), 0);
 }
 
 TEST(Process, TerminatesOnRequest) {
   const int status = ExitStatus([] {
-    InitProcess({});
+    InitProcess();
     RequestTermination();
     return WaitForTermination(absl::InfiniteFuture()) == SIGTERM ? 0 : 1;
   });
