@@ -59,8 +59,10 @@ absl::StatusOr<std::unique_ptr<Connection>> Connection::Open(const ConnectionFla
     connection->local_ = *std::move(local);
     channel = connection->local_->channel();
   } else {
+    ChannelOptions options;
+    options.max_reconnect_backoff = absl::Seconds(10);  // also how long an attempt may take
     absl::StatusOr<std::shared_ptr<grpc::Channel>> made =
-        MakeChannel(flags.router, ChannelKind::kDecode, {});
+        MakeChannel(flags.router, ChannelKind::kDecode, options);
     if (!made.ok()) return UsageError(absl::StrCat("--router: ", made.status().message()));
     channel = *std::move(made);
   }

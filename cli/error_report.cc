@@ -54,6 +54,7 @@ absl::Status WithNextStep(absl::Status status, absl::string_view next_step) {
 }
 
 absl::Status ModelFolderError(const std::string& dir, const absl::Status& status) {
+  if (absl::IsUnavailable(status)) return status;  // an address in use: not the folder's fault
   const absl::Status named = Annotate(status, absl::StrCat("--model ", dir));
   if (!absl::IsNotFound(status)) return named;
   return WithNextStep(named,
@@ -67,8 +68,9 @@ std::string DescribeError(absl::string_view verb, const absl::Status& status) {
     return absl::StrCat(text, status.message(), "\nSee `gatefold", verb.empty() ? "" : " ", verb,
                         " --help`.\n");
   }
-  absl::StrAppend(&text, status.message().empty() ? absl::StatusCodeToString(status.code())
-                                                  : std::string(status.message()),
+  absl::StrAppend(&text,
+                  status.message().empty() ? absl::StatusCodeToString(status.code())
+                                           : std::string(status.message()),
                   "\n");
   std::string next_step = NextStepFor(status);
   if (const auto given = status.GetPayload(kNextStep); given.has_value()) {

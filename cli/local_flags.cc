@@ -2,6 +2,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "cli/error_report.h"
+#include "gatefold/base/status_macros.h"
 #include "gatefold/worker/worker.h"
 
 namespace gatefold::cli {
@@ -27,7 +28,32 @@ std::string LocalFlags::AnyGiven(const FlagSet& flags) {
   return "";
 }
 
+absl::Status LocalFlags::Check() const {
+  const struct {
+    const char* flag;
+    int value, least, most;
+  } bounds[] = {{"--threads", threads, 0, 1024},
+                {"--lanes", lanes, 1, 64},
+                {"--n-slices", n_slices, 1, 4096},
+                {"--max-step-tokens", max_step_tokens, 1, 1 << 20}};
+  for (const auto& [flag, value, least, most] : bounds) {
+    if (value < least || value > most) {
+      return UsageError(
+          absl::StrCat(flag, " is ", value, ", must be within ", least, " and ", most));
+    }
+  }
+  if (wire_dtype != "float32" && wire_dtype != "bfloat16") {
+    return UsageError(
+        absl::StrCat("--wire-dtype is \"", wire_dtype, "\", must be float32 or bfloat16"));
+  }
+  if (isa != "auto" && isa != "scalar" && isa != "avx2" && isa != "avx512") {
+    return UsageError(absl::StrCat("--isa is \"", isa, "\", must be auto, scalar, avx2 or avx512"));
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<LocalRouterOptions> LocalFlags::ToOptions(const std::string& model_dir) const {
+  GF_RETURN_IF_ERROR(Check());
   const absl::StatusOr<uint64_t> kv_memory_bytes = ParseBytes(kv_memory);
   if (!kv_memory_bytes.ok()) {
     return UsageError(absl::StrCat("--kv-memory: ", kv_memory_bytes.status().message()));

@@ -2,6 +2,7 @@
 
 #include <string>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "cli/flag_set.h"
 #include "cli/local_router.h"
@@ -21,8 +22,11 @@ struct LocalFlags {
   void AddTo(FlagSet* flags);
   // One of these flags that the command line has, as "--lanes"; empty if there is none.
   static std::string AnyGiven(const FlagSet& flags);
-  // A usage error for sizes that are none.
+  // A usage error for a value that no model could be served with.
   absl::StatusOr<LocalRouterOptions> ToOptions(const std::string& model_dir) const;
+
+ private:
+  absl::Status Check() const;
 };
 
 }  // namespace gatefold::cli
