@@ -9,6 +9,21 @@ namespace gatefold {
 
 using inference::v1::StreamGenerateTextResponse;
 
+namespace {
+
+// How much longer another delta becomes by taking this one in, roughly.
+int64_t MergedBytes(const StreamGenerateTextResponse::Delta& delta) {
+  constexpr int64_t kIdBytes = 3, kFieldBytes = 2;
+  int64_t bytes = delta.text().size() + kIdBytes * delta.token_ids_size();
+  for (const auto& logprobs : delta.logprobs()) {
+    bytes += kFieldBytes + static_cast<int64_t>(logprobs.ByteSizeLong());
+  }
+  const auto& trace = delta.routing_trace();
+  return bytes + trace.expert_ids().size() + trace.gate_weights().size() + trace.shards().size();
+}
+
+}  // namespace
+
 bool MergeDelta(StreamGenerateTextResponse::Delta&& more,
                 StreamGenerateTextResponse::Delta* delta) {
   if (more.candidate_index() != delta->candidate_index()) return false;
@@ -37,21 +52,28 @@ void EventBuffer::Open(Event started) {
 
 bool EventBuffer::Push(Event event) {
   if (end_.has_value()) return true;
+  if (event.has_delta()) return PushDelta(std::move(event));
   const int64_t bytes = static_cast<int64_t>(event.ByteSizeLong());
-  if (event.has_delta() && unread_bytes_ + bytes > max_unread_bytes_) return false;
   unread_bytes_ += bytes;
-  if (event.has_delta()) {
-    Unread*& growing = Growing(event.delta().candidate_index());
-    if (growing != nullptr && growing->bytes + bytes <= max_delta_bytes_ &&
-        MergeDelta(std::move(*event.mutable_delta()), growing->event.mutable_delta())) {
-      growing->bytes += bytes;
-      return true;
-    }
-    unread_.push_back({std::move(event), bytes});
-    growing = &unread_.back();
+  unread_.push_back({std::move(event), bytes});
+  return true;
+}
+
+bool EventBuffer::PushDelta(Event event) {
+  auto* delta = event.mutable_delta();
+  Unread*& growing = Growing(delta->candidate_index());
+  const int64_t merged = MergedBytes(*delta);
+  if (unread_bytes_ + merged > max_unread_bytes_) return false;
+  if (growing != nullptr && growing->bytes + merged <= max_delta_bytes_ &&
+      MergeDelta(std::move(*delta), growing->event.mutable_delta())) {
+    growing->bytes += merged;
+    unread_bytes_ += merged;
     return true;
   }
+  const int64_t bytes = static_cast<int64_t>(event.ByteSizeLong());
+  unread_bytes_ += bytes;
   unread_.push_back({std::move(event), bytes});
+  growing = &unread_.back();
   return true;
 }
 

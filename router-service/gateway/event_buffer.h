@@ -51,6 +51,7 @@ class EventBuffer {
     int64_t bytes = 0;
   };
 
+  bool PushDelta(Event event);
   // The delta of this candidate that may still grow; null: none.
   Unread*& Growing(uint32_t candidate_index);
 

@@ -71,20 +71,35 @@ TEST(EventBufferTest, MergesDeltasOfEachCandidateThatWait) {
 }
 
 TEST(EventBufferTest, StartsANewDeltaAtTheSizeLimit) {
-  EventBuffer buffer(2 * Delta(0, "0123456789").ByteSizeLong(), 10000);
+  EventBuffer buffer(60, 10000);
   buffer.Open({});
-  for (int i = 0; i < 5; ++i) EXPECT_TRUE(buffer.Push(Delta(0, "0123456789")));
-  EXPECT_EQ(Drain(&buffer).size(), 1 + 3);
+  for (int i = 0; i < 10; ++i) EXPECT_TRUE(buffer.Push(Delta(0, "0123456789")));
+  const std::vector<std::string> events = Drain(&buffer);
+  EXPECT_GT(events.size(), 2 + 1);
+  EXPECT_LT(events.size(), 2 + 5);
+  for (const std::string& event : events) EXPECT_LE(event.size(), 60);
 }
 
 TEST(EventBufferTest, RefusesDeltasBeyondItsBoundUntilSomeWereTaken) {
-  const int64_t one = Delta(0, "0123456789").ByteSizeLong();
-  EventBuffer buffer(1, 3 * one);
+  for (const int max_delta_bytes : {1, 10000}) {  // merging or not
+    EventBuffer buffer(max_delta_bytes, 200);
+    buffer.Open({});
+    int n_taken = 0;
+    while (buffer.Push(Delta(0, "0123456789"))) ASSERT_LT(++n_taken, 20);
+    EXPECT_GE(n_taken, 200 / 30);
+    Drain(&buffer);
+    EXPECT_TRUE(buffer.Push(Delta(0, "0123456789")));
+  }
+}
+
+TEST(EventBufferTest, CountsTheTextAndNotTheFramingOfMergedDeltas) {
+  EventBuffer buffer(10000, 1000);
   buffer.Open({});
-  for (int i = 0; i < 3; ++i) EXPECT_TRUE(buffer.Push(Delta(0, "0123456789")));
-  EXPECT_FALSE(buffer.Push(Delta(0, "0123456789")));
-  EXPECT_EQ(Drain(&buffer).size(), 1 + 3);
-  EXPECT_TRUE(buffer.Push(Delta(0, "0123456789")));
+  int n_taken = 0;
+  Event event;
+  event.mutable_delta()->set_text("x");
+  while (n_taken < 900 && buffer.Push(event)) ++n_taken;
+  EXPECT_EQ(n_taken, 900);
 }
 
 TEST(EventBufferTest, GivesNothingBeforeItIsOpened) {

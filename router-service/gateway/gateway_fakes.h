@@ -28,8 +28,10 @@ class FakeCodec final : public TextCodec {
 
   absl::StatusOr<std::vector<int32_t>> Encode(absl::string_view text,
                                               const EncodeOptions& options) const override {
-    if (gate != nullptr) {
-      absl::MutexLock lock(gate, absl::Condition(&gate_open));
+    {
+      absl::MutexLock lock(&mu_);
+      ++n_encoding_;
+      mu_.Await(absl::Condition(&open_));
     }
     if (absl::StrContains(text, "unencodable")) return absl::InvalidArgumentError("cannot encode");
     std::vector<int32_t> ids;
@@ -77,11 +79,21 @@ class FakeCodec final : public TextCodec {
     return id >= 260 && word < words_.size() ? words_[word] : "";
   }
 
-  // Encode waits until the gate is open, if there is one.
-  absl::Mutex* gate = nullptr;
-  bool gate_open = true;
+  // Between Close() and Open() Encode waits.
+  void Close() { SetOpen(false); }
+  void Open() { SetOpen(true); }
+  // Until Encode was called n times.
+  void AwaitEncoding(int n) {
+    const auto there = [this, n]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { return n_encoding_ >= n; };
+    absl::MutexLock lock(&mu_, absl::Condition(&there));
+  }
 
  private:
+  void SetOpen(bool open) {
+    absl::MutexLock lock(&mu_);
+    open_ = open;
+  }
+
   // Whole characters of valid input; what is left over becomes one U+FFFD.
   class ByteDecoder final : public Decoder {
    public:
@@ -108,6 +120,9 @@ class FakeCodec final : public TextCodec {
 
   const std::vector<std::string> words_;
   const bool chat_;
+  mutable absl::Mutex mu_;
+  mutable int n_encoding_ ABSL_GUARDED_BY(mu_) = 0;
+  bool open_ ABSL_GUARDED_BY(mu_) = true;
 };
 
 // Remembers what was submitted; the test plays the scheduler.
@@ -155,6 +170,7 @@ class FakeGenerationService final : public GenerationService {
     submission->request = std::move(request);
     submission->listener = std::move(listener);
     submissions_.push_back(submission);
+    if (end_in_submit) submission->Stop();
     return std::make_unique<FakeHandle>(this, std::move(submission));
   }
   Load load() const override { return {}; }
@@ -179,6 +195,7 @@ class FakeGenerationService final : public GenerationService {
 
   int max_tokens = 64;
   int refuse_after = -1;
+  bool end_in_submit = false;  // as a fast scheduler may
   absl::Status refusal;
 
  private:

@@ -183,7 +183,7 @@ TEST_F(GatewayTest, AnUnscoredPositionIsAnError) {
   Answer<inference::v1::ScoreTextResponse> answer;
   auto call = gateway_->Score(request, absl::InfiniteFuture(), answer.Done());
   service_.Await(0).listener->OnPromptScores(0, Scores({5}));
-  service_.Await(0).listener->OnPromptScores(2, Scores({-1}));
+  service_.Await(0).listener->OnPromptScores(2, Scores({-1, -1}));
   service_.Await(0).End(StopCause::kPromptDone);
   EXPECT_EQ(answer.Await().status().code(), absl::StatusCode::kInternal);
 }

@@ -220,7 +220,7 @@ TEST_F(GenerationTest, EndsAStreamThatIsReadTooSlowly) {
   options_.max_unread_bytes = 100;
   Restart();
   Submission& submission = StartAndAwait();
-  submission.Say(std::string(50, 'x'));
+  submission.Say(std::string(150, 'x'));
   EXPECT_EQ(submission.listener, nullptr);  // refused a token
   service_.AwaitRelease(0);
   const Said& said = reader_.ToEnd();
@@ -266,17 +266,20 @@ TEST_F(GenerationTest, ReleasesTheSchedulerWhenTheReaderLeaves) {
 }
 
 TEST_F(GenerationTest, DoesNotSubmitForAReaderThatLeftWhileItTokenised) {
-  absl::Mutex gate;
-  codec_->gate = &gate;
-  codec_->gate_open = false;
+  codec_->Close();
   Start(&reader_);
+  codec_->AwaitEncoding(1);
   reader_.Leave();
-  {
-    absl::MutexLock lock(&gate);
-    codec_->gate_open = true;
-  }
+  codec_->Open();
   gateway_.reset();  // joins the pool
   EXPECT_EQ(service_.n_submitted(), 0);
+}
+
+TEST_F(GenerationTest, ReleasesAHandleThatComesAfterTheEnd) {
+  service_.end_in_submit = true;
+  Start(&reader_);
+  EXPECT_EQ(reader_.ToEnd().status, absl::OkStatus());
+  service_.AwaitRelease(0);
 }
 
 TEST_F(GenerationTest, RefusesASecondLiveRequestOfTheSameId) {
@@ -508,17 +511,17 @@ TEST_F(GenerationTest, RefusesWhenTooManyArePreparing) {
   options_.max_preparing = 1;
   options_.n_preparation_threads = 1;
   Restart();
-  absl::Mutex gate;
-  codec_->gate = &gate;
-  codec_->gate_open = false;
+  codec_->Close();
   Reader readers[3];
-  absl::Status last;
-  for (Reader& reader : readers) Start(&reader);
-  // The thread may have taken one off the queue or not; the third is refused in both cases.
+  Start(&readers[0]);
+  codec_->AwaitEncoding(1);
+  Start(&readers[1]);  // waits in the queue
+  Start(&readers[2]);
   EXPECT_EQ(readers[2].ToEnd().status.code(), absl::StatusCode::kResourceExhausted);
   EXPECT_EQ(ReasonOf(readers[2].said.status), kQueueFull);
-  absl::MutexLock lock(&gate);
-  codec_->gate_open = true;
+  codec_->Open();
+  service_.Await(1).Stop();
+  EXPECT_EQ(readers[1].ToEnd().status, absl::OkStatus());
 }
 
 TEST_F(GenerationTest, AnAdministratorEndsItInGoodOrder) {
