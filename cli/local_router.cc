@@ -9,6 +9,7 @@
 #include "expert-service/expert_selection.h"
 #include "expert-service/local_expert_client.h"
 #include "gatefold/base/status_macros.h"
+#include "gatefold/kernels/isa.h"
 #include "router-service/gateway/cluster_view.h"
 #include "router-service/router_meter.h"
 #include "router-service/router_server.h"
@@ -20,8 +21,8 @@ namespace {
 class LocalView final : public ClusterView {
  public:
   LocalView(std::string model, const ModelWeights* weights, KvBlockPool* kv,
-            const ExpertStore* store)
-      : model_(std::move(model)), weights_(weights), kv_(kv), store_(store) {}
+            const ExpertRunner* runner)
+      : model_(std::move(model)), weights_(weights), kv_(kv), runner_(runner) {}
 
   cluster::v1::GetClusterResponse Snapshot() const override {
     cluster::v1::GetClusterResponse cluster;
@@ -33,18 +34,21 @@ class LocalView final : public ClusterView {
     worker->set_name("local");
     worker->set_kind(cluster::v1::WORKER_KIND_ROUTER);
     worker->set_state(cluster::v1::WORKER_STATE_READY);
-    worker->set_n_experts(static_cast<uint32_t>(store_->Held().size()));
-    worker->set_loaded_bytes(store_->loaded_bytes());
+    worker->set_n_experts(static_cast<uint32_t>(runner_->store().Held().size()));
+    worker->set_loaded_bytes(runner_->store().loaded_bytes());
+    worker->set_isa(kernels::Kernels().isa);
+    worker->set_version(kVersion);
     worker->set_n_kv_blocks(kv_->n_blocks());
     worker->set_n_kv_blocks_free(kv_->n_free());
     return cluster;
   }
   std::vector<cluster::v1::ExpertLoad> ExpertLoads() const override {
     std::vector<cluster::v1::ExpertLoad> loads;
-    for (const ExpertId& id : store_->Held()) {
+    for (const ExpertId& id : runner_->store().Held()) {
       cluster::v1::ExpertLoad& load = loads.emplace_back();
       load.set_layer(id.layer);
       load.set_expert(id.expert);
+      load.set_rows(runner_->n_rows(id));
       load.add_shards("local");
     }
     return loads;
@@ -57,7 +61,7 @@ class LocalView final : public ClusterView {
   const std::string model_;
   const ModelWeights* const weights_;
   KvBlockPool* const kv_;
-  const ExpertStore* const store_;
+  const ExpertRunner* const runner_;
 };
 
 RouterOptions ToRouterOptions(const LocalRouterOptions& local) {
@@ -109,8 +113,8 @@ class LocalRouterImplementation final : public LocalRouter {
   }
 
   absl::Status Serve() {
-    view_ = std::make_unique<LocalView>(options_.model_name, weights_.get(), host_->kv(),
-                                        store_.get());
+    view_ = std::make_unique<LocalView>(options_.ModelName(), weights_.get(), host_->kv(),
+                                        runner_.get());
     GF_ASSIGN_OR_RETURN(meter_, RouterMeter::Create(options_));
     RouterDoors doors;
     doors.attention = [this](int) -> absl::StatusOr<std::unique_ptr<AttentionClient>> {
@@ -126,6 +130,7 @@ class LocalRouterImplementation final : public LocalRouter {
     return absl::OkStatus();
   }
 
+  void Drain() override { server_->Drain(); }
   std::shared_ptr<grpc::Channel> channel() override { return server_->InProcessChannel(); }
   std::string listen_address() const override { return server_->address(); }
   std::string metrics_address() const override { return meter_->address(); }

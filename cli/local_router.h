@@ -34,6 +34,9 @@ class LocalRouter {
   static absl::StatusOr<std::unique_ptr<LocalRouter>> Start(const LocalRouterOptions& options);
   virtual ~LocalRouter() = default;
 
+  // Refuses new requests, finishes those under way, and stops serving.
+  virtual void Drain() = 0;
+
   // To the public API (gatefold.inference.v1, gatefold.cluster.v1) without a socket.
   virtual std::shared_ptr<grpc::Channel> channel() = 0;
 

@@ -56,7 +56,8 @@ class ServeVerb final : public Verb {
       if (!stop.HasBeenNotified()) stop.Notify();
     });
     stop.WaitForNotification();
-    console->err << "stopping\n";
+    console->err << "finishing what is under way\n";
+    (*router)->Drain();
     return absl::OkStatus();
   }
 

@@ -18,6 +18,9 @@ absl::Status ExpertRunner::Run(int layer, absl::Span<const ExpertVisit> visits, 
     }
     groups.push_back({held.back().get(), visit.rows, visit.slots});
   }
+  for (const ExpertVisit& visit : visits) {
+    if (!visit.rows.empty()) rows_[Index(layer, visit.expert)] += visit.rows.size();
+  }
   absl::MutexLock lock(&compute_mu_);
   kernels::ExpertMlp(groups, x, n_rows, y, threads_);
   return absl::OkStatus();

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <vector>
@@ -25,7 +26,11 @@ struct ExpertVisit {
 class ExpertRunner {
  public:
   // Store and threads outlive the runner.
-  ExpertRunner(const ExpertStore* store, ThreadPool* threads) : store_(store), threads_(threads) {}
+  ExpertRunner(const ExpertStore* store, ThreadPool* threads)
+      : store_(store),
+        threads_(threads),
+        rows_(static_cast<size_t>(store->config().n_layers) *
+              store->config().experts_per_layer()) {}
 
   // x: [n_rows, d_model]. y: [n slots, d_model], out. The caller has checked rows and slots.
   // kNotFound, naming layer and expert, if one is not held: then nothing was computed.
@@ -34,9 +39,17 @@ class ExpertRunner {
 
   const ExpertStore& store() const { return *store_; }
 
+  // Rows this expert has computed since the start.
+  uint64_t n_rows(ExpertId id) const { return rows_[Index(id.layer, id.expert)]; }
+
  private:
+  size_t Index(int layer, int expert) const {
+    return static_cast<size_t>(layer) * store_->config().experts_per_layer() + expert;
+  }
+
   const ExpertStore* const store_;
   ThreadPool* const threads_;
+  std::vector<std::atomic<uint64_t>> rows_;  // [layer, expert]
   absl::Mutex compute_mu_;
 };
 

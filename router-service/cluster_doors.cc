@@ -70,7 +70,7 @@ absl::StatusOr<std::unique_ptr<ClusterDoors>> ClusterDoors::Connect(const Cluste
       cluster.expert_addresses.size(),
       static_cast<size_t>(config.n_layers) * config.experts_per_layer());
   doors->view_ =
-      std::make_unique<DirectoryView>(options.model_name, identity.model_fingerprint, config,
+      std::make_unique<DirectoryView>(options.ModelName(), identity.model_fingerprint, config,
                                       doors->directory_.get(), doors->counters_.get());
   return doors;
 }

@@ -23,6 +23,8 @@ struct RouterOptions {
   absl::Duration drain_limit = absl::Seconds(60);  // after SIGTERM, for requests under way
 
   absl::Status Validate() const;
+  // model_name, or its default.
+  std::string ModelName() const;
 };
 
 }  // namespace gatefold

@@ -24,13 +24,14 @@ int MaxStepTokens(const RouterOptions& options, const ModelConfig& config) {
   return static_cast<int>(std::clamp<int64_t>(fits, 1, options.scheduler.max_step_tokens));
 }
 
-std::string DefaultName(const std::string& model_dir) {
-  std::filesystem::path path(model_dir);
+}  // namespace
+
+std::string RouterOptions::ModelName() const {
+  if (!model_name.empty()) return model_name;
+  std::filesystem::path path(worker.model_dir);
   if (!path.has_filename()) path = path.parent_path();
   return path.filename().string();
 }
-
-}  // namespace
 
 absl::Status RouterOptions::Validate() const {
   GF_RETURN_IF_ERROR(gateway.Validate());
@@ -81,9 +82,7 @@ absl::Status RouterServer::StartScheduler(const ModelWeights& weights, ThreadPoo
 }
 
 absl::Status RouterServer::StartGateway(const ModelWeights& weights, const RouterDoors& doors) {
-  const std::string name =
-      options_.model_name.empty() ? DefaultName(options_.worker.model_dir) : options_.model_name;
-  ModelInfo info = MakeModelInfo(name, weights.Fingerprint(), weights.config());
+  ModelInfo info = MakeModelInfo(options_.ModelName(), weights.Fingerprint(), weights.config());
   info.weight_dtype = std::string(DTypeName(weights.expert_dtype()));
   info.parameters = weights.n_parameters();
   info.active_parameters = weights.n_active_parameters();
