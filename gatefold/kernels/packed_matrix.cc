@@ -11,21 +11,29 @@ namespace {
 constexpr int kLine = PackedMatrix::kLine;
 constexpr int kRowsPerChunk = 64;
 
-// `count` weights (at most a line of them), padded with zeros already.
-template <typename T>
-void PackLine(const char* from, int64_t count, bool split_even_odd, char* to) {
-  if (!split_even_odd) {
-    std::memcpy(to, from, count * sizeof(T));
-    return;
-  }
-  T values[kLine] = {};
-  std::memcpy(values, from, count * sizeof(T));
-  T packed[kLine];
+// Even elements first, then the odd ones: the halves of each pair, seen as one word.
+template <typename T, typename Pair>
+void SplitLine(const char* from, char* to) {
+  Pair pairs[kLine / 2];
+  std::memcpy(pairs, from, sizeof pairs);
+  T split[kLine];
   for (int j = 0; j < kLine / 2; ++j) {
-    packed[j] = values[2 * j];
-    packed[kLine / 2 + j] = values[2 * j + 1];
+    split[j] = static_cast<T>(pairs[j]);
+    split[kLine / 2 + j] = static_cast<T>(pairs[j] >> (8 * sizeof(T)));
   }
-  std::memcpy(to, packed, sizeof packed);
+  std::memcpy(to, split, sizeof split);
+}
+
+// The order in which the kernels read a line of each type.
+void PackLine(DType dtype, const char* from, char* to) {
+  switch (dtype) {
+    case DType::kF32:
+      return SplitLine<uint32_t, uint64_t>(from, to);
+    case DType::kF16:
+      return SplitLine<uint16_t, uint32_t>(from, to);
+    case DType::kBF16:
+      std::memcpy(to, from, kLine * sizeof(uint16_t));
+  }
 }
 
 }  // namespace
@@ -41,18 +49,17 @@ PackedMatrix::PackedMatrix(const MatrixView& weights, ThreadPool* threads)
 }
 
 void PackedMatrix::PackRow(const char* from, int64_t out) {
-  const size_t element = DTypeBytes(dtype_);
-  const size_t line_bytes = kLine * element;
+  const size_t line_bytes = kLine * DTypeBytes(dtype_);
   char* to = buffer_.as<char>() + out / kPanel * PanelBytes() + out % kPanel * line_bytes;
-  for (int64_t in = 0; in < n_in_; in += kLine) {
-    const int64_t count = std::min<int64_t>(kLine, n_in_ - in);
-    if (dtype_ == DType::kF32) {
-      PackLine<float>(from + in * element, count, true, to);
-    } else {
-      PackLine<uint16_t>(from + in * element, count, dtype_ == DType::kF16, to);
-    }
+  for (int64_t in = 0; in + kLine <= n_in_; in += kLine) {
+    PackLine(dtype_, from, to);
+    from += line_bytes;
     to += kPanel * line_bytes;
   }
+  if (n_in_ % kLine == 0) return;
+  char padded[kLine * sizeof(float)] = {};
+  std::memcpy(padded, from, n_in_ % kLine * DTypeBytes(dtype_));
+  PackLine(dtype_, padded, to);
 }
 
 void PackedMatrix::Fill(int64_t first_out, const MatrixView& weights, ThreadPool* threads) {
