@@ -1,0 +1,57 @@
+#include "gatefold/kernels/isa.h"
+
+#include <cmath>
+#include <string>
+#include <vector>
+
+#include "gatefold/kernels/kernels_fixture.h"
+#include "gmock/gmock.h"
+
+namespace gatefold::kernels {
+namespace {
+
+using IsaKernelsTest = KernelsTest;
+
+TEST_P(IsaKernelsTest, ExpIsRightToTwoUnits) {
+  for (float x = -87.0f; x < 88.0f; x += 0.0137f) {
+    float in[16], out[16];
+    for (int j = 0; j < 16; ++j) in[j] = x + 0.0007f * j;
+    Kernels().exp16(in, out);
+    for (int j = 0; j < 16; ++j) {
+      const double want = std::exp(static_cast<double>(in[j]));
+      ASSERT_NEAR(out[j] / want, 1.0, 2.5e-7) << in[j];
+    }
+  }
+}
+
+TEST_P(IsaKernelsTest, ExpKeepsItsEnds) {
+  float in[16] = {0, -87.3f, -1000, -INFINITY, 88.3f, 1000, INFINITY, NAN}, out[16];
+  Kernels().exp16(in, out);
+  EXPECT_EQ(out[0], 1.0f);
+  EXPECT_EQ(out[2], out[1]);
+  EXPECT_EQ(out[3], out[1]);
+  EXPECT_LT(out[1], 1.3e-38f);
+  EXPECT_EQ(out[5], out[4]);
+  EXPECT_EQ(out[6], out[4]);
+  EXPECT_TRUE(std::isnan(out[7]));
+}
+
+TEST(IsaTest, AllInstructionSetsAreOneNumericsClass) {
+  std::vector<uint64_t> classes;
+  for (const std::string& isa : Isas()) {
+    ASSERT_TRUE(SelectIsa(isa).ok());
+    classes.push_back(NumericsClass());
+  }
+  ASSERT_TRUE(SelectIsa("auto").ok());
+  EXPECT_THAT(classes, testing::Each(classes[0]));
+}
+
+TEST(IsaTest, RefusesUnknownNames) {
+  EXPECT_EQ(SelectIsa("sse9").code(), absl::StatusCode::kInvalidArgument);
+}
+
+INSTANTIATE_TEST_SUITE_P(Isa, IsaKernelsTest, testing::ValuesIn(Isas()),
+                         [](const auto& info) { return info.param; });
+
+}  // namespace
+}  // namespace gatefold::kernels
