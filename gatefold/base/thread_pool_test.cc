@@ -1,6 +1,8 @@
 #include "gatefold/base/thread_pool.h"
 
-#include <numeric>
+#include <atomic>
+#include <thread>
+#include <utility>
 #include <vector>
 
 #include "gtest/gtest.h"
@@ -37,6 +39,26 @@ TEST_P(ThreadPoolTest, SeveralCallersTakeTurns) {
   }
   for (std::thread& caller : callers) caller.join();
   EXPECT_EQ(sum, 3 * 100 * 64);
+}
+
+TEST_P(ThreadPoolTest, ReturnsWhenTheLastChunkIsDone) {
+  const auto [n_threads, spin_us] = GetParam();
+  if (n_threads == 1) GTEST_SKIP() << "nobody to wait for";
+  ThreadPool pool(n_threads, absl::Microseconds(spin_us));
+  const std::thread::id caller = std::this_thread::get_id();
+  for (int round = 0; round < 20; ++round) {
+    std::atomic<int> n_arrived{0};
+    std::atomic<bool> other_done{false};
+    // Two chunks that wait for each other run on two threads; the caller's is done first.
+    pool.ParallelFor(2, 1, [&](int64_t, int64_t) {
+      ++n_arrived;
+      while (n_arrived < 2) std::this_thread::yield();
+      if (std::this_thread::get_id() == caller) return;
+      for (int i = 0; i < 100; ++i) std::this_thread::yield();
+      other_done = true;
+    });
+    ASSERT_TRUE(other_done);
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Pools, ThreadPoolTest,
