@@ -122,6 +122,7 @@ struct Damage {
   const char* patch;
   const char* message;
 };
+void PrintTo(const Damage& damage, std::ostream* out) { *out << damage.patch; }
 
 class DamagedFile : public ::testing::TestWithParam<Damage> {};
 

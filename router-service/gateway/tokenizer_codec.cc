@@ -4,8 +4,10 @@
 #include <utility>
 
 #include "gatefold/base/check.h"
+#include "gatefold/base/errors.h"
 #include "gatefold/base/log.h"
 #include "gatefold/base/status_macros.h"
+#include "gatefold/chat_template/chat_template.h"
 #include "gatefold/tokenizer/stream_decoder.h"
 #include "gatefold/tokenizer/utf8.h"
 #include "router-service/gateway/content_guard.h"
@@ -107,6 +109,27 @@ absl::StatusOr<std::vector<int32_t>> TokenizerCodec::EncodeConversation(
   return ids;
 }
 
+// Null if the folder has no template. One that cannot be read costs only conversations, and each of
+// them is told why.
+ChatRenderer LoadRenderer(const std::string& model_dir) {
+  absl::StatusOr<ChatTemplate> chat_template = LoadChatTemplate(model_dir);
+  if (absl::IsNotFound(chat_template.status())) return nullptr;
+  if (!chat_template.ok()) {
+    const std::string reason(chat_template.status().message());
+    LogEvent(LogLevel::kWarning, "chat_template_unsupported",
+             {{"model", model_dir}, {"error", reason}});
+    return [reason](const std::vector<TextCodec::ChatMessage>&) {
+      return Annotate(FeatureUnsupported("the model's chat template"), reason);
+    };
+  }
+  return [chat = *std::move(chat_template)](
+             const std::vector<TextCodec::ChatMessage>& messages) -> absl::StatusOr<std::string> {
+    ChatTemplateInputs inputs;
+    for (const auto& message : messages) inputs.messages.push_back({message.role, message.content});
+    return chat.Render(inputs);
+  };
+}
+
 }  // namespace
 
 std::shared_ptr<const TextCodec> MakeTokenizerCodec(std::unique_ptr<Tokenizer> tokenizer,
@@ -121,7 +144,7 @@ absl::StatusOr<std::shared_ptr<const TextCodec>> LoadTokenizerCodec(const std::s
     return std::shared_ptr<const TextCodec>();
   }
   GF_RETURN_IF_ERROR(tokenizer.status());
-  return MakeTokenizerCodec(*std::move(tokenizer), nullptr);
+  return MakeTokenizerCodec(*std::move(tokenizer), LoadRenderer(model_dir));
 }
 
 }  // namespace gatefold

@@ -5,6 +5,7 @@
 #include <fstream>
 
 #include "absl/strings/str_cat.h"
+#include "gatefold/base/errors.h"
 #include "gtest/gtest.h"
 #include "nlohmann/json.hpp"
 #include "router-service/gateway/candidate_text.h"
@@ -13,7 +14,7 @@ namespace gatefold {
 namespace {
 
 // Byte-level, without merges, with two special tokens.
-std::unique_ptr<Tokenizer> ByteTokenizer() {
+std::string ByteTokenizerJson() {
   nlohmann::json vocab;
   for (int byte = 33, id = 0; byte < 127; ++byte, ++id) vocab[std::string(1, byte)] = id;
   vocab["Ġ"] = 94;
@@ -32,7 +33,11 @@ std::unique_ptr<Tokenizer> ByteTokenizer() {
       {"post_processor", nullptr},
       {"decoder", {{"type", "ByteLevel"}}},
       {"model", {{"type", "BPE"}, {"vocab", vocab}, {"merges", nlohmann::json::array()}}}};
-  auto tokenizer = Tokenizer::FromJson(file.dump());
+  return file.dump();
+}
+
+std::unique_ptr<Tokenizer> ByteTokenizer() {
+  auto tokenizer = Tokenizer::FromJson(ByteTokenizerJson());
   EXPECT_TRUE(tokenizer.ok()) << tokenizer.status();
   return *std::move(tokenizer);
 }
@@ -76,6 +81,47 @@ TEST(TokenizerCodecTest, GeneratedTextHasNoSpecialTokens) {
   EXPECT_EQ(text.Push(0).text, "!");
   EXPECT_EQ(text.Push(100).text, "");
   EXPECT_EQ(text.Finish().text, "");
+}
+
+// A model folder with a tokenizer and this template.
+std::string ModelFolder(const std::string& name, const std::string& chat_template) {
+  const std::string dir = absl::StrCat(testing::TempDir(), "/tokenizer_codec_", name);
+  std::filesystem::create_directories(dir);
+  std::ofstream(dir + "/tokenizer.json") << ByteTokenizerJson();
+  if (!chat_template.empty()) std::ofstream(dir + "/chat_template.jinja") << chat_template;
+  return dir;
+}
+
+TEST(LoadTokenizerCodecTest, RendersWithTheFoldersTemplate) {
+  const auto codec = *LoadTokenizerCodec(
+      ModelFolder("chat",
+                  "{% for message in messages %}<s>{{ message.content | trim }}<end>{% endfor %}"
+                  "{% if add_generation_prompt %}<s>{% endif %}"));
+  ASSERT_TRUE(codec->has_chat_template());
+  const std::vector<int32_t> ids =
+      *codec->EncodeConversation({{"user", " hi<s> "}, {"user", "<end>"}}, false);
+  EXPECT_EQ(codec->Decode(ids, false), "<s>hi<s><end><s><end><end><s>");
+  EXPECT_EQ(std::count(ids.begin(), ids.end(), 100), 3);
+  EXPECT_EQ(std::count(ids.begin(), ids.end(), 101), 2);
+}
+
+TEST(LoadTokenizerCodecTest, GoesWithoutATemplate) {
+  EXPECT_FALSE((*LoadTokenizerCodec(ModelFolder("plain", "")))->has_chat_template());
+}
+
+TEST(LoadTokenizerCodecTest, TellsConversationsWhyATemplateCannotBeRead) {
+  const auto codec = LoadTokenizerCodec(ModelFolder("broken", "{% for %}"));
+  ASSERT_TRUE(codec.ok());
+  const absl::Status status = (*codec)->EncodeConversation({{"user", "hi"}}, false).status();
+  EXPECT_EQ(ReasonOf(status), kFeatureUnsupported) << status;
+}
+
+TEST(LoadTokenizerCodecTest, AFolderWithoutTokenizerHasNoCodec) {
+  const std::string dir = absl::StrCat(testing::TempDir(), "/tokenizer_codec_none");
+  std::filesystem::create_directories(dir);
+  const auto codec = LoadTokenizerCodec(dir);
+  ASSERT_TRUE(codec.ok()) << codec.status();
+  EXPECT_EQ(*codec, nullptr);
 }
 
 // Expected ids of real tokenizers; the files are not part of the repository.

@@ -44,7 +44,7 @@ class FakeAttention final : public AttentionClient {
     absl::MutexLock lock(&shared_->mu);
     shared_->free_sequences += static_cast<int>(shared_->held.erase(sequence));
   }
-  absl::Status EmbedAndAttend(const Step& step, float* x) override {
+  absl::Status EmbedAndAttend(const Step& step, float* /*x*/) override {
     absl::Notification* gate = nullptr;
     {
       absl::MutexLock lock(&shared_->mu);
