@@ -17,72 +17,111 @@ namespace {
 constexpr char kModel[] = "tests/golden/mixtral/bf16";
 constexpr int kOutput = 300;
 
-// Streams a greedy generation and calls `midway` after the tenth token.
-std::vector<int32_t> Stream(Client* client, const std::function<void()>& midway,
-                            grpc::Status* status) {
+struct Streamed {
+  std::vector<int32_t> tokens;
+  grpc::Status status;
+};
+
+// Goes on after `resumed`, sampling from a seed, and calls `midway` after the tenth token more.
+Streamed Stream(Client* client, const std::function<void()>& midway = nullptr,
+                const std::vector<int32_t>& resumed = {}) {
   inference::v1::StreamGenerateTextRequest request;
   inference::v1::GenerateTextRequest* generate = request.mutable_request();
   for (int token : {1, 5, 9, 20}) generate->mutable_prompt()->mutable_token_ids()->add_ids(token);
   generate->mutable_config()->set_max_output_tokens(kOutput);
-  generate->mutable_config()->set_temperature(0);
+  generate->mutable_config()->set_temperature(1);
+  generate->mutable_config()->set_seed(7);
   generate->mutable_config()->set_ignore_eos(true);
   generate->mutable_output()->set_token_ids(true);
+  request.mutable_resume_token_ids()->Assign(resumed.begin(), resumed.end());
   grpc::ClientContext context;
   auto stream = client->stub()->StreamGenerateText(&context, request);
-  std::vector<int32_t> tokens;
-  bool told = false;
+  Streamed streamed;
+  bool told = midway == nullptr;
   inference::v1::StreamGenerateTextResponse event;
   while (stream->Read(&event)) {
     const auto& ids = event.delta().token_ids();
-    tokens.insert(tokens.end(), ids.begin(), ids.end());
-    if (!told && tokens.size() >= 10) {
+    streamed.tokens.insert(streamed.tokens.end(), ids.begin(), ids.end());
+    if (!told && streamed.tokens.size() >= 10) {
       told = true;
       midway();
     }
   }
-  *status = stream->Finish();
-  return tokens;
+  streamed.status = stream->Finish();
+  return streamed;
 }
 
 std::vector<int32_t> QuietTokens() {
   auto shape = Shape::Start(kModel, ShapeOptions());
   EXPECT_TRUE(shape.ok()) << shape.status();
   Client client((*shape)->channel());
-  grpc::Status status;
-  return Stream(&client, [] {}, &status);
+  Streamed streamed = Stream(&client);
+  EXPECT_EQ(streamed.tokens.size(), static_cast<size_t>(kOutput)) << streamed.status.error_message();
+  return streamed.tokens;
+}
+
+std::unique_ptr<Shape> StartCluster(const std::vector<std::string>& experts) {
+  ShapeOptions options;
+  options.kind = ShapeOptions::Kind::kCluster;
+  options.experts = experts;
+  auto shape = Shape::Start(kModel, options);
+  EXPECT_TRUE(shape.ok()) << shape.status();
+  return shape.ok() ? *std::move(shape) : nullptr;
+}
+
+void ExpectTokens(const Streamed& streamed, const std::vector<int32_t>& tokens) {
+  EXPECT_TRUE(streamed.status.ok()) << streamed.status.error_message();
+  EXPECT_EQ(streamed.tokens, tokens);
 }
 
 TEST(FailoverTest, KillingAShardWithAReplicaChangesNothing) {
   const std::vector<int32_t> quiet = QuietTokens();
-  ASSERT_EQ(quiet.size(), static_cast<size_t>(kOutput));
-  ShapeOptions options;
-  options.kind = ShapeOptions::Kind::kCluster;
-  options.experts = {"all", "0/2", "1/2"};
   for (int victim : {0, 1}) {
-    auto shape = Shape::Start(kModel, options);
-    ASSERT_TRUE(shape.ok()) << shape.status();
-    Client client((*shape)->channel());
-    grpc::Status status;
-    const std::vector<int32_t> tokens =
-        Stream(&client, [&] { (*shape)->expert(victim)->Signal(SIGKILL); }, &status);
-    EXPECT_TRUE(status.ok()) << status.error_message();
-    EXPECT_EQ(tokens, quiet) << "victim " << victim;
+    SCOPED_TRACE(victim);
+    auto shape = StartCluster({"all", "0/2", "1/2"});
+    ASSERT_NE(shape, nullptr);
+    Client client(shape->channel());
+    ExpectTokens(Stream(&client, [&] { shape->expert(victim)->Signal(SIGKILL); }), quiet);
   }
 }
 
+TEST(FailoverTest, AStreamWaitsForAShardThatComesBack) {
+  auto shape = StartCluster({"0/2", "1/2"});
+  ASSERT_NE(shape, nullptr);
+  Client client(shape->channel());
+  ExpectTokens(Stream(&client, [&] { EXPECT_TRUE(shape->expert(1)->Restart().ok()); }),
+               QuietTokens());
+}
+
+TEST(FailoverTest, AStreamIsComputedAgainWhenItsKeysAndValuesAreLost) {
+  auto shape = StartCluster({"0/2", "1/2"});
+  ASSERT_NE(shape, nullptr);
+  Client client(shape->channel());
+  ExpectTokens(Stream(&client, [&] { EXPECT_TRUE(shape->attention()->Restart().ok()); }),
+               QuietTokens());
+}
+
+TEST(FailoverTest, AClientResumesWhenTheRouterComesBack) {
+  auto shape = StartCluster({"0/2", "1/2"});
+  ASSERT_NE(shape, nullptr);
+  Client client(shape->channel());
+  const Streamed first = Stream(&client, [&] { shape->router()->Signal(SIGKILL); });
+  ASSERT_EQ(first.status.error_code(), grpc::StatusCode::UNAVAILABLE);
+  ASSERT_LT(first.tokens.size(), static_cast<size_t>(kOutput));
+  ASSERT_TRUE(shape->router()->Restart().ok());
+  ASSERT_TRUE(shape->router()->AwaitLine("ready", absl::Now() + absl::Seconds(60)).ok());
+  ASSERT_TRUE(shape->channel()->WaitForConnected(gpr_inf_future(GPR_CLOCK_MONOTONIC)));
+  Streamed both = Stream(&client, nullptr, first.tokens);
+  both.tokens.insert(both.tokens.begin(), first.tokens.begin(), first.tokens.end());
+  ExpectTokens(both, QuietTokens());
+}
+
 TEST(FailoverTest, ADrainedShardExitsByItselfAndNoRequestNotices) {
-  ShapeOptions options;
-  options.kind = ShapeOptions::Kind::kCluster;
-  options.experts = {"all", "all"};
-  auto shape = Shape::Start(kModel, options);
-  ASSERT_TRUE(shape.ok()) << shape.status();
-  Client client((*shape)->channel());
-  grpc::Status status;
-  const std::vector<int32_t> tokens =
-      Stream(&client, [&] { (*shape)->expert(0)->Signal(SIGTERM); }, &status);
-  EXPECT_TRUE(status.ok()) << status.error_message();
-  EXPECT_EQ(tokens, QuietTokens());
-  auto exit_code = (*shape)->expert(0)->Wait(absl::Now() + absl::Seconds(30));
+  auto shape = StartCluster({"all", "all"});
+  ASSERT_NE(shape, nullptr);
+  Client client(shape->channel());
+  ExpectTokens(Stream(&client, [&] { shape->expert(0)->Signal(SIGTERM); }), QuietTokens());
+  auto exit_code = shape->expert(0)->Wait(absl::Now() + absl::Seconds(30));
   ASSERT_TRUE(exit_code.ok()) << exit_code.status();
   EXPECT_EQ(*exit_code, 0);
 }

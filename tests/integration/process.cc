@@ -10,12 +10,14 @@
 #include <filesystem>
 #include <fstream>
 #include <sstream>
+#include <utility>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
 #include "gatefold/base/check.h"
+#include "gatefold/base/status_macros.h"
 
 namespace gatefold {
 
@@ -26,14 +28,20 @@ absl::StatusOr<std::unique_ptr<Process>> Process::Start(const std::string& progr
   if (access(args[0].c_str(), X_OK) != 0) {
     return absl::NotFoundError(absl::StrCat(args[0], " is not there; build it first"));
   }
+  std::unique_ptr<Process> process(new Process(std::move(args), log_path));
+  GF_RETURN_IF_ERROR(process->Spawn());
+  return process;
+}
+
+absl::Status Process::Spawn() {
   std::vector<char*> argv;
-  for (std::string& arg : args) argv.push_back(arg.data());
+  for (const std::string& arg : command_) argv.push_back(const_cast<char*>(arg.c_str()));
   argv.push_back(nullptr);
-  const int log = open(log_path.c_str(), O_CREAT | O_TRUNC | O_WRONLY | O_CLOEXEC, 0600);
-  if (log < 0) return absl::InternalError(absl::StrCat("cannot write ", log_path));
+  const int log = open(log_path_.c_str(), O_CREAT | O_TRUNC | O_WRONLY | O_CLOEXEC, 0600);
+  if (log < 0) return absl::InternalError(absl::StrCat("cannot write ", log_path_));
   const pid_t parent = getpid();
-  const pid_t pid = fork();
-  if (pid == 0) {
+  pid_ = fork();
+  if (pid_ == 0) {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != parent) _exit(1);
     dup2(log, STDOUT_FILENO);
@@ -42,15 +50,23 @@ absl::StatusOr<std::unique_ptr<Process>> Process::Start(const std::string& progr
     _exit(127);
   }
   close(log);
-  if (pid < 0) return absl::InternalError("fork failed");
-  return std::unique_ptr<Process>(new Process(pid, log_path));
+  ended_ = pid_ < 0;
+  return ended_ ? absl::InternalError("fork failed") : absl::OkStatus();
 }
 
-Process::~Process() {
-  if (!Ended()) {
-    kill(pid_, SIGKILL);
-    waitpid(pid_, nullptr, 0);
-  }
+Process::~Process() { Kill(); }
+
+void Process::Kill() {
+  if (Ended()) return;
+  kill(pid_, SIGKILL);
+  waitpid(pid_, nullptr, 0);
+  ended_ = true;
+  exit_code_ = 128 + SIGKILL;
+}
+
+absl::Status Process::Restart() {
+  Kill();
+  return Spawn();
 }
 
 bool Process::Ended() {

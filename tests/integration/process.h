@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -28,17 +29,23 @@ class Process {
   absl::StatusOr<std::string> AwaitLine(const std::string& prefix, absl::Time deadline);
 
   void Signal(int signal);
+  // Kills it if it still runs, and starts it again with the same arguments and an empty log.
+  absl::Status Restart();
   // Exit code, or 128 + signal; kDeadlineExceeded if it still runs.
   absl::StatusOr<int> Wait(absl::Time deadline);
   std::string Log() const;
   pid_t pid() const { return pid_; }
 
  private:
-  Process(pid_t pid, std::string log_path) : pid_(pid), log_path_(std::move(log_path)) {}
+  Process(std::vector<std::string> command, std::string log_path)
+      : command_(std::move(command)), log_path_(std::move(log_path)) {}
+  absl::Status Spawn();
+  void Kill();
   bool Ended();
 
-  pid_t pid_;
-  std::string log_path_;
+  const std::vector<std::string> command_;
+  const std::string log_path_;
+  pid_t pid_ = -1;
   bool ended_ = false;
   int exit_code_ = 0;
 };

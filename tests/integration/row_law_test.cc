@@ -171,6 +171,20 @@ TEST_P(RowLawTest, HoldsInAClusterWithLanesUnderLoad) {
   ExpectSameBitsInABatch(options, "cluster, 3 lanes");
 }
 
+TEST_P(RowLawTest, HoldsAcrossRestartsOfEveryService) {
+  ShapeOptions options;
+  options.kind = Kind::kCluster;
+  auto shape = Shape::Start(Folder(), options);
+  ASSERT_TRUE(shape.ok()) << shape.status();
+  Client client((*shape)->channel());
+  for (Process* service : {(*shape)->expert(0), (*shape)->expert(1), (*shape)->attention()}) {
+    ASSERT_TRUE(service->Restart().ok());
+    auto bits = Observe(&client);  // waits for the service
+    ASSERT_TRUE(bits.ok()) << bits.status();
+    EXPECT_TRUE(*bits == quiet_);
+  }
+}
+
 TEST_P(RowLawTest, HoldsWhenAttentionIsColocated) {
   ShapeOptions options;
   options.kind = Kind::kColocated;
