@@ -12,7 +12,8 @@ ABSL_FLAG(std::string, model, "", "folder of the model (Hugging Face layout)");
 ABSL_FLAG(std::string, listen, "", "host:port (port 0: any free one), unix:/path");
 ABSL_FLAG(std::string, name, "", "name for people; default: the address");
 ABSL_FLAG(int, threads, 0, "threads that compute; 0: the cores there are");
-ABSL_FLAG(int, spin_us, 0, "microseconds that idle compute threads spin before they sleep");
+// A layer is four loops, microseconds apart; experts wait meanwhile, so the cores are free.
+ABSL_FLAG(int, spin_us, 50, "microseconds that idle compute threads spin before they sleep");
 ABSL_FLAG(std::string, isa, "auto", "auto, avx512, avx2 or scalar; the numbers are the same");
 ABSL_FLAG(std::string, kv_memory, "1GiB", "memory of the KV cache");
 ABSL_FLAG(int, max_sequence_tokens, 0, "prompt and output together; 0: the model's length");

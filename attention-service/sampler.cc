@@ -26,6 +26,19 @@ bool Likelier(const Candidate& a, const Candidate& b) {
 // NaN would break the order; an impossible token does not.
 float Ordered(float logit) { return std::isnan(logit) ? kNever : logit; }
 
+// In lanes, which compilers turn into vectors: a vocabulary is long. NaN loses every comparison.
+float Highest(absl::Span<const float> logits) {
+  constexpr size_t kLanes = 16;
+  float lanes[kLanes];
+  std::fill_n(lanes, kLanes, kNever);
+  size_t i = 0;
+  for (; i + kLanes <= logits.size(); i += kLanes) {
+    for (size_t k = 0; k < kLanes; ++k) lanes[k] = logits[i + k] > lanes[k] ? logits[i + k] : lanes[k];
+  }
+  for (; i < logits.size(); ++i) lanes[0] = logits[i] > lanes[0] ? logits[i] : lanes[0];
+  return *std::max_element(lanes, lanes + kLanes);
+}
+
 void Penalise(const SamplingParams& params, absl::Span<const int32_t> tokens,
               std::vector<float>* logits) {
   const bool any = params.repetition_penalty != 1.0f || params.presence_penalty != 0.0f ||
@@ -140,8 +153,7 @@ double UniformAt(uint64_t seed, uint64_t position) {
 
 LogSum LogSumExp(absl::Span<const float> logits) {
   LogSum result;
-  result.max = kNever;
-  for (float logit : logits) result.max = std::max(result.max, Ordered(logit));
+  result.max = Highest(logits);
   double sum = 0;
   for (float logit : logits) sum += std::exp(static_cast<double>(Ordered(logit)) - result.max);
   result.log_sum = result.max + std::log(sum);
@@ -149,11 +161,10 @@ LogSum LogSumExp(absl::Span<const float> logits) {
 }
 
 int32_t Argmax(absl::Span<const float> logits) {
-  int32_t best = 0;
-  for (size_t i = 1; i < logits.size(); ++i) {
-    if (Ordered(logits[i]) > Ordered(logits[best])) best = static_cast<int32_t>(i);
-  }
-  return best;
+  const float highest = Highest(logits);
+  // Without any number all of it is NaN or -inf: the first token.
+  if (highest == kNever) return 0;
+  return static_cast<int32_t>(std::find(logits.begin(), logits.end(), highest) - logits.begin());
 }
 
 std::vector<std::pair<int32_t, float>> TopLogprobs(absl::Span<const float> logits, int n,

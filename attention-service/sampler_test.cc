@@ -55,6 +55,18 @@ TEST(SamplerTest, NanNeverWins) {
   }
 }
 
+TEST(SamplerTest, ArgmaxIsTheFirstOfTheHighestWhereverTheyAre) {
+  for (size_t n : {1, 15, 16, 17, 50}) {
+    for (size_t first = 0; first < n; ++first) {
+      std::vector<float> logits(n, -2.0f);
+      for (size_t i = first; i < n; i += 3) logits[i] = -1.0f;
+      if (first > 0) logits[0] = NAN;
+      EXPECT_EQ(Argmax(logits), static_cast<int32_t>(first)) << n << " logits";
+    }
+  }
+  EXPECT_EQ(Argmax(std::vector<float>(40, NAN)), 0);
+}
+
 TEST(SamplerTest, DrawsFollowTheDistribution) {
   const std::vector<int> counts = Histogram({0, std::log(2.0f), std::log(5.0f)}, {}, 16000);
   EXPECT_NEAR(counts[0], 2000, 200);
