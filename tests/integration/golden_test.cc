@@ -123,7 +123,8 @@ TEST_P(GoldenTest, MatchesTheReference) {
 std::vector<Case> Cases() {
   std::vector<Case> cases;
   for (const char* folder : {"llama/f32", "llama/bf16", "llama3/f32", "llama3/bf16", "mixtral/f32",
-                             "mixtral/bf16", "mixtral_sharded/bf16"}) {
+                             "mixtral/bf16", "mixtral_sharded/bf16", "mistral_window",
+                             "mixtral_window", "mixtral_tied", "llama_biases", "llama_yarn"}) {
     for (auto shape : {ShapeOptions::Kind::kLocal, ShapeOptions::Kind::kColocated,
                        ShapeOptions::Kind::kCluster}) {
       cases.push_back({folder, shape});
