@@ -7,8 +7,8 @@
 namespace gatefold {
 
 // Owned, zeroed, uninterpreted memory on the heap, aligned to 64 bytes (a cache line, an AVX-512
-// vector). From 2 MiB on it is mapped on its own and asks for huge pages: streaming weights
-// through 4 KiB pages costs decode speed. Movable, not copyable. An empty Buffer has data() null.
+// vector). From 2 MiB on it lies in huge pages (huge_pages.h): streaming weights through 4 KiB
+// pages costs decode speed. Movable, not copyable. An empty Buffer has data() null.
 class Buffer {
  public:
   Buffer() = default;
@@ -32,11 +32,9 @@ class Buffer {
   void swap(Buffer& other) noexcept {
     std::swap(data_, other.data_);
     std::swap(size_bytes_, other.size_bytes_);
-    std::swap(mapped_bytes_, other.mapped_bytes_);
   }
   void* data_ = nullptr;
   size_t size_bytes_ = 0;
-  size_t mapped_bytes_ = 0;  // 0: allocated on the heap, not mapped
 };
 
 }  // namespace gatefold
