@@ -7,6 +7,7 @@
 #include "attention-service/attention_server.h"
 #include "gatefold/base/command_line.h"
 #include "gatefold/rpc/process.h"
+#include "gatefold/worker/worker.h"
 
 ABSL_FLAG(std::string, model, "", "folder of the model (Hugging Face layout)");
 ABSL_FLAG(std::string, listen, "", "host:port (port 0: any free one), unix:/path");
@@ -60,9 +61,7 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "attention-service: %s\n", server.status().ToString().c_str());
     return 1;
   }
-  std::printf("listening on %s metrics http://%s/metrics\n", (*server)->address().c_str(),
-              (*server)->metrics_address().c_str());
-  std::fflush(stdout);
+  gatefold::PrintReady((*server)->address(), (*server)->metrics_address());
   gatefold::WaitForTermination(absl::InfiniteFuture());
   (*server)->Drain();
   return 0;

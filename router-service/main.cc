@@ -10,6 +10,7 @@
 #include "gatefold/base/command_line.h"
 #include "gatefold/base/status_macros.h"
 #include "gatefold/rpc/process.h"
+#include "gatefold/worker/worker.h"
 #include "router-service/cluster_doors.h"
 #include "router-service/router_meter.h"
 #include "router-service/router_server.h"
@@ -101,9 +102,7 @@ absl::Status Serve() {
       RouterServer::Start(options, *weights, &threads,
                           doors->Doors(local_attention, host ? host->max_sequence_tokens() : 0),
                           meter.get()));
-  std::printf("listening on %s metrics http://%s/metrics\nready\n", server->address().c_str(),
-              meter->address().c_str());
-  std::fflush(stdout);
+  PrintReady(server->address(), meter->address());
   WaitForTermination(absl::InfiniteFuture());
   server->Drain();
   return absl::OkStatus();

@@ -260,7 +260,8 @@ Value Interpreter::CallMacro(const Macro& macro, const Call& call) {
     return Fail(call.line, absl::StrCat("macro ", macro.name, " takes ", macro.parameters.size(),
                                         " arguments, not ", call.positional.size()));
   }
-  for (const auto& [name, value] : call.named) {
+  for (const auto& argument : call.named) {
+    const absl::string_view name = argument.first;
     const bool known = std::any_of(macro.parameters.begin(), macro.parameters.end(),
                                    [&](const auto& parameter) { return parameter.first == name; });
     if (!known) {

@@ -2,6 +2,7 @@
 
 #include <sched.h>
 
+#include <cstdio>
 #include <limits>
 #include <random>
 
@@ -54,6 +55,14 @@ absl::StatusOr<uint64_t> ParseBytes(absl::string_view text) {
         absl::StrCat("\"", text, "\" is no size; write bytes, or a number with KiB, MiB or GiB"));
   }
   return value << shift;
+}
+
+void PrintReady(const std::string& address, const std::string& metrics_address) {
+  std::printf("listening on %s%s\nready\n", address.c_str(),
+              metrics_address.empty()
+                  ? ""
+                  : absl::StrCat(" metrics http://", metrics_address, "/metrics").c_str());
+  std::fflush(stdout);
 }
 
 uint64_t RandomId() {
