@@ -114,10 +114,11 @@ void AttentionRunner::AttendRows(int layer, absl::Span<const Row> rows, float* x
 void AttentionRunner::RotateAndAppend(int layer, absl::Span<const Row> rows) {
   const ModelConfig& config = model_->config();
   const int width = config.q_width() + 2 * config.kv_width();
+  float* const qkv = qkv_.as<float>();
   const auto rotate = [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       const int position = rows[i].position;
-      float* q = qkv_.as<float>() + i * width;
+      float* q = qkv + i * width;
       float* k = q + config.q_width();
       const float* cos = model_->rope().cos(position);
       const float* sin = model_->rope().sin(position);

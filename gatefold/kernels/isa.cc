@@ -1,5 +1,7 @@
 #include "gatefold/kernels/isa.h"
 
+#include <cpuid.h>
+
 #include <atomic>
 #include <vector>
 
@@ -13,9 +15,14 @@
 namespace gatefold::kernels {
 namespace {
 
+// clang 14 does not know the name; that the system saves the registers, the question for AVX2 says.
+bool HasF16c() {
+  unsigned eax, ebx, ecx, edx;
+  return __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx & bit_F16C) != 0;
+}
+
 bool HasAvx2() {
-  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-         __builtin_cpu_supports("f16c");
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && HasF16c();
 }
 
 bool HasAvx512() {
