@@ -119,6 +119,9 @@ RouterServer::~RouterServer() {
   meter_->StopWatching();
   if (server_ != nullptr) server_->Shutdown(absl::ZeroDuration());
   server_.reset();
+  // Lanes may be in the middle of a call to a request whose stream has ended, and requests refer to
+  // the gateway. The scheduler itself goes last: requests hold handles of it.
+  if (scheduler_ != nullptr) scheduler_->Stop();
   gateway_.reset();
   scheduler_.reset();
 }

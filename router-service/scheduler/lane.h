@@ -17,7 +17,9 @@ class Lane {
  public:
   Lane(int index, Scheduler* scheduler, LaneEngine engine);
   void Start();
-  void Join() { thread_.join(); }
+  void Join() {  // a second time does nothing
+    if (thread_.joinable()) thread_.join();
+  }
   std::vector<std::string> ShardNames() const { return engine_.experts->ShardNames(); }
 
  private:

@@ -65,7 +65,9 @@ absl::StatusOr<std::unique_ptr<Scheduler>> Scheduler::Create(const SchedulerOpti
 Scheduler::Scheduler(const SchedulerOptions& options, SchedulerObserver* observer)
     : options_(options), observer_(observer) {}
 
-Scheduler::~Scheduler() {
+Scheduler::~Scheduler() { Stop(); }
+
+void Scheduler::Stop() {
   std::deque<std::shared_ptr<Sequence>> waiting;
   {
     absl::MutexLock lock(&mu_);

@@ -83,8 +83,12 @@ class Scheduler final : public GenerationService {
   static absl::StatusOr<std::unique_ptr<Scheduler>> Create(const SchedulerOptions& options,
                                                            std::vector<LaneEngine> engines,
                                                            SchedulerObserver* observer);
-  // Ends what runs with kUnavailable and joins the lanes.
-  ~Scheduler() override;
+  ~Scheduler() override;  // stops it
+
+  // Ends what runs and waits with kUnavailable and joins the lanes: when it returns no listener is
+  // being called or will be, so whatever listeners refer to may go. Requests are refused from then
+  // on. A second call does nothing. Threads: one at a time, no lane's own.
+  void Stop();
 
   absl::StatusOr<std::unique_ptr<Handle>> Submit(
       GenerationRequest request, std::shared_ptr<GenerationListener> listener) override;

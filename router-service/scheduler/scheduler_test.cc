@@ -1,5 +1,6 @@
 #include "router-service/scheduler/scheduler.h"
 
+#include <atomic>
 #include <map>
 #include <memory>
 #include <set>
@@ -173,6 +174,33 @@ TEST_F(SchedulerTest, GeneratesUntilTheMaximum) {
   EXPECT_THAT(recorder->tokens, ElementsAre(11, 12, 13));
   EXPECT_EQ(recorder->end.cause, StopCause::kMaxTokens);
   EXPECT_EQ(recorder->end.n_output_tokens, 3);
+}
+
+// Takes its time over being told the end.
+class SlowListener final : public GenerationListener {
+ public:
+  void OnPromptScores(int, const std::vector<Sampled>&) override {}
+  bool OnToken(const Sampled&) override { return true; }
+  void OnEnd(const GenerationEnd&) override {
+    called.Notify();
+    absl::SleepFor(absl::Milliseconds(50));
+    returned = true;
+  }
+
+  absl::Notification called;
+  std::atomic<bool> returned = false;
+};
+
+TEST_F(SchedulerTest, CallsNoListenerOnceStopped) {
+  Start({});
+  auto listener = std::make_shared<SlowListener>();
+  auto handle = scheduler_->Submit(Request({5, 10}, 3), listener);
+  ASSERT_TRUE(handle.ok()) << handle.status();
+  listener->called.WaitForNotification();
+  scheduler_->Stop();
+  EXPECT_TRUE(listener->returned);
+  EXPECT_FALSE(scheduler_->Submit(Request({5}, 1), std::make_shared<Recorder>()).ok());
+  scheduler_->Stop();  // once more does nothing
 }
 
 TEST_F(SchedulerTest, StopsAtAStopTokenWithoutTellingIt) {
