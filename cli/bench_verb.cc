@@ -1,10 +1,5 @@
-#include <algorithm>
-#include <chrono>
-#include <random>
-#include <thread>
-
 #include "absl/strings/str_cat.h"
-#include "cli/answer.h"
+#include "cli/bench_load.h"
 #include "cli/bench_report.h"
 #include "cli/connection.h"
 #include "cli/error_report.h"
@@ -14,37 +9,6 @@
 
 namespace gatefold::cli {
 namespace {
-
-double Now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
-// Every request has a prompt of its own, so that no cache helps.
-inference::v1::GenerateTextRequest MakeRequest(uint32_t vocab_size, int n_prompt_tokens,
-                                               int n_output_tokens, uint64_t seed) {
-  inference::v1::GenerateTextRequest request;
-  std::mt19937_64 random(seed);
-  auto* ids = request.mutable_prompt()->mutable_token_ids()->mutable_ids();
-  for (int i = 0; i < n_prompt_tokens; ++i) ids->Add(static_cast<int32_t>(random() % vocab_size));
-  inference::v1::GenerationConfig* config = request.mutable_config();
-  config->set_max_output_tokens(static_cast<uint32_t>(n_output_tokens));
-  config->set_temperature(0);
-  config->set_ignore_eos(true);
-  return request;
-}
-
-BenchSample Measure(Connection* connection, const inference::v1::GenerateTextRequest& request,
-                    int wave) {
-  BenchSample sample;
-  sample.wave = wave;
-  sample.n_prompt_tokens = request.prompt().token_ids().ids_size();
-  sample.sent = Now();
-  sample.status = GenerateAnswer(connection, request, [&sample](const auto& delta) {
-                    sample.NoteTokens(static_cast<int>(delta.n_tokens()), Now());
-                    return absl::OkStatus();
-                  }).status();
-  return sample;
-}
 
 class BenchVerb final : public Verb {
  public:
@@ -72,11 +36,11 @@ class BenchVerb final : public Verb {
   void AddFlags(FlagSet* flags) override {
     connection_.AddTo(flags);
     flags->Section("The load:");
-    flags->Add("prompt-tokens", "N", "tokens of each prompt (default 512)", &prompt_tokens_);
-    flags->Add("output-tokens", "N", "tokens generated for each (default 128)", &output_tokens_);
-    flags->Add("concurrency", "N", "requests at the same time (default 1)", &concurrency_);
-    flags->Add("requests", "N", "requests in all (default 3)", &requests_);
-    flags->Add("seed", "N", "of the random prompts (default 1)", &seed_);
+    flags->Add("prompt-tokens", "N", "tokens of each prompt (default 512)", &load_.prompt_tokens);
+    flags->Add("output-tokens", "N", "tokens generated for each (default 128)", &load_.output_tokens);
+    flags->Add("concurrency", "N", "requests at the same time (default 1)", &load_.concurrency);
+    flags->Add("requests", "N", "requests in all (default 3)", &load_.requests);
+    flags->Add("seed", "N", "of the random prompts (default 1)", &load_.seed);
     output_.AddTo(flags);
   }
 
@@ -89,7 +53,8 @@ class BenchVerb final : public Verb {
     GF_ASSIGN_OR_RETURN(const std::unique_ptr<Connection> connection,
                         Connection::Open(connection_, console->interrupts));
     GF_ASSIGN_OR_RETURN(const inference::v1::Model model, connection->GetModel());
-    const std::vector<BenchSample> samples = MeasureAll(connection.get(), model.vocab_size());
+    const std::vector<BenchSample> samples =
+        RunBenchLoad(connection.get(), model.vocab_size(), load_);
     for (const BenchSample& sample : samples) {
       if (console->interrupts != nullptr && console->interrupts->raised()) return sample.status;
     }
@@ -115,10 +80,10 @@ class BenchVerb final : public Verb {
     const struct {
       const char* flag;
       int value, most;
-    } bounds[] = {{"--prompt-tokens", prompt_tokens_, 1 << 24},
-                  {"--output-tokens", output_tokens_, 1 << 24},
-                  {"--concurrency", concurrency_, 1024},
-                  {"--requests", requests_, 1 << 20}};
+    } bounds[] = {{"--prompt-tokens", load_.prompt_tokens, 1 << 24},
+                  {"--output-tokens", load_.output_tokens, 1 << 24},
+                  {"--concurrency", load_.concurrency, 1024},
+                  {"--requests", load_.requests, 1 << 20}};
     for (const auto& [flag, value, most] : bounds) {
       if (value < 1 || value > most) {
         return UsageError(absl::StrCat(flag, " is ", value, ", must be within 1 and ", most));
@@ -127,33 +92,9 @@ class BenchVerb final : public Verb {
     return absl::OkStatus();
   }
 
-  // A thread per request under way. If the warm-up fails, so would the rest.
-  std::vector<BenchSample> MeasureAll(Connection* connection, uint32_t vocab_size) const {
-    const auto request = [&](uint64_t index) {
-      return MakeRequest(vocab_size, prompt_tokens_, output_tokens_, seed_ + index);
-    };
-    const BenchSample warm_up = Measure(connection, request(0), 0);
-    if (!warm_up.status.ok()) return {warm_up};
-    std::vector<BenchSample> samples(static_cast<size_t>(requests_));
-    for (int first = 0; first < requests_; first += concurrency_) {
-      const int end = std::min(first + concurrency_, requests_);
-      std::vector<std::thread> threads;
-      for (int i = first; i < end; ++i) {
-        threads.emplace_back(
-            [&, i] { samples[i] = Measure(connection, request(i + 1), first / concurrency_); });
-      }
-      for (std::thread& thread : threads) thread.join();
-    }
-    return samples;
-  }
-
   ConnectionFlags connection_;
   OutputFlag output_;
-  int prompt_tokens_ = 512;
-  int output_tokens_ = 128;
-  int concurrency_ = 1;
-  int requests_ = 3;
-  uint64_t seed_ = 1;
+  BenchLoad load_;
 };
 
 }  // namespace

@@ -14,6 +14,8 @@ std::vector<std::unique_ptr<Verb>> MakeVerbs() {
   verbs.push_back(MakeDetokenizeVerb());
   verbs.push_back(MakeGetVerb());
   verbs.push_back(MakeBenchVerb());
+  verbs.push_back(MakeEvalVerb());
+  verbs.push_back(MakeCompareVerb());
   verbs.push_back(MakeInspectVerb());
   verbs.push_back(MakeVersionVerb());
   return verbs;

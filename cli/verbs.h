@@ -14,6 +14,8 @@ std::unique_ptr<Verb> MakeTokenizeVerb();
 std::unique_ptr<Verb> MakeDetokenizeVerb();
 std::unique_ptr<Verb> MakeGetVerb();
 std::unique_ptr<Verb> MakeBenchVerb();
+std::unique_ptr<Verb> MakeEvalVerb();
+std::unique_ptr<Verb> MakeCompareVerb();
 std::unique_ptr<Verb> MakeInspectVerb();
 std::unique_ptr<Verb> MakeVersionVerb();
 

@@ -129,8 +129,9 @@ void ModelWeights::CountBytes() {
   // All experts are alike, and a dense layer's only MLP is visited whole.
   one_layer.Add(mlps_[0]);
   const uint64_t visited = config_.sparse() ? config_.top_k : 1;
-  n_active_parameters_ = attention.elements + router.elements +
-                         visited * one_layer.elements * static_cast<uint64_t>(config_.n_layers);
+  const uint64_t visits = visited * static_cast<uint64_t>(config_.n_layers);
+  n_active_parameters_ = attention.elements + router.elements + visits * one_layer.elements;
+  n_active_bytes_ = attention.bytes + router.bytes + visits * one_layer.bytes;
   if (!config_.tie_word_embeddings) attention.Add(embedding_);
   n_parameters_ = attention.elements + router.elements + experts.elements;
   role_bytes_ = {attention.bytes, router.bytes, experts.bytes};

@@ -378,6 +378,7 @@ TEST(ModelWeights, CountsBytesAndParametersByRole) {
   EXPECT_EQ(w->role_bytes().attention, 2 * (2 * attention + kD + 2 * kV * kD));
   EXPECT_EQ(w->n_parameters(), 2 * (attention + router + kE * expert) + kD + 2 * kV * kD);
   EXPECT_EQ(w->n_active_parameters(), 2 * (attention + router + 2 * expert) + kD + kV * kD);
+  EXPECT_EQ(w->n_active_bytes(), 2 * w->n_active_parameters());
 }
 
 TEST(ModelWeights, SliceBytesAddUpToTheDenseMlp) {

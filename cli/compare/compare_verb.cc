@@ -1,0 +1,131 @@
+#include <algorithm>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "cli/compare/compare_report.h"
+#include "cli/compare/comparison.h"
+#include "cli/error_report.h"
+#include "cli/output.h"
+#include "cli/verbs.h"
+#include "gatefold/base/status_macros.h"
+
+namespace gatefold::cli {
+namespace {
+
+class CompareVerb final : public Verb {
+ public:
+  absl::string_view name() const override { return "compare"; }
+  absl::string_view arguments() const override { return "[TEXT_FILE|FOLDER]..."; }
+  absl::string_view summary() const override {
+    return "Puts models side by side: sizes, speed, memory, quality.";
+  }
+  absl::string_view details() const override {
+    return "Each model is served by a process of its own on this machine; they are measured by\n"
+           "turns, so that what slows the machine down slows all of them. With texts or\n"
+           "--equations their quality is measured as by `gatefold eval`. At the end the first\n"
+           "model's decode speed is set against the others', beside what the bytes that a token\n"
+           "reads would allow.\n";
+  }
+
+  void AddFlags(FlagSet* flags) override {
+    flags->Add("models", "DIR,DIR", "folders of models; or give --models several times",
+               &models_);
+    flags->Add("sequences", "N,N", "how many at a time decode is measured with (default 1,8)",
+               &sequences_);
+    flags->Add("prompt-tokens", "N", "of a prompt, shared by the sequences (default 512)",
+               &options_.prompt_tokens);
+    flags->Add("output-tokens", "N", "generated for each (default 64)", &options_.output_tokens);
+    flags->Add("rounds", "N", "medians are taken over so many (default 3)", &options_.rounds);
+    flags->Section("Quality:");
+    flags->Add("equations", "FILE", "see gatefold eval", &equations_);
+    flags->Add("tasks", "FILE", "see gatefold eval", &tasks_);
+    flags->Add("separator", "TEXT",
+               "a line with nothing else ends a document (default <|end|>; \"\": none does)",
+               &separator_);
+    flags->Section("Serving:");
+    flags->Add("threads", "N", "of each model (default: the cores there are)", &threads_);
+    flags->Add("n-slices", "N", "parts of a dense layer's MLP (default 8)", &options_.n_slices);
+    flags->Add("isa", "NAME", "kernels: auto, scalar, avx2, avx512 (default auto)", &isa_);
+    output_.AddTo(flags);
+  }
+
+  absl::Status Run(const FlagSet&, const std::vector<std::string>& arguments,
+                   Console* console) override {
+    GF_RETURN_IF_ERROR(output_.Check());
+    GF_RETURN_IF_ERROR(Check());
+    GF_RETURN_IF_ERROR(ReadInput(arguments));
+    GF_ASSIGN_OR_RETURN(const std::vector<ModelMeasurement> models,
+                        Compare(options_, console->interrupts));
+    if (output_.json()) {
+      PrintJson(ComparisonJson(models), console->out);
+    } else {
+      PrintComparison(models, console->out);
+    }
+    return absl::OkStatus();
+  }
+
+ private:
+  absl::Status Check() {
+    for (const std::string& list : models_) {
+      for (absl::string_view dir : absl::StrSplit(list, ',', absl::SkipEmpty())) {
+        options_.model_dirs.emplace_back(dir);
+      }
+    }
+    if (options_.model_dirs.empty()) return UsageError("say which models: --models DIR,DIR");
+    if (!sequences_.empty()) options_.sequences = sequences_;
+    const struct {
+      const char* flag;
+      int value, least, most;
+    } bounds[] = {{"--prompt-tokens", options_.prompt_tokens, 1, 1 << 24},
+                  {"--output-tokens", options_.output_tokens, 2, 1 << 24},
+                  {"--rounds", options_.rounds, 1, 1000},
+                  {"--threads", threads_, 0, 1024}};
+    for (const auto& [flag, value, least, most] : bounds) {
+      if (value < least || value > most) {
+        return UsageError(absl::StrCat(flag, " is ", value, ", must be ", least, " to ", most));
+      }
+    }
+    std::set<int> different;
+    for (const int n : options_.sequences) {
+      if (n < 1 || n > 256) return UsageError(absl::StrCat("--sequences has ", n, ", must be 1 to 256"));
+      if (!different.insert(n).second) return UsageError(absl::StrCat("--sequences has ", n, " twice"));
+    }
+    options_.serve_flags = {absl::StrCat("--threads=", threads_), absl::StrCat("--isa=", isa_),
+                            absl::StrCat("--n-slices=", options_.n_slices)};
+    return absl::OkStatus();
+  }
+
+  absl::Status ReadInput(const std::vector<std::string>& paths) {
+    if (!paths.empty()) {
+      GF_ASSIGN_OR_RETURN(options_.texts.texts, ReadTaggedTexts(paths, separator_));
+    }
+    for (const std::string& file : tasks_) {
+      GF_ASSIGN_OR_RETURN(const std::vector<TaskItem> items, ReadTasks(file));
+      options_.texts.tasks.insert(options_.texts.tasks.end(), items.begin(), items.end());
+    }
+    for (const std::string& file : equations_) {
+      GF_ASSIGN_OR_RETURN(const std::vector<TaskItem> items, ReadEquations(file));
+      options_.texts.tasks.insert(options_.texts.tasks.end(), items.begin(), items.end());
+    }
+    return absl::OkStatus();
+  }
+
+  ComparisonOptions options_;
+  std::vector<std::string> models_;
+  OutputFlag output_;
+  std::vector<int32_t> sequences_;
+  std::vector<std::string> tasks_;
+  std::vector<std::string> equations_;
+  std::string separator_ = "<|end|>";
+  std::string isa_ = "auto";
+  int threads_ = 0;
+};
+
+}  // namespace
+
+std::unique_ptr<Verb> MakeCompareVerb() { return std::make_unique<CompareVerb>(); }
+
+}  // namespace gatefold::cli

@@ -1,0 +1,102 @@
+#include "cli/compare/comparison.h"
+
+#include <algorithm>
+#include <memory>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "cli/bench_load.h"
+#include "cli/bench_report.h"
+#include "cli/compare/model_server.h"
+#include "cli/error_report.h"
+#include "cli/eval/progress_bar.h"
+#include "gatefold/base/errors.h"
+#include "gatefold/base/status_macros.h"
+#include "gatefold/model/model_weights.h"
+
+namespace gatefold::cli {
+namespace {
+
+constexpr int kEvalConcurrency = 4;
+
+absl::StatusOr<ModelMeasurement> Describe(const std::string& dir, int n_slices) {
+  const auto weights = ModelWeights::Open(dir, {n_slices});
+  if (!weights.ok()) return ModelFolderError(dir, weights.status());
+  const RoleBytes& bytes = (*weights)->role_bytes();
+  ModelMeasurement measurement;
+  measurement.dir = dir;
+  measurement.weight_bytes = bytes.attention + bytes.router + bytes.experts;
+  measurement.bytes_per_token = (*weights)->n_active_bytes();
+  return measurement;
+}
+
+// Rates of one model at `n` sequences at a time: (prefill, decode).
+absl::StatusOr<std::pair<double, double>> MeasureSpeed(ModelServer* server, uint32_t vocab_size,
+                                                       const ComparisonOptions& options, int n,
+                                                       int round) {
+  BenchLoad load;
+  load.prompt_tokens = std::max(1, options.prompt_tokens / n);
+  load.output_tokens = options.output_tokens;
+  load.concurrency = load.requests = n;
+  load.seed = static_cast<uint64_t>(round) * 1000 + 1;
+  const std::vector<BenchSample> samples = RunBenchLoad(server->connection(), vocab_size, load);
+  for (const BenchSample& sample : samples) GF_RETURN_IF_ERROR(sample.status);
+  const BenchReport report = MakeBenchReport(samples);
+  return std::make_pair(report.prefill_tokens_per_second, report.decode_tokens_per_second);
+}
+
+}  // namespace
+
+absl::StatusOr<std::vector<ModelMeasurement>> Compare(const ComparisonOptions& options,
+                                                      Interrupts* interrupts) {
+  std::vector<ModelMeasurement> models;
+  for (const std::string& dir : options.model_dirs) {
+    GF_ASSIGN_OR_RETURN(models.emplace_back(), Describe(dir, options.n_slices));
+  }
+  std::vector<std::unique_ptr<ModelServer>> servers;
+  for (ModelMeasurement& model : models) {
+    GF_ASSIGN_OR_RETURN(servers.emplace_back(),
+                        ModelServer::Start(model.dir, options.serve_flags, interrupts));
+    model.load_seconds = servers.back()->load_seconds();
+    GF_ASSIGN_OR_RETURN(model.model, servers.back()->connection()->GetModel());
+  }
+  {
+    const size_t n_steps = options.rounds * models.size() * options.sequences.size();
+    ProgressBar progress("speed", "measurements", n_steps);
+    for (int round = 0; round < options.rounds; ++round) {
+      for (const int n : options.sequences) {
+        for (size_t i = 0; i < models.size(); ++i) {
+          absl::StatusOr<std::pair<double, double>> rates = MeasureSpeed(
+              servers[i].get(), models[i].model.vocab_size(), options, n, round);
+          if (!rates.ok()) return Annotate(rates.status(), models[i].dir);
+          if (n == options.sequences[0]) models[i].prefill.push_back(rates->first);
+          models[i].decode[n].push_back(rates->second);
+          progress.Add(1);
+        }
+      }
+    }
+  }
+  for (size_t i = 0; i < models.size(); ++i) {
+    // Before the evaluation: its long windows are not what a server of requests needs.
+    GF_ASSIGN_OR_RETURN(models[i].peak_memory_bytes, servers[i]->PeakMemoryBytes());
+    if (options.texts.texts.empty() && options.texts.tasks.empty()) continue;
+    absl::StatusOr<Evaluation> quality =
+        Evaluate(servers[i]->connection(), options.texts, {}, kEvalConcurrency);
+    if (!quality.ok()) return Annotate(quality.status(), models[i].dir);
+    models[i].quality = *std::move(quality);
+  }
+  return models;
+}
+
+double Median(std::vector<double> values) { return Percentile(values, 50); }
+
+std::vector<double> RoundRatios(const std::vector<double>& rates,
+                                const std::vector<double>& other) {
+  std::vector<double> ratios;
+  for (size_t i = 0; i < std::min(rates.size(), other.size()); ++i) {
+    ratios.push_back(rates[i] / other[i]);
+  }
+  return ratios;
+}
+
+}  // namespace gatefold::cli

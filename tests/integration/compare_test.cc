@@ -1,0 +1,89 @@
+// `gatefold compare`: it serves models in processes of its own.
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <string>
+
+#include "nlohmann/json.hpp"
+#include "tests/integration/process.h"
+#include "tools/random_model.h"
+
+namespace gatefold {
+namespace {
+
+using testing::HasSubstr;
+
+class CompareTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    RandomModelOptions sparse;
+    sparse.layers = 2;
+    sparse.d_model = 64;
+    sparse.intermediate = 64;
+    sparse.max_positions = 256;
+    RandomModelOptions dense = sparse;
+    dense.family = "llama";
+    dense.intermediate = 8 * sparse.intermediate;
+    ASSERT_TRUE(WriteRandomModel(sparse, folder_.Path("sparse")).ok());
+    ASSERT_TRUE(WriteRandomModel(dense, folder_.Path("dense")).ok());
+  }
+
+  // Its exit code; output_ has all that it wrote.
+  int Run(std::vector<std::string> arguments) {
+    arguments.insert(arguments.begin(), "compare");
+    const auto process = Process::Start("gatefold", arguments, folder_.Path("log"));
+    if (!process.ok()) return -1;
+    const auto exit_code = (*process)->Wait(absl::Now() + absl::Seconds(120));
+    output_ = (*process)->Log();
+    return exit_code.value_or(-1);
+  }
+
+  TemporaryFolder folder_;
+  std::string output_;
+};
+
+TEST_F(CompareTest, PutsModelsSideBySide) {
+  ASSERT_EQ(Run({"--models", folder_.Path("sparse") + "," + folder_.Path("dense"), "--rounds=1",
+                 "--sequences=1,2", "--prompt-tokens=16", "--output-tokens=100", "-o", "json"}),
+            0)
+      << output_;
+  const auto json = nlohmann::json::parse(output_.substr(output_.find('{')), nullptr, false);
+  ASSERT_EQ(json["models"].size(), 2) << output_;
+  const auto& sparse = json["models"][0];
+  const auto& dense = json["models"][1];
+  EXPECT_EQ(sparse["model"], "sparse");
+  for (const auto* model : {&sparse, &dense}) {
+    EXPECT_GT((*model)["prefill_tokens_per_second"], 0);
+    EXPECT_GT((*model)["decode_tokens_per_second"]["1"], 0);
+    EXPECT_GT((*model)["decode_tokens_per_second"]["2"], 0);
+    EXPECT_GT((*model)["peak_memory_bytes"], (*model)["weight_bytes"]);
+    EXPECT_LT((*model)["bytes_per_token"], (*model)["weight_bytes"]);
+  }
+  // Eight experts' worth of MLP in both; the sparse one also has gates, and reads two experts.
+  EXPECT_NEAR(sparse["weight_bytes"].get<double>(), dense["weight_bytes"].get<double>(), 1e4);
+  EXPECT_EQ(dense["bytes_per_token"].get<int>() - sparse["bytes_per_token"].get<int>(),
+            2 * 2 * 6 * 3 * 64 * 64 - 2 * 2 * 8 * 64);  // bytes, layers, experts, matrices; gates
+  ASSERT_EQ(json["against_first"].size(), 2);
+  EXPECT_NEAR(json["against_first"][0]["ideal"].get<double>(),
+              dense["bytes_per_token"].get<double>() / sparse["bytes_per_token"].get<double>(),
+              1e-9);
+}
+
+TEST_F(CompareTest, SaysWhichModelFails) {
+  EXPECT_EQ(Run({"--models", folder_.Path("sparse") + ",/nonexistent"}), 1);
+  EXPECT_THAT(output_, HasSubstr("/nonexistent"));
+  EXPECT_EQ(Run({"--models", folder_.Path("sparse"), "--isa=mmx"}), 1);
+  EXPECT_THAT(output_, HasSubstr("could not be served"));
+  EXPECT_THAT(output_, HasSubstr("mmx"));
+}
+
+TEST_F(CompareTest, RefusesWrongUsage) {
+  EXPECT_EQ(Run({}), 2);
+  EXPECT_EQ(Run({"--models", folder_.Path("sparse"), "--rounds=0"}), 2);
+  EXPECT_EQ(Run({"--models", folder_.Path("sparse"), "--sequences=1,1"}), 2);
+  EXPECT_EQ(Run({"--models", folder_.Path("sparse"), "--sequences=0"}), 2);
+}
+
+}  // namespace
+}  // namespace gatefold
