@@ -20,6 +20,7 @@ ExpertServer::ExpertServer(const ExpertServiceOptions& options)
 ExpertServer::~ExpertServer() {
   if (meter_ != nullptr) meter_->StopWatching();
   if (server_ != nullptr) server_->Shutdown(absl::ZeroDuration());
+  loader_.reset();  // it tells the service what it does
 }
 
 absl::StatusOr<std::unique_ptr<ExpertServer>> ExpertServer::Start(
@@ -40,6 +41,12 @@ absl::Status ExpertServer::Listen() {
   internal::v1::WorkerDescription worker = DescribeWorker(options_.worker, *weights_);
   worker.set_metrics_address(meter_->address());
   service_ = std::make_unique<ExpertService>(runner_.get(), worker, meter_.get());
+  if (options_.experts == "none") {
+    loader_ = std::make_unique<ExpertLoader>(
+        weights_.get(), store_.get(),
+        ExpertLoader::Options{options_.capacity_bytes, [this] { service_->Announce(); }});
+    service_->SetLoader(loader_.get());
+  }
 
   ServerOptions server_options;
   server_options.addresses = {options_.worker.listen};

@@ -18,7 +18,8 @@ class ExpertMeter;
 // One shard: weights, threads, and the gRPC server in front of them.
 class ExpertServer {
  public:
-  // Listens at once, so that routers see it loading, and returns when the experts are loaded.
+  // Listens at once, so that routers see it loading, and returns when the experts are loaded. With
+  // none it takes what a planner assigns.
   static absl::StatusOr<std::unique_ptr<ExpertServer>> Start(const ExpertServiceOptions& options);
   ~ExpertServer();
 
@@ -40,6 +41,7 @@ class ExpertServer {
   std::unique_ptr<ExpertRunner> runner_;
   std::unique_ptr<ExpertMeter> meter_;
   std::unique_ptr<ExpertService> service_;
+  std::unique_ptr<ExpertLoader> loader_;  // null: the experts are fixed
   HealthService health_;
   std::unique_ptr<RpcServer> server_;  // last: its handlers use all of the above
 };

@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "gatefold/base/log.h"
 #include "gatefold/base/status_macros.h"
 #include "gatefold/rpc/frame.h"
 
@@ -148,6 +149,15 @@ void ExpertService::Register(RpcServer* server) {
         *response.mutable_shard() = Describe();
         respond(response);
       });
+  AddUnary<internal::v1::AssignRequest, internal::v1::AssignResponse>(
+      server, kService, "Assign",
+      [this](std::shared_ptr<CallContext>, const internal::v1::AssignRequest& request,
+             Respond<internal::v1::AssignResponse> respond) {
+        if (absl::Status assigned = Assign(request); !assigned.ok()) return respond(assigned);
+        internal::v1::AssignResponse response;
+        *response.mutable_shard() = Describe();
+        respond(response);
+      });
   AddServerStreaming<internal::v1::WatchRequest, internal::v1::WatchResponse>(
       server, kService, "Watch",
       [this](std::shared_ptr<CallContext>, const internal::v1::WatchRequest&,
@@ -159,6 +169,42 @@ void ExpertService::Register(RpcServer* server) {
         watchers_.push_back(std::move(stream));
       });
   AddStream(server, kService, "Run", this, StreamOptions());
+}
+
+absl::Status ExpertService::Assign(const internal::v1::AssignRequest& request) {
+  if (loader_ == nullptr) {
+    return absl::FailedPreconditionError(
+        "this shard's experts are fixed; start it with --experts=none to have them assigned");
+  }
+  const ModelConfig& config = runner_->store().config();
+  if (request.n_slices() != 0 && request.n_slices() != static_cast<uint32_t>(config.n_slices)) {
+    return Mismatch("n_slices", request.n_slices(), config.n_slices);
+  }
+  const auto per_layer = static_cast<uint32_t>(config.experts_per_layer());
+  std::vector<ExpertId> experts;
+  for (int i = 0; i < request.experts_size(); ++i) {
+    const internal::v1::ExpertRange& range = request.experts(i);
+    if (range.layer() >= static_cast<uint32_t>(config.n_layers)) {
+      return absl::InvalidArgumentError(absl::StrCat("experts[", i, "].layer is ", range.layer(),
+                                                     ", the model has ", config.n_layers));
+    }
+    if (range.first_expert() >= per_layer || range.n_experts() > per_layer - range.first_expert()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("experts[", i, "] is ", range.n_experts(), " from ", range.first_expert(),
+                       ", a layer has ", per_layer));
+    }
+    // Ranges may overlap, but no more of them are looked at than could be needed.
+    if (experts.size() > static_cast<size_t>(config.n_layers) * per_layer) {
+      return absl::InvalidArgumentError("experts names some more than once");
+    }
+    for (uint32_t n = 0; n < range.n_experts(); ++n) {
+      experts.push_back({static_cast<int>(range.layer()), static_cast<int>(range.first_expert() + n)});
+    }
+  }
+  GF_RETURN_IF_ERROR(loader_->Assign(request.epoch(), std::move(experts)));
+  LogEvent(LogLevel::kInfo, "assigned",
+           {{"epoch", request.epoch()}, {"to_load", loader_->n_loading()}});
+  return absl::OkStatus();
 }
 
 void ExpertService::SetState(std::atomic<bool>* state) {
@@ -196,6 +242,12 @@ internal::v1::ExpertShard ExpertService::Describe() const {
   shard.mutable_worker()->set_ready(ready_);
   shard.mutable_worker()->set_draining(draining_);
   shard.set_loaded_bytes(runner_->store().loaded_bytes());
+  if (loader_ != nullptr) {
+    shard.set_assignable(true);
+    shard.set_capacity_bytes(loader_->capacity_bytes());
+    shard.set_epoch(loader_->epoch());
+    shard.set_n_loading(static_cast<uint32_t>(loader_->n_loading()));
+  }
   internal::v1::ExpertRange* range = nullptr;
   for (const ExpertId& id : runner_->store().Held()) {
     const bool follows =
@@ -207,6 +259,7 @@ internal::v1::ExpertShard ExpertService::Describe() const {
       range->set_first_expert(id.expert);
     }
     range->set_n_experts(range->n_experts() + 1);
+    shard.add_n_rows(runner_->n_rows(id));
   }
   return shard;
 }

@@ -6,6 +6,7 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
+#include "expert-service/expert_loader.h"
 #include "expert-service/expert_runner.h"
 #include "gatefold/internal/v1/expert.pb.h"
 #include "gatefold/rpc/async_service.h"
@@ -29,12 +30,17 @@ class ExpertService final : public StreamHandler {
   ExpertService(ExpertRunner* runner, const internal::v1::WorkerDescription& worker,
                 ExpertObserver* observer);
 
+  // From now on the shard takes assignments. Before Register(); the loader outlives the service.
+  void SetLoader(ExpertLoader* loader) { loader_ = loader; }
+
   // Adds its methods. The service outlives the server.
   void Register(RpcServer* server);
 
   // Until then calls are refused with NOT_READY.
   void SetReady() { SetState(&ready_); }
   void SetDraining() { SetState(&draining_); }
+  // Tells every watcher what the shard is now.
+  void Announce();
 
   absl::StatusOr<std::unique_ptr<StreamSession>> OnOpen(
       const std::shared_ptr<CallContext>& call) override;
@@ -47,12 +53,12 @@ class ExpertService final : public StreamHandler {
   using WatchStream = ServerStream<internal::v1::WatchResponse>;
 
   void SetState(std::atomic<bool>* state);
-  // Tells every watcher what the shard is now.
-  void Announce();
+  absl::Status Assign(const internal::v1::AssignRequest& request);
 
   ExpertRunner* const runner_;
   const internal::v1::WorkerDescription worker_;
   ExpertObserver* const observer_;
+  ExpertLoader* loader_ = nullptr;  // null: the experts are fixed
   std::atomic<bool> ready_{false};
   std::atomic<bool> draining_{false};
   absl::Mutex watchers_mu_;

@@ -11,7 +11,10 @@
 
 ABSL_FLAG(std::string, model, "", "folder of the model (Hugging Face layout)");
 ABSL_FLAG(std::string, listen, "", "host:port (port 0: any free one), unix:/path");
-ABSL_FLAG(std::string, experts, "all", "all, none, I/N, or LAYER:FIRST-LAST,... (* for all)");
+ABSL_FLAG(std::string, experts, "all",
+          "all, none (a planner assigns them), I/N, or LAYER:FIRST-LAST,... (* for all)");
+ABSL_FLAG(std::string, capacity, "0",
+          "with --experts=none: bytes of experts to take at most, as 80GiB; 0: no limit");
 ABSL_FLAG(std::string, name, "", "name for people; default: the address");
 ABSL_FLAG(int, threads, 0, "threads that compute; 0: the cores there are");
 ABSL_FLAG(int, spin_us, 0, "microseconds that idle compute threads spin before they sleep");
@@ -39,6 +42,12 @@ int main(int argc, char** argv) {
   options.worker.node = absl::GetFlag(FLAGS_node);
   options.worker.zone = absl::GetFlag(FLAGS_zone);
   options.experts = absl::GetFlag(FLAGS_experts);
+  const absl::StatusOr<uint64_t> capacity = gatefold::ParseBytes(absl::GetFlag(FLAGS_capacity));
+  if (!capacity.ok()) {
+    std::fprintf(stderr, "expert-service: --capacity: %s\n", capacity.status().ToString().c_str());
+    return 1;
+  }
+  options.capacity_bytes = *capacity;
   options.wait = absl::GetFlag(FLAGS_wait);
   options.drain_limit = absl::GetFlag(FLAGS_drain_limit);
 

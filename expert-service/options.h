@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <string>
 
 #include "absl/status/status.h"
@@ -11,6 +12,7 @@ namespace gatefold {
 struct ExpertServiceOptions {
   WorkerOptions worker;
   std::string experts = "all";  // see expert_selection.h
+  uint64_t capacity_bytes = 0;  // most bytes of experts a planner may assign; 0: not limited
   std::string wait = "block";   // of the thread that polls the network; see wait_policy.h
   // After SIGTERM: how long calls may still come from routers that have not noticed.
   absl::Duration drain_quiet = absl::Seconds(2);
