@@ -58,6 +58,16 @@ absl::StatusOr<std::unique_ptr<ClusterDoors>> ClusterDoors::Connect(const Cluste
   directory.expert_addresses = cluster.expert_addresses;
   directory.attention_addresses = cluster.attention_addresses;
   GF_ASSIGN_OR_RETURN(doors->directory_, Directory::Start(directory, identity));
+  if (cluster.planner) {
+    ClusterPlanner::Options planner;
+    planner.plan.min_replicas = cluster.min_replicas;
+    planner.plan.max_replicas = std::max(planner.plan.max_replicas, cluster.min_replicas);
+    GF_ASSIGN_OR_RETURN(
+        doors->planner_,
+        ClusterPlanner::Start(
+            planner, {config.n_layers, config.experts_per_layer(), weights.ExpertBytes(0, 0)},
+            doors->directory_.get()));
+  }
   doors->router_id_ = RandomId();
   doors->d_model_ = config.d_model;
   doors->experts_per_layer_ = config.experts_per_layer();

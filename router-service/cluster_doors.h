@@ -11,6 +11,7 @@
 #include "router-service/dispatch/remote_attention_client.h"
 #include "router-service/dispatch/remote_expert_client.h"
 #include "router-service/options.h"
+#include "router-service/planner/cluster_planner.h"
 #include "router-service/router_server.h"
 
 namespace gatefold {
@@ -19,6 +20,8 @@ struct ClusterOptions {
   std::vector<std::string> expert_addresses;
   std::vector<std::string> attention_addresses;  // empty: attention is colocated
   bool allow_mixed_numerics = false;
+  bool planner = false;   // this router plans which shard holds what
+  int min_replicas = 1;   // of every expert, if it plans
 };
 
 // The doors of a router whose experts, and attention unless it is colocated, are other processes.
@@ -39,6 +42,7 @@ class ClusterDoors {
 
   const DispatchCounters& counters() const { return *counters_; }
   const Directory& directory() const { return *directory_; }
+  const ClusterPlanner* planner() const { return planner_.get(); }  // null: another router plans
 
  private:
   ClusterDoors() = default;
@@ -50,6 +54,7 @@ class ClusterDoors {
   RemoteExpertOptions experts_;
   RemoteAttentionOptions attention_;
   std::unique_ptr<Directory> directory_;
+  std::unique_ptr<ClusterPlanner> planner_;
   std::unique_ptr<DispatchCounters> counters_;
   std::unique_ptr<DirectoryView> view_;
 };

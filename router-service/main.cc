@@ -4,6 +4,7 @@
 
 #include "absl/flags/flag.h"
 #include "absl/flags/usage.h"
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "attention-service/attention_host.h"
 #include "attention-service/local_attention_client.h"
@@ -28,6 +29,10 @@ ABSL_FLAG(int, max_running, 64, "sequences that run at once");
 ABSL_FLAG(int, max_waiting, 256, "requests that wait; beyond it they are refused");
 ABSL_FLAG(std::string, wire_dtype, "float32", "hidden states between services, or bfloat16");
 ABSL_FLAG(std::string, wait, "block", "how peers are awaited: block, spin or hybrid:50us");
+ABSL_FLAG(std::string, planner, "off",
+          "on: plan which shard (of those with --experts=none) holds which experts; one router of a "
+          "cluster does. only: that and nothing else. off: another router does, or none is needed");
+ABSL_FLAG(int, min_replicas, 1, "shards that hold each expert at least, as far as there is room");
 ABSL_FLAG(bool, allow_mixed_numerics, false, "use shards of another numerics class, too");
 ABSL_FLAG(int, threads, 0, "threads that compute; 0: the cores there are");
 ABSL_FLAG(int, spin_us, 0, "microseconds that idle compute threads spin before they sleep");
@@ -65,24 +70,55 @@ RouterOptions OptionsFromFlags() {
   return options;
 }
 
-absl::Status Serve() {
-  const RouterOptions options = OptionsFromFlags();
-  GF_RETURN_IF_ERROR(options.Validate());
+absl::StatusOr<ClusterOptions> ClusterFromFlags() {
   ClusterOptions cluster;
   cluster.expert_addresses = Addresses(absl::GetFlag(FLAGS_experts));
   cluster.attention_addresses = Addresses(absl::GetFlag(FLAGS_attention));
   cluster.allow_mixed_numerics = absl::GetFlag(FLAGS_allow_mixed_numerics);
-  const bool colocated = absl::GetFlag(FLAGS_colocated);
-  if (colocated != cluster.attention_addresses.empty()) {
+  const std::string planner = absl::GetFlag(FLAGS_planner);
+  if (planner != "off" && planner != "on" && planner != "only") {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--planner is \"", planner, "\", must be off, on or only"));
+  }
+  cluster.planner = planner != "off";
+  cluster.min_replicas = absl::GetFlag(FLAGS_min_replicas);
+  if (cluster.min_replicas < 1 || cluster.min_replicas > 255) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--min_replicas is ", cluster.min_replicas, ", must be 1 to 255"));
+  }
+  if (planner != "only" && absl::GetFlag(FLAGS_colocated) != cluster.attention_addresses.empty()) {
     return absl::InvalidArgumentError("give either --attention or --colocated");
   }
+  return cluster;
+}
+
+// Plans until it is told to end. No request waits for it: shards keep what they were told last.
+absl::Status PlanOnly(const RouterOptions& options, const ClusterOptions& cluster,
+                      const ModelWeights& weights) {
+  GF_ASSIGN_OR_RETURN(const auto doors, ClusterDoors::Connect(cluster, options, weights));
+  GF_ASSIGN_OR_RETURN(const auto meter, RouterMeter::Create(options));
+  meter->Watch(&doors->directory(), &doors->counters());
+  meter->Watch(doors->planner());
+  PrintReady("none, planner only", meter->address());
+  WaitForTermination(absl::InfiniteFuture());
+  meter->StopWatching();
+  return absl::OkStatus();
+}
+
+absl::Status Serve() {
+  const RouterOptions options = OptionsFromFlags();
+  GF_RETURN_IF_ERROR(options.Validate());
+  GF_ASSIGN_OR_RETURN(const ClusterOptions cluster, ClusterFromFlags());
+  const bool colocated = absl::GetFlag(FLAGS_colocated);
   GF_ASSIGN_OR_RETURN(const auto weights,
                       ModelWeights::Open(options.worker.model_dir, {options.worker.n_slices}));
+  if (absl::GetFlag(FLAGS_planner) == "only") return PlanOnly(options, cluster, *weights);
   ThreadPool threads(NumThreads(options.worker.n_threads),
                      absl::Microseconds(options.worker.spin_us));
   GF_ASSIGN_OR_RETURN(const auto doors, ClusterDoors::Connect(cluster, options, *weights));
   GF_ASSIGN_OR_RETURN(const auto meter, RouterMeter::Create(options));
   meter->Watch(&doors->directory(), &doors->counters());
+  if (doors->planner() != nullptr) meter->Watch(doors->planner());
 
   std::unique_ptr<AttentionHost> host;
   std::function<absl::StatusOr<std::unique_ptr<AttentionClient>>(int)> local_attention;

@@ -56,6 +56,10 @@ void RouterMeter::Watch(const Directory* directory, const DispatchCounters* coun
   dispatch_.WatchShards(std::move(shards));
 }
 
+void RouterMeter::Watch(const ClusterPlanner* planner) {
+  dispatch_.WatchMoves([planner] { return static_cast<double>(planner->status().n_moves); });
+}
+
 void RouterMeter::Watch(const GenerationService* scheduler) {
   requests_.WatchRunning([scheduler] { return scheduler->load().n_running; });
   requests_.WatchWaiting([scheduler] { return scheduler->load().n_waiting; });

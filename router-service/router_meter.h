@@ -15,6 +15,7 @@
 #include "router-service/dispatch/remote_expert_client.h"
 #include "router-service/gateway/gateway_observer.h"
 #include "router-service/options.h"
+#include "router-service/planner/cluster_planner.h"
 #include "router-service/scheduler/scheduler.h"
 
 namespace gatefold {
@@ -28,6 +29,7 @@ class RouterMeter final : public GatewayObserver, public SchedulerObserver {
 
   // What is watched is read at each scrape until StopWatching, or the end of the meter.
   void Watch(const Directory* directory, const DispatchCounters* counters);
+  void Watch(const ClusterPlanner* planner);
   void Watch(const GenerationService* scheduler);
   void StopWatching() { registry_.StopWatching(); }
 

@@ -31,6 +31,10 @@ void DispatchMetrics::WatchCoverage(std::function<double()> coverage_ratio) {
   registry_->Watch("gatefold_router_coverage_ratio", {}, std::move(coverage_ratio));
 }
 
+void DispatchMetrics::WatchMoves(std::function<double()> n_moves) {
+  registry_->Watch("gatefold_router_placement_moves_total", {}, std::move(n_moves));
+}
+
 void DispatchMetrics::WatchPlacementEpoch(std::function<double()> epoch) {
   registry_->Watch("gatefold_router_placement_epoch", {}, std::move(epoch));
 }

@@ -21,6 +21,7 @@ class DispatchMetrics {
   void WatchRetries(absl::string_view reason, std::function<double()> n_retries);
   void WatchCoverage(std::function<double()> coverage_ratio);
   void WatchPlacementEpoch(std::function<double()> epoch);
+  void WatchMoves(std::function<double()> n_moves);  // counts up
 
   struct Shard {
     std::string name;

@@ -71,6 +71,8 @@ std::vector<MetricSpec> MakeTable() {
        "(layer, expert) pairs with a live shard, of all; below 1 some requests wait"},
       {"gatefold_router_placement_epoch", G, "", "1", "router",
        "Version of the routing table; counts up whenever a shard comes, goes or changes"},
+      {"gatefold_router_placement_moves_total", C, "", "experts", "router",
+       "(shard, expert) pairs that the planner told shards to load; only where it runs"},
 
       {"gatefold_expert_compute_seconds_total", C, "", "seconds", "expert",
        "Time spent computing; its rate over the lanes is how busy the shard is"},

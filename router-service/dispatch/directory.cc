@@ -110,6 +110,7 @@ absl::StatusOr<std::unique_ptr<Directory>> Directory::Start(const Options& optio
   directory->Rebuild(table.get());
   {
     absl::MutexLock lock(&directory->mu_);
+    directory->rows_.resize(table->experts.size());
     directory->table_ = std::move(table);
   }
   directory->thread_ = std::thread([d = directory.get()] { d->Run(); });
@@ -206,6 +207,9 @@ void Directory::Take(Poll* poll, const absl::StatusOr<grpc::ByteBuffer>& answer)
     entry.shard = std::move(*response.mutable_shard());
     entry.worker = entry.shard.worker();
     entry.shard.clear_worker();
+    ExpertRows rows = TakeRows(&entry.shard);
+    absl::MutexLock lock(&mu_);
+    rows_[poll->index] = std::move(rows);
   } else if (answer.ok()) {
     status = ReadMessage(*answer, kMaxDescriptionBytes, &entry.attention);
     entry.worker = entry.attention.worker();
@@ -216,9 +220,33 @@ void Directory::Take(Poll* poll, const absl::StatusOr<grpc::ByteBuffer>& answer)
   } else {
     entry.detail = std::string(status.message());
   }
-  poll->serves = entry.state == WorkerEntry::State::kReady;
+  poll->serves = entry.state == WorkerEntry::State::kReady && entry.shard.n_loading() == 0;
   poll->due = absl::Now() + (poll->serves ? options_.interval : options_.starting_interval);
   Update(*poll, std::move(entry));
+}
+
+Directory::ExpertRows Directory::TakeRows(internal::v1::ExpertShard* shard) const {
+  ExpertRows rows;
+  int n = 0;
+  for (const internal::v1::ExpertRange& range : shard->held()) {
+    for (uint64_t e = range.first_expert(); e < uint64_t{range.first_expert()} + range.n_experts();
+         ++e) {
+      if (n >= shard->n_rows_size()) break;  // it says less than it holds
+      const uint64_t count = shard->n_rows(n++);
+      if (range.layer() < static_cast<uint32_t>(identity_.n_layers) &&
+          e < static_cast<uint64_t>(identity_.experts_per_layer)) {
+        rows.emplace_back(static_cast<uint32_t>(range.layer() * identity_.experts_per_layer + e),
+                          count);
+      }
+    }
+  }
+  shard->clear_n_rows();
+  return rows;
+}
+
+Directory::ExpertRows Directory::RowsOfShard(int index) const {
+  absl::MutexLock lock(&mu_);
+  return rows_[index];
 }
 
 void Directory::Update(const Poll& poll, WorkerEntry entry) {

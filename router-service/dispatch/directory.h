@@ -5,6 +5,7 @@
 #include <memory>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
@@ -60,7 +61,7 @@ class Directory {
     std::vector<std::string> expert_addresses;
     std::vector<std::string> attention_addresses;
     absl::Duration interval = absl::Seconds(1);                 // between two questions to a worker
-    absl::Duration starting_interval = absl::Milliseconds(50);  // while it does not serve
+    absl::Duration starting_interval = absl::Milliseconds(50);  // while it loads or is away
     absl::Duration answer_timeout = absl::Seconds(2);
     ChannelOptions channels;
   };
@@ -70,6 +71,11 @@ class Directory {
   ~Directory();
 
   std::shared_ptr<const RoutingTable> Table() const;
+
+  // Rows that a shard's experts had computed when it was last asked, by item (layer *
+  // experts_per_layer + expert), ascending. Not part of the table: it changes all the time.
+  using ExpertRows = std::vector<std::pair<uint32_t, uint64_t>>;
+  ExpertRows RowsOfShard(int index) const;
 
   // Somebody could not reach it, or was refused: ask it now instead of at the next interval.
   void SuspectExpert(int index);
@@ -88,6 +94,8 @@ class Directory {
   // Publishes a new table if an entry changed.
   void Update(const Poll& poll, WorkerEntry entry);
   void Rebuild(RoutingTable* table) const;
+  // Moves the counts out of a description.
+  ExpertRows TakeRows(internal::v1::ExpertShard* shard) const;
 
   const Options options_;
   const ClusterIdentity identity_;
@@ -96,6 +104,7 @@ class Directory {
 
   mutable absl::Mutex mu_;
   std::shared_ptr<const RoutingTable> table_ ABSL_GUARDED_BY(mu_);
+  std::vector<ExpertRows> rows_ ABSL_GUARDED_BY(mu_);  // by shard
   std::vector<size_t> suspects_ ABSL_GUARDED_BY(mu_);  // indices into polls_
   bool stopping_ ABSL_GUARDED_BY(mu_) = false;
   std::thread thread_;

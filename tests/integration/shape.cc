@@ -48,13 +48,13 @@ class ProcessShape final : public Shape {
     std::vector<std::string> addresses;
     for (size_t i = 0; i < options.experts.size(); ++i) {
       addresses.push_back(absl::StrCat("unix:", folder_.Path(absl::StrCat("expert-", i))));
-      std::vector<std::string> args = common;
-      args.push_back(absl::StrCat("--experts=", options.experts[i]));
-      args.push_back(absl::StrCat("--listen=", addresses.back()));
-      GF_ASSIGN_OR_RETURN(experts_.emplace_back(),
-                          Process::Start("expert-service", args,
-                                         folder_.Path(absl::StrCat("expert-", i, ".log"))));
+      expert_args_.push_back(common);
+      expert_args_.back().push_back(absl::StrCat("--experts=", options.experts[i]));
+      expert_args_.back().push_back(absl::StrCat("--listen=", addresses.back()));
     }
+    experts_.resize(options.experts.size());
+    const size_t n_started = options.n_started < 0 ? experts_.size() : options.n_started;
+    for (size_t i = 0; i < n_started; ++i) GF_RETURN_IF_ERROR(StartExpert(static_cast<int>(i)));
     const std::string attention = absl::StrCat("unix:", folder_.Path("attention"));
     if (!colocated) {
       std::vector<std::string> args = common;
@@ -72,6 +72,7 @@ class ProcessShape final : public Shape {
     args.push_back(absl::StrCat("--lanes=", options.n_lanes));
     args.push_back(absl::StrCat("--max-step-tokens=", options.max_step_tokens));
     args.push_back(absl::StrCat("--wire-dtype=", options.wire_dtype));
+    args.insert(args.end(), options.router_flags.begin(), options.router_flags.end());
     GF_ASSIGN_OR_RETURN(router_,
                         Process::Start("router-service", args, folder_.Path("router.log")));
     GF_RETURN_IF_ERROR(router_->AwaitLine("ready", absl::Now() + kStartLimit).status());
@@ -81,12 +82,19 @@ class ProcessShape final : public Shape {
 
   std::shared_ptr<grpc::Channel> channel() override { return channel_; }
   Process* expert(int index) override { return experts_[index].get(); }
+  absl::Status StartExpert(int index) override {
+    GF_ASSIGN_OR_RETURN(experts_[index],
+                        Process::Start("expert-service", expert_args_[index],
+                                       folder_.Path(absl::StrCat("expert-", index, ".log"))));
+    return absl::OkStatus();
+  }
   Process* attention() override { return attention_.get(); }
   Process* router() override { return router_.get(); }
 
  private:
   TemporaryFolder folder_;
-  std::vector<std::unique_ptr<Process>> experts_;
+  std::vector<std::vector<std::string>> expert_args_;
+  std::vector<std::unique_ptr<Process>> experts_;  // null: not started
   std::unique_ptr<Process> attention_;
   std::unique_ptr<Process> router_;
   std::shared_ptr<grpc::Channel> channel_;

@@ -16,6 +16,8 @@ struct ShapeOptions {
   Kind kind = Kind::kLocal;
   // One expert-service per entry, in the form of its --experts flag.
   std::vector<std::string> experts = {"0/2", "1/2"};
+  int n_started = -1;  // so many of them are started at once, -1: all; see StartExpert
+  std::vector<std::string> router_flags;
   int n_lanes = 1;
   int n_threads = 1;
   int max_step_tokens = 512;
@@ -36,6 +38,8 @@ class Shape {
 
   // The services, if they are processes of their own; index as in ShapeOptions::experts.
   virtual Process* expert(int /*index*/) { return nullptr; }
+  // Starts one that was not started at once, and does not wait for it.
+  virtual absl::Status StartExpert(int /*index*/) { return absl::UnimplementedError("no process"); }
   virtual Process* attention() { return nullptr; }
   virtual Process* router() { return nullptr; }
 };

@@ -1,0 +1,240 @@
+#include "router-service/planner/cluster_planner.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/time/clock.h"
+#include "gatefold/base/log.h"
+#include "gatefold/base/status_macros.h"
+#include "gatefold/internal/v1/expert.pb.h"
+#include "gatefold/rpc/frame.h"
+
+namespace gatefold {
+namespace {
+
+constexpr char kAssign[] = "/gatefold.internal.v1.ExpertService/Assign";
+constexpr absl::Duration kTick = absl::Milliseconds(100);  // how soon a change is noticed
+
+// A shard that can be told what to hold.
+bool Planned(const WorkerEntry& entry) {
+  return entry.shard.assignable() && (entry.state == WorkerEntry::State::kReady ||
+                                      entry.state == WorkerEntry::State::kDraining);
+}
+
+internal::v1::AssignRequest MakeRequest(uint64_t epoch, const std::vector<uint32_t>& experts,
+                                        int n_experts) {
+  internal::v1::AssignRequest request;
+  request.set_epoch(epoch);
+  internal::v1::ExpertRange* range = nullptr;
+  uint32_t previous = 0;
+  for (const uint32_t item : experts) {
+    const uint32_t layer = item / n_experts, expert = item % n_experts;
+    if (range == nullptr || item != previous + 1 || range->layer() != layer) {
+      range = request.add_experts();
+      range->set_layer(layer);
+      range->set_first_expert(expert);
+    }
+    range->set_n_experts(range->n_experts() + 1);
+    previous = item;
+  }
+  return request;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<ClusterPlanner>> ClusterPlanner::Start(const Options& options,
+                                                                      const Sizes& sizes,
+                                                                      Directory* directory) {
+  std::unique_ptr<ClusterPlanner> planner(new ClusterPlanner(options, sizes, directory));
+  for (const WorkerEntry& entry : directory->Table()->experts) {
+    Shard& shard = planner->shards_.emplace_back();
+    GF_ASSIGN_OR_RETURN(shard.channel,
+                        MakeChannel(entry.address, ChannelKind::kDecode, options.channels));
+  }
+  planner->thread_ = std::thread([p = planner.get()] { p->Run(); });
+  return planner;
+}
+
+ClusterPlanner::ClusterPlanner(const Options& options, const Sizes& sizes, Directory* directory)
+    : options_(options),
+      sizes_(sizes),
+      directory_(directory),
+      load_(static_cast<size_t>(sizes.n_layers) * sizes.n_experts, options.half_life),
+      assigner_(static_cast<size_t>(sizes.n_layers) * sizes.n_experts, sizes.expert_bytes,
+                options.grace),
+      streams_(WaitPolicy::Block()) {}
+
+ClusterPlanner::~ClusterPlanner() {
+  {
+    absl::MutexLock lock(&mu_);
+    stopping_ = true;
+  }
+  if (thread_.joinable()) thread_.join();
+}
+
+ClusterPlanner::Status ClusterPlanner::status() const {
+  absl::MutexLock lock(&mu_);
+  return status_;
+}
+
+void ClusterPlanner::Run() {
+  uint64_t seen = 0;
+  absl::Time looked = absl::InfinitePast();
+  while (true) {
+    {
+      absl::MutexLock lock(&mu_);
+      const auto stopping = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { return stopping_; };
+      if (mu_.AwaitWithTimeout(absl::Condition(&stopping), kTick)) return;
+    }
+    const std::shared_ptr<const RoutingTable> table = directory_->Table();
+    const absl::Time now = absl::Now();
+    if (table->version == seen && now < looked + options_.interval) continue;
+    seen = table->version;
+    looked = now;
+    Look(*table, now);
+  }
+}
+
+std::vector<uint32_t> ClusterPlanner::Announced(const WorkerEntry& entry) const {
+  std::vector<uint32_t> items;
+  for (const internal::v1::ExpertRange& range : entry.shard.held()) {
+    if (range.layer() >= static_cast<uint32_t>(sizes_.n_layers)) continue;
+    const uint64_t end = std::min<uint64_t>(uint64_t{range.first_expert()} + range.n_experts(),
+                                            sizes_.n_experts);
+    for (uint64_t expert = range.first_expert(); expert < end; ++expert) {
+      items.push_back(static_cast<uint32_t>(range.layer() * sizes_.n_experts + expert));
+    }
+  }
+  std::sort(items.begin(), items.end());
+  items.erase(std::unique(items.begin(), items.end()), items.end());
+  return items;
+}
+
+PlannerInput ClusterPlanner::MakeInput(const RoutingTable& table, absl::Time now) {
+  PlannerInput input;
+  input.n_layers = sizes_.n_layers;
+  input.n_experts = sizes_.n_experts;
+  input.expert_bytes = sizes_.expert_bytes;
+  of_plan_.clear();
+  const uint64_t all = input.expert_bytes * sizes_.n_layers * sizes_.n_experts;
+  for (size_t i = 0; i < table.experts.size(); ++i) {
+    const WorkerEntry& entry = table.experts[i];
+    if (!Planned(entry)) continue;
+    load_.Note(static_cast<int>(i), entry.worker.incarnation(),
+               directory_->RowsOfShard(static_cast<int>(i)));
+    Shard& known = shards_[i];
+    if (known.incarnation != entry.worker.incarnation()) {
+      known.incarnation = entry.worker.incarnation();
+      known.planned = known.was_told = false;
+    }
+    ShardState& state = input.shards.emplace_back();
+    state.name = entry.address;
+    state.capacity_bytes = entry.shard.capacity_bytes() == 0 ? all : entry.shard.capacity_bytes();
+    state.speed = std::max(1u, entry.worker.n_threads());
+    state.node = entry.worker.node();
+    state.zone = entry.worker.zone();
+    state.draining = entry.state == WorkerEntry::State::kDraining;
+    // What it was to have by the last plan. What it announces besides is on its way out.
+    state.held = known.planned ? known.target : Announced(entry);
+    of_plan_.push_back(static_cast<int>(i));
+  }
+  load_.Advance(now);
+  input.load = load_.Rates();
+  return input;
+}
+
+std::vector<ShardView> ClusterPlanner::Views(const RoutingTable& table) const {
+  std::vector<ShardView> views;
+  for (const int i : of_plan_) {
+    const WorkerEntry& entry = table.experts[i];
+    views.push_back({true, entry.state == WorkerEntry::State::kDraining,
+                     entry.shard.capacity_bytes(), Announced(entry)});
+  }
+  return views;
+}
+
+void ClusterPlanner::Look(const RoutingTable& table, absl::Time now) {
+  const PlannerInput input = MakeInput(table, now);
+  if (input.shards.empty()) return;
+  const absl::StatusOr<Plan> plan = MakePlan(input, options_.plan);
+  if (!plan.ok()) {
+    LogEvent(LogLevel::kError, "no_plan", {{"reason", plan.status().message()}});
+    return;
+  }
+  if (plan->n_loads > 0) {
+    LogEvent(LogLevel::kInfo, "planned",
+             {{"shards", input.shards.size()},
+              {"loads", plan->n_loads},
+              {"uncovered", plan->uncovered.size()},
+              {"imbalance", plan->imbalance}});
+  }
+  for (size_t i = 0; i < of_plan_.size(); ++i) {
+    shards_[of_plan_[i]].target = plan->experts[i];
+    shards_[of_plan_[i]].planned = true;
+  }
+  {
+    absl::MutexLock lock(&mu_);
+    status_.imbalance = plan->imbalance;
+    status_.n_uncovered = plan->uncovered.size();
+    status_.n_moves += static_cast<uint64_t>(plan->n_loads);
+  }
+  const std::vector<ShardView> views = Views(table);
+  Tell(table, views, assigner_.Next(views, *plan, now));
+}
+
+void ClusterPlanner::Tell(const RoutingTable& table, const std::vector<ShardView>& views,
+                          std::vector<std::optional<std::vector<uint32_t>>> next) {
+  uint64_t epoch = status().epoch;
+  // Another planner may have been at work before.
+  for (const int i : of_plan_) epoch = std::max(epoch, table.experts[i].shard.epoch());
+  ++epoch;
+  std::vector<Message> messages;
+  for (size_t i = 0; i < next.size(); ++i) {
+    Shard& shard = shards_[of_plan_[i]];
+    if (!next[i].has_value()) continue;
+    if (shard.was_told ? shard.told == *next[i] : views[i].announced == *next[i]) continue;
+    Message& message = messages.emplace_back();
+    message.shard = of_plan_[i];
+    message.experts = *std::move(next[i]);
+    message.stream = streams_.Open(shard.channel, kAssign);
+    // A failure comes back as kBroken.
+    (void)message.stream->SendLast(
+        WriteMessage(MakeRequest(epoch, message.experts, sizes_.n_experts)),
+        messages.size());
+    shard.was_told = false;
+  }
+  if (messages.empty()) return;
+  {
+    absl::MutexLock lock(&mu_);
+    status_.epoch = epoch;
+  }
+  AwaitAnswers(&messages);
+}
+
+void ClusterPlanner::AwaitAnswers(std::vector<Message>* messages) {
+  const absl::Time deadline = absl::Now() + options_.answer_timeout;
+  size_t n_open = messages->size();
+  StreamEvent event;
+  while (n_open > 0 && streams_.WaitAny(deadline, &event)) {
+    if (event.kind == StreamEvent::Kind::kWoken) continue;
+    const auto message = std::find_if(messages->begin(), messages->end(), [&](const Message& m) {
+      return m.stream == event.stream;
+    });
+    Shard& shard = shards_[message->shard];
+    if (event.kind == StreamEvent::Kind::kAnswer) {
+      shard.told = std::move(message->experts);
+      shard.was_told = true;
+    } else {
+      LogEvent(LogLevel::kWarning, "assignment_refused",
+               {{"shard", directory_->Table()->experts[message->shard].address},
+                {"reason", event.status.message()}});
+    }
+    streams_.Close(std::exchange(message->stream, nullptr));
+    --n_open;
+  }
+  for (Message& message : *messages) {
+    if (message.stream != nullptr) streams_.Close(message.stream);
+  }
+}
+
+}  // namespace gatefold

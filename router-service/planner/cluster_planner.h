@@ -1,0 +1,99 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <thread>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+#include "gatefold/rpc/channel.h"
+#include "gatefold/rpc/stream_client.h"
+#include "router-service/dispatch/directory.h"
+#include "router-service/planner/assigner.h"
+#include "router-service/planner/load_average.h"
+#include "router-service/planner/planner.h"
+
+namespace gatefold {
+
+// Keeps a cluster on plan: looks at what shards announce, plans, and tells each shard what to hold.
+// Shards that were started with fixed experts are left alone; what they hold counts as a bonus. It
+// has no state that matters: a new one starts from what shards announce. Owns a thread.
+class ClusterPlanner {
+ public:
+  struct Options {
+    PlannerOptions plan;
+    absl::Duration interval = absl::Seconds(1);    // between looks, if nothing changed
+    absl::Duration grace = absl::Seconds(3);       // see Assigner
+    absl::Duration half_life = absl::Seconds(60);  // of the moving average of load
+    absl::Duration answer_timeout = absl::Seconds(2);
+    ChannelOptions channels;
+  };
+  struct Sizes {
+    int n_layers = 0;
+    int n_experts = 0;  // of a layer; slices of a dense one
+    uint64_t expert_bytes = 0;
+  };
+  struct Status {
+    uint64_t epoch = 0;      // of the newest assignment
+    uint64_t n_moves = 0;    // (shard, expert) pairs that shards were told to load
+    double imbalance = 1;    // of the last plan
+    size_t n_uncovered = 0;  // of the last plan, for lack of room
+  };
+
+  // The directory outlives the planner.
+  static absl::StatusOr<std::unique_ptr<ClusterPlanner>> Start(const Options& options,
+                                                               const Sizes& sizes,
+                                                               Directory* directory);
+  ~ClusterPlanner();
+
+  Status status() const;
+
+ private:
+  // What this planner knows of one shard besides what the shard says.
+  struct Shard {
+    std::shared_ptr<grpc::Channel> channel;
+    uint64_t incarnation = 0;      // that `target` and `told` are about
+    std::vector<uint32_t> target;  // of the last plan
+    bool planned = false;          // `target` means something
+    std::vector<uint32_t> told;    // accepted by the shard
+    bool was_told = false;
+  };
+  // An assignment on its way.
+  struct Message {
+    int shard = 0;
+    std::vector<uint32_t> experts;
+    PeerStream* stream = nullptr;
+  };
+
+  ClusterPlanner(const Options& options, const Sizes& sizes, Directory* directory);
+  void Run();
+  void Look(const RoutingTable& table, absl::Time now);
+  PlannerInput MakeInput(const RoutingTable& table, absl::Time now);
+  std::vector<ShardView> Views(const RoutingTable& table) const;
+  void Tell(const RoutingTable& table, const std::vector<ShardView>& views,
+            std::vector<std::optional<std::vector<uint32_t>>> next);
+  void AwaitAnswers(std::vector<Message>* messages);
+  std::vector<uint32_t> Announced(const WorkerEntry& entry) const;
+
+  const Options options_;
+  const Sizes sizes_;
+  Directory* const directory_;
+
+  // The thread's alone, once it runs.
+  std::vector<Shard> shards_;  // as in the table
+  std::vector<int> of_plan_;   // indices of the shards that take part, in the plan's order
+  LoadAverage load_;
+  Assigner assigner_;
+  StreamSet streams_;
+
+  mutable absl::Mutex mu_;
+  Status status_ ABSL_GUARDED_BY(mu_);
+  bool stopping_ ABSL_GUARDED_BY(mu_) = false;
+  std::thread thread_;
+};
+
+}  // namespace gatefold
