@@ -13,12 +13,12 @@
 namespace gatefold {
 namespace {
 
-bool Complete(const RoutingTable& table) {
+bool Complete(const RoutingTable& table, bool remote_attention) {
   const auto ready = [](const WorkerEntry& entry) {
     return entry.state == WorkerEntry::State::kReady;
   };
   return table.CoverageRatio() == 1 &&
-         (table.attention.empty() ||
+         (!remote_attention ||
           std::any_of(table.attention.begin(), table.attention.end(), ready));
 }
 
@@ -41,9 +41,10 @@ void LogMissing(const RoutingTable& table) {
 absl::StatusOr<std::unique_ptr<ClusterDoors>> ClusterDoors::Connect(const ClusterOptions& cluster,
                                                                     const RouterOptions& options,
                                                                     const ModelWeights& weights) {
-  if (cluster.expert_addresses.empty() || cluster.expert_addresses.size() > 255) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "--experts names ", cluster.expert_addresses.size(), " services, must be 1 to 255"));
+  if (cluster.experts.empty() || cluster.experts.addresses.size() > kMaxWorkers) {
+    return absl::InvalidArgumentError(absl::StrCat("--experts names ",
+                                                   cluster.experts.addresses.size(),
+                                                   " services, must be 1 to ", kMaxWorkers));
   }
   std::unique_ptr<ClusterDoors> doors(new ClusterDoors());
   const ModelConfig& config = weights.config();
@@ -55,9 +56,19 @@ absl::StatusOr<std::unique_ptr<ClusterDoors>> ClusterDoors::Connect(const Cluste
   identity.n_layers = config.n_layers;
   identity.experts_per_layer = config.experts_per_layer();
   Directory::Options directory;
-  directory.expert_addresses = cluster.expert_addresses;
-  directory.attention_addresses = cluster.attention_addresses;
+  directory.expert_addresses = cluster.experts.addresses;
+  directory.attention_addresses = cluster.attention.addresses;
   GF_ASSIGN_OR_RETURN(doors->directory_, Directory::Start(directory, identity));
+  doors->remote_attention_ = !cluster.attention.empty();
+  if (!cluster.experts.names.empty() || !cluster.attention.names.empty()) {
+    Discovery::Options discovery;
+    discovery.expert_names = cluster.experts.names;
+    discovery.attention_names = cluster.attention.names;
+    discovery.on_change = [known = doors->directory_.get()](const Discovery::Found& found) {
+      known->SetDiscovered(found.experts, found.attention);
+    };
+    doors->discovery_ = std::make_unique<Discovery>(std::move(discovery));
+  }
   if (cluster.planner) {
     ClusterPlanner::Options planner;
     planner.plan.min_replicas = cluster.min_replicas;
@@ -77,7 +88,7 @@ absl::StatusOr<std::unique_ptr<ClusterDoors>> ClusterDoors::Connect(const Cluste
   GF_ASSIGN_OR_RETURN(doors->experts_.wait, ParseWaitPolicy(options.wait));
   doors->attention_.wait = doors->experts_.wait;
   doors->counters_ = std::make_unique<DispatchCounters>(
-      cluster.expert_addresses.size(),
+      kMaxWorkers,
       static_cast<size_t>(config.n_layers) * config.experts_per_layer());
   doors->view_ =
       std::make_unique<DirectoryView>(options.ModelName(), identity.model_fingerprint, config,
@@ -88,7 +99,10 @@ absl::StatusOr<std::unique_ptr<ClusterDoors>> ClusterDoors::Connect(const Cluste
 bool ClusterDoors::AwaitReady() {
   absl::Time report = absl::Now() + absl::Seconds(2);
   while (!TerminationRequested()) {
-    if (directory_->Await(Complete, absl::Now() + absl::Milliseconds(100))) return true;
+    const auto complete = [this](const RoutingTable& table) {
+      return Complete(table, remote_attention_);
+    };
+    if (directory_->Await(complete, absl::Now() + absl::Milliseconds(100))) return true;
     if (absl::Now() < report) continue;
     LogMissing(*directory_->Table());
     report = absl::Now() + absl::Seconds(5);

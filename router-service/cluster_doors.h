@@ -8,6 +8,7 @@
 #include "absl/time/time.h"
 #include "router-service/directory_view.h"
 #include "router-service/dispatch/directory.h"
+#include "router-service/dispatch/discovery.h"
 #include "router-service/dispatch/remote_attention_client.h"
 #include "router-service/dispatch/remote_expert_client.h"
 #include "router-service/options.h"
@@ -17,8 +18,8 @@
 namespace gatefold {
 
 struct ClusterOptions {
-  std::vector<std::string> expert_addresses;
-  std::vector<std::string> attention_addresses;  // empty: attention is colocated
+  WorkerTargets experts;
+  WorkerTargets attention;  // empty: attention is colocated
   bool allow_mixed_numerics = false;
   bool planner = false;   // this router plans which shard holds what
   int min_replicas = 1;   // of every expert, if it plans
@@ -53,7 +54,9 @@ class ClusterDoors {
   int experts_per_layer_ = 0;
   RemoteExpertOptions experts_;
   RemoteAttentionOptions attention_;
+  bool remote_attention_ = false;
   std::unique_ptr<Directory> directory_;
+  std::unique_ptr<Discovery> discovery_;  // null: all addresses are fixed
   std::unique_ptr<ClusterPlanner> planner_;
   std::unique_ptr<DispatchCounters> counters_;
   std::unique_ptr<DirectoryView> view_;

@@ -1,14 +1,15 @@
 // router-service: gateway, scheduler, gate, dispatch and fold.
 
 #include <cstdio>
+#include <tuple>
 
 #include "absl/flags/flag.h"
 #include "absl/flags/usage.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_split.h"
 #include "attention-service/attention_host.h"
 #include "attention-service/local_attention_client.h"
 #include "gatefold/base/command_line.h"
+#include "gatefold/base/errors.h"
 #include "gatefold/base/status_macros.h"
 #include "gatefold/rpc/process.h"
 #include "gatefold/worker/worker.h"
@@ -19,8 +20,9 @@
 ABSL_FLAG(std::string, model, "", "folder of the model; norms, gates and tokenizer are read");
 ABSL_FLAG(std::string, model_name, "", "as requests name it; default: the folder's name");
 ABSL_FLAG(std::string, listen, "127.0.0.1:7070", "host:port (port 0: any free one), unix:/path");
-ABSL_FLAG(std::string, experts, "", "addresses of the expert-services, with commas");
-ABSL_FLAG(std::string, attention, "", "addresses of the attention-services, with commas");
+ABSL_FLAG(std::string, experts, "",
+          "addresses of the expert-services, with commas; dns:NAME:PORT for all that a name has");
+ABSL_FLAG(std::string, attention, "", "addresses of the attention-services, likewise");
 ABSL_FLAG(bool, colocated, false, "compute attention in this process");
 ABSL_FLAG(std::string, name, "", "name for people; default: the address");
 ABSL_FLAG(int, lanes, 1, "micro-batches that overlap attention and experts");
@@ -45,10 +47,6 @@ ABSL_FLAG(absl::Duration, drain_limit, absl::Seconds(60), "after SIGTERM, at mos
 namespace gatefold {
 namespace {
 
-std::vector<std::string> Addresses(const std::string& flag) {
-  return absl::StrSplit(flag, ',', absl::SkipWhitespace());
-}
-
 RouterOptions OptionsFromFlags() {
   RouterOptions options;
   options.worker.model_dir = absl::GetFlag(FLAGS_model);
@@ -72,8 +70,13 @@ RouterOptions OptionsFromFlags() {
 
 absl::StatusOr<ClusterOptions> ClusterFromFlags() {
   ClusterOptions cluster;
-  cluster.expert_addresses = Addresses(absl::GetFlag(FLAGS_experts));
-  cluster.attention_addresses = Addresses(absl::GetFlag(FLAGS_attention));
+  for (const auto& [flag, value, targets] :
+       {std::tuple("--experts", absl::GetFlag(FLAGS_experts), &cluster.experts),
+        std::tuple("--attention", absl::GetFlag(FLAGS_attention), &cluster.attention)}) {
+    const absl::StatusOr<WorkerTargets> parsed = WorkerTargets::Parse(value);
+    if (!parsed.ok()) return Annotate(parsed.status(), flag);
+    *targets = *parsed;
+  }
   cluster.allow_mixed_numerics = absl::GetFlag(FLAGS_allow_mixed_numerics);
   const std::string planner = absl::GetFlag(FLAGS_planner);
   if (planner != "off" && planner != "on" && planner != "only") {
@@ -86,7 +89,7 @@ absl::StatusOr<ClusterOptions> ClusterFromFlags() {
     return absl::InvalidArgumentError(
         absl::StrCat("--min_replicas is ", cluster.min_replicas, ", must be 1 to 255"));
   }
-  if (planner != "only" && absl::GetFlag(FLAGS_colocated) != cluster.attention_addresses.empty()) {
+  if (planner != "only" && absl::GetFlag(FLAGS_colocated) != cluster.attention.empty()) {
     return absl::InvalidArgumentError("give either --attention or --colocated");
   }
   return cluster;

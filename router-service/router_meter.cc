@@ -47,13 +47,14 @@ void RouterMeter::Watch(const Directory* directory, const DispatchCounters* coun
       return static_cast<double>(counters->retries[reason]);
     });
   }
-  std::vector<DispatchMetrics::Shard> shards;
-  for (size_t i = 0; i < counters->rows_served.size(); ++i) {
-    shards.push_back({directory->Table()->experts[i].address, [counters, i] {
-                        return static_cast<double>(counters->rows_served[i]);
-                      }});
-  }
-  dispatch_.WatchShards(std::move(shards));
+  dispatch_.WatchShards([directory, counters] {
+    DispatchMetrics::ShardRows rows;
+    const std::shared_ptr<const RoutingTable> table = directory->Table();
+    for (size_t i = 0; i < table->experts.size(); ++i) {
+      rows.emplace_back(table->experts[i].address, static_cast<double>(counters->rows_served[i]));
+    }
+    return rows;
+  });
 }
 
 void RouterMeter::Watch(const ClusterPlanner* planner) {

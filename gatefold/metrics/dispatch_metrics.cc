@@ -7,14 +7,13 @@ namespace gatefold {
 namespace {
 
 // 1 while nothing was served: an idle cluster is an even one.
-double Imbalance(const std::vector<DispatchMetrics::Shard>& shards) {
+double Imbalance(const DispatchMetrics::ShardRows& shards) {
   double most = 0, sum = 0;
-  for (const DispatchMetrics::Shard& shard : shards) {
-    const double n_rows = shard.n_rows();
+  for (const auto& [shard, n_rows] : shards) {
     most = std::max(most, n_rows);
     sum += n_rows;
   }
-  return sum == 0 ? 1 : most * shards.size() / sum;
+  return sum == 0 ? 1 : most * static_cast<double>(shards.size()) / sum;
 }
 
 }  // namespace
@@ -39,12 +38,10 @@ void DispatchMetrics::WatchPlacementEpoch(std::function<double()> epoch) {
   registry_->Watch("gatefold_router_placement_epoch", {}, std::move(epoch));
 }
 
-void DispatchMetrics::WatchShards(std::vector<Shard> shards) {
-  for (const Shard& shard : shards) {
-    registry_->Watch("gatefold_router_shard_rows_total", {{"shard", shard.name}}, shard.n_rows);
-  }
+void DispatchMetrics::WatchShards(std::function<ShardRows()> rows) {
+  registry_->WatchEach("gatefold_router_shard_rows_total", rows);
   registry_->Watch("gatefold_router_imbalance_ratio", {},
-                   [shards = std::move(shards)] { return Imbalance(shards); });
+                   [rows = std::move(rows)] { return Imbalance(rows()); });
 }
 
 }  // namespace gatefold

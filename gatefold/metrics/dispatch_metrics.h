@@ -23,12 +23,9 @@ class DispatchMetrics {
   void WatchPlacementEpoch(std::function<double()> epoch);
   void WatchMoves(std::function<double()> n_moves);  // counts up
 
-  struct Shard {
-    std::string name;
-    std::function<double()> n_rows;  // (row, expert) pairs answered; counts up
-  };
-  // All shards there are, once; the imbalance is computed from them.
-  void WatchShards(std::vector<Shard> shards);
+  // By shard: (row, expert) pairs answered, which count up. Shards come and go.
+  using ShardRows = std::vector<std::pair<std::string, double>>;
+  void WatchShards(std::function<ShardRows()> rows);
 
  private:
   Registry* const registry_;

@@ -103,7 +103,7 @@ TEST(DispatchMetricsTest, ShowsTrafficAndHowEvenItIs) {
   metrics.WatchRetries("busy", [] { return 2; });
   metrics.WatchCoverage([] { return 0.5; });
   metrics.WatchPlacementEpoch([] { return 11; });
-  metrics.WatchShards({{"a", [] { return 30; }}, {"b", [] { return 10; }}});
+  metrics.WatchShards([] { return DispatchMetrics::ShardRows{{"a", 30}, {"b", 10}}; });
   const std::string text = registry.Text();
   EXPECT_THAT(text, HasSubstr("gatefold_router_expert_queue_tokens 7\n"));
   EXPECT_THAT(text, HasSubstr("# TYPE gatefold_router_retries_total counter\n"
@@ -117,7 +117,7 @@ TEST(DispatchMetricsTest, ShowsTrafficAndHowEvenItIs) {
 TEST(DispatchMetricsTest, CallsAnIdleClusterEven) {
   Registry registry;
   DispatchMetrics metrics(&registry);
-  metrics.WatchShards({{"a", [] { return 0; }}, {"b", [] { return 0; }}});
+  metrics.WatchShards([] { return DispatchMetrics::ShardRows{{"a", 0}, {"b", 0}}; });
   EXPECT_THAT(registry.Text(), HasSubstr("gatefold_router_imbalance_ratio 1\n"));
 }
 

@@ -30,6 +30,8 @@ prometheus::Labels CheckedLabels(const MetricSpec& spec, const MetricLabels& lab
 
 class Registry::Contents final : public prometheus::Collectable {
  public:
+  using ReadEach = std::function<std::vector<std::pair<std::string, double>>()>;
+
   prometheus::Registry* stored() { return &stored_; }
 
   void Watch(const MetricSpec& spec, const prometheus::Labels& labels,
@@ -38,9 +40,15 @@ class Registry::Contents final : public prometheus::Collectable {
     watched_[&spec].push_back({labels, std::move(read)});
   }
 
+  void WatchEach(const MetricSpec& spec, ReadEach read) {
+    absl::MutexLock lock(&mu_);
+    watched_each_[&spec] = std::move(read);
+  }
+
   void StopWatching() {
     absl::MutexLock lock(&mu_);
     watched_.clear();
+    watched_each_.clear();
   }
 
   std::vector<prometheus::MetricFamily> Collect() const override {
@@ -48,6 +56,14 @@ class Registry::Contents final : public prometheus::Collectable {
     // Held while reading, so that StopWatching waits for a scrape under way.
     absl::MutexLock lock(&mu_);
     for (const auto& [spec, readings] : watched_) {
+      families.push_back(Read(*spec, readings));
+    }
+    for (const auto& [spec, read] : watched_each_) {
+      std::vector<Reading> readings;
+      for (const auto& [label, value] : read()) {
+        readings.push_back(
+            {{{std::string(spec->labels), label}}, [value = value] { return value; }});
+      }
       families.push_back(Read(*spec, readings));
     }
     return families;
@@ -77,6 +93,7 @@ class Registry::Contents final : public prometheus::Collectable {
   prometheus::Registry stored_;
   mutable absl::Mutex mu_;
   std::map<const MetricSpec*, std::vector<Reading>> watched_ ABSL_GUARDED_BY(mu_);
+  std::map<const MetricSpec*, ReadEach> watched_each_ ABSL_GUARDED_BY(mu_);
 };
 
 Registry::Registry() : contents_(std::make_shared<Contents>()) {}
@@ -108,6 +125,14 @@ void Registry::Watch(absl::string_view name, const MetricLabels& labels,
   const MetricSpec& spec = FindMetric(name);
   GF_CHECK(spec.kind != MetricKind::kHistogram);
   contents_->Watch(spec, CheckedLabels(spec, labels), std::move(read));
+}
+
+void Registry::WatchEach(absl::string_view name,
+                         std::function<std::vector<std::pair<std::string, double>>()> read) {
+  const MetricSpec& spec = FindMetric(name);
+  GF_CHECK(spec.kind != MetricKind::kHistogram);
+  GF_CHECK(!spec.labels.empty() && spec.labels.find(',') == absl::string_view::npos);
+  contents_->WatchEach(spec, std::move(read));
 }
 
 void Registry::StopWatching() { contents_->StopWatching(); }

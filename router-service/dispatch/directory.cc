@@ -78,47 +78,104 @@ struct Directory::Poll {
   bool expert = false;
   int index = 0;  // among those of its kind
   std::string address;
+  bool named = true;   // by the options or the last discovery
+  bool fixed = false;  // by the options
   std::shared_ptr<grpc::Channel> channel;
   PeerStream* stream = nullptr;  // while a question is open
   absl::Time asked;
   absl::Time due = absl::InfinitePast();
   bool serves = false;
+  bool reached = false;  // by the last question
 };
 
 absl::StatusOr<std::unique_ptr<Directory>> Directory::Start(const Options& options,
                                                             const ClusterIdentity& identity) {
   std::unique_ptr<Directory> directory(new Directory(options, identity));
-  auto table = std::make_shared<RoutingTable>();
-  const auto add = [&](const std::vector<std::string>& addresses, bool expert,
-                       std::vector<WorkerEntry>* entries) -> absl::Status {
-    for (size_t i = 0; i < addresses.size(); ++i) {
-      auto poll = std::make_unique<Poll>();
-      poll->expert = expert;
-      poll->index = static_cast<int>(i);
-      poll->address = addresses[i];
-      GF_ASSIGN_OR_RETURN(poll->channel,
-                          MakeChannel(addresses[i], ChannelKind::kDecode, options.channels));
-      directory->polls_.push_back(std::move(poll));
-      WorkerEntry& entry = entries->emplace_back();
-      entry.address = addresses[i];
-      entry.detail = "not asked yet";
-    }
-    return absl::OkStatus();
-  };
-  GF_RETURN_IF_ERROR(add(options.expert_addresses, true, &table->experts));
-  GF_RETURN_IF_ERROR(add(options.attention_addresses, false, &table->attention));
-  directory->Rebuild(table.get());
-  {
-    absl::MutexLock lock(&directory->mu_);
-    directory->rows_.resize(table->experts.size());
-    directory->table_ = std::move(table);
+  for (const std::string& address : options.expert_addresses) {
+    GF_RETURN_IF_ERROR(directory->Add(address, true, /*fixed=*/true));
+  }
+  for (const std::string& address : options.attention_addresses) {
+    GF_RETURN_IF_ERROR(directory->Add(address, false, /*fixed=*/true));
   }
   directory->thread_ = std::thread([d = directory.get()] { d->Run(); });
   return directory;
 }
 
+absl::Status Directory::Add(const std::string& address, bool expert, bool fixed) {
+  auto poll = std::make_unique<Poll>();
+  GF_ASSIGN_OR_RETURN(poll->channel,
+                      MakeChannel(address, ChannelKind::kDecode, options_.channels));
+  poll->expert = expert;
+  poll->address = address;
+  poll->fixed = fixed;
+  auto table = std::make_shared<RoutingTable>(*Table());
+  std::vector<WorkerEntry>& entries = expert ? table->experts : table->attention;
+  WorkerEntry entry;
+  entry.address = address;
+  entry.detail = "not asked yet";
+  if (static_cast<int>(entries.size()) < kMaxWorkers) {
+    poll->index = static_cast<int>(entries.size());
+    entries.push_back(std::move(entry));
+    polls_.push_back(std::move(poll));
+  } else if (Poll* gone = FindGone(expert); gone != nullptr) {
+    poll->index = gone->index;
+    entries[gone->index] = std::move(entry);
+    if (gone->stream != nullptr) streams_.Close(gone->stream);
+    *gone = std::move(*poll);
+  } else {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("there are ", kMaxWorkers, " workers of a kind; no more can be used"));
+  }
+  ++table->version;
+  Rebuild(table.get());
+  absl::MutexLock lock(&mu_);
+  rows_.resize(table->experts.size());
+  table_ = std::move(table);
+  return absl::OkStatus();
+}
+
+Directory::Poll* Directory::FindGone(bool expert) {
+  for (const auto& poll : polls_) {
+    if (poll->expert == expert && !poll->named && !poll->reached) return poll.get();
+  }
+  return nullptr;
+}
+
+void Directory::SetDiscovered(std::vector<std::string> experts,
+                              std::vector<std::string> attention) {
+  {
+    absl::MutexLock lock(&mu_);
+    discovered_ = Discovered{std::move(experts), std::move(attention)};
+  }
+  streams_.Wake();
+}
+
+void Directory::TakeDiscovered(const std::vector<std::string>& addresses, bool expert) {
+  for (const auto& poll : polls_) {
+    if (poll->expert != expert || poll->fixed) continue;
+    poll->named = std::find(addresses.begin(), addresses.end(), poll->address) != addresses.end();
+    if (poll->named && !poll->serves) poll->due = absl::InfinitePast();
+  }
+  for (const std::string& address : addresses) {
+    const bool known = std::any_of(polls_.begin(), polls_.end(), [&](const auto& poll) {
+      return poll->expert == expert && poll->named && poll->address == address;
+    });
+    if (known) continue;
+    const absl::Status added = Add(address, expert, /*fixed=*/false);
+    if (!added.ok()) {
+      LogEvent(LogLevel::kWarning, "worker_not_added",
+               {{"worker", address}, {"reason", added.message()}});
+    }
+  }
+}
+
 Directory::Directory(const Options& options, const ClusterIdentity& identity)
-    : options_(options), identity_(identity), streams_(WaitPolicy::Block()) {}
+    : options_(options), identity_(identity), streams_(WaitPolicy::Block()) {
+  auto table = std::make_shared<RoutingTable>();
+  Rebuild(table.get());
+  absl::MutexLock lock(&mu_);
+  table_ = std::move(table);
+}
 
 Directory::~Directory() {
   {
@@ -137,7 +194,7 @@ std::shared_ptr<const RoutingTable> Directory::Table() const {
 void Directory::SuspectExpert(int index) {
   {
     absl::MutexLock lock(&mu_);
-    suspects_.push_back(static_cast<size_t>(index));
+    suspects_.emplace_back(true, index);
   }
   streams_.Wake();
 }
@@ -145,7 +202,7 @@ void Directory::SuspectExpert(int index) {
 void Directory::SuspectAttention(int index) {
   {
     absl::MutexLock lock(&mu_);
-    suspects_.push_back(options_.expert_addresses.size() + static_cast<size_t>(index));
+    suspects_.emplace_back(false, index);
   }
   streams_.Wake();
 }
@@ -159,14 +216,23 @@ bool Directory::Await(const std::function<bool(const RoutingTable&)>& ready,
 
 void Directory::Run() {
   while (true) {
-    std::vector<size_t> suspects;
+    std::vector<std::pair<bool, int>> suspects;
+    std::optional<Discovered> discovered;
     {
       absl::MutexLock lock(&mu_);
       if (stopping_) return;
       suspects.swap(suspects_);
+      discovered.swap(discovered_);
+    }
+    if (discovered.has_value()) {
+      TakeDiscovered(discovered->experts, true);
+      TakeDiscovered(discovered->attention, false);
     }
     const absl::Time now = absl::Now();
-    for (size_t i : suspects) polls_[i]->due = now;
+    for (const auto& poll : polls_) {
+      const std::pair<bool, int> worker = {poll->expert, poll->index};
+      if (std::count(suspects.begin(), suspects.end(), worker) > 0) poll->due = now;
+    }
     absl::Time wake = absl::InfiniteFuture();
     for (const auto& poll : polls_) {
       if (poll->stream != nullptr && now >= poll->asked + options_.answer_timeout) {
@@ -221,7 +287,9 @@ void Directory::Take(Poll* poll, const absl::StatusOr<grpc::ByteBuffer>& answer)
     entry.detail = std::string(status.message());
   }
   poll->serves = entry.state == WorkerEntry::State::kReady && entry.shard.n_loading() == 0;
+  poll->reached = status.ok();
   poll->due = absl::Now() + (poll->serves ? options_.interval : options_.starting_interval);
+  if (!poll->named && !poll->reached) poll->due = absl::InfiniteFuture();  // it is gone
   Update(*poll, std::move(entry));
 }
 

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <utility>
@@ -41,7 +42,9 @@ struct WorkerEntry {
   internal::v1::AttentionServiceDescribeResponse attention;  // of an attention-service
 };
 
-// Who serves what, at one moment. Immutable. Shards keep their index for the router's lifetime.
+// Who serves what, at one moment. Immutable. A worker keeps its index while it lives; the index of
+// one that is long gone may be another's one day, at another address.
+inline constexpr int kMaxWorkers = 255;  // of a kind
 struct RoutingTable {
   uint64_t version = 0;  // counts up with every change
   std::vector<WorkerEntry> experts;
@@ -77,6 +80,10 @@ class Directory {
   using ExpertRows = std::vector<std::pair<uint32_t, uint64_t>>;
   ExpertRows RowsOfShard(int index) const;
 
+  // Where workers are now, besides the addresses of the options. One that is no longer named is
+  // asked until it cannot be reached: it may be draining. At most kMaxWorkers of each kind.
+  void SetDiscovered(std::vector<std::string> experts, std::vector<std::string> attention);
+
   // Somebody could not reach it, or was refused: ask it now instead of at the next interval.
   void SuspectExpert(int index);
   void SuspectAttention(int index);
@@ -88,6 +95,10 @@ class Directory {
   struct Poll;  // the conversation with one worker
 
   Directory(const Options& options, const ClusterIdentity& identity);
+  absl::Status Add(const std::string& address, bool expert, bool fixed);
+  void TakeDiscovered(const std::vector<std::string>& addresses, bool expert);
+  // One that is not named any more and cannot be reached; null if there is none.
+  Poll* FindGone(bool expert);
   void Run();
   void Ask(Poll* poll, absl::Time now);
   void Take(Poll* poll, const absl::StatusOr<grpc::ByteBuffer>& answer);
@@ -99,13 +110,17 @@ class Directory {
 
   const Options options_;
   const ClusterIdentity identity_;
-  std::vector<std::unique_ptr<Poll>> polls_;  // experts, then attention; the thread's alone
+  std::vector<std::unique_ptr<Poll>> polls_;  // of both kinds; the thread's alone once it runs
   StreamSet streams_;                         // the thread's alone, but for Wake()
 
   mutable absl::Mutex mu_;
   std::shared_ptr<const RoutingTable> table_ ABSL_GUARDED_BY(mu_);
   std::vector<ExpertRows> rows_ ABSL_GUARDED_BY(mu_);  // by shard
-  std::vector<size_t> suspects_ ABSL_GUARDED_BY(mu_);  // indices into polls_
+  std::vector<std::pair<bool, int>> suspects_ ABSL_GUARDED_BY(mu_);  // expert or not, index
+  struct Discovered {
+    std::vector<std::string> experts, attention;
+  };
+  std::optional<Discovered> discovered_ ABSL_GUARDED_BY(mu_);  // not looked at yet
   bool stopping_ ABSL_GUARDED_BY(mu_) = false;
   std::thread thread_;
 };

@@ -41,7 +41,7 @@ RemoteAttentionClient::RemoteAttentionClient(const RemoteAttentionOptions& optio
       d_model_(d_model),
       directory_(directory),
       streams_(options.wait),
-      peers_(directory->Table()->attention.size()) {}
+      peers_(kMaxWorkers) {}
 
 RemoteAttentionClient::~RemoteAttentionClient() = default;
 
@@ -61,7 +61,7 @@ internal::v1::RunAttentionRequest RemoteAttentionClient::Header(
 std::vector<int> RemoteAttentionClient::LivePeers() {
   const std::shared_ptr<const RoutingTable> table = directory_->Table();
   std::vector<int> live;
-  for (int i = 0; i < static_cast<int>(peers_.size()); ++i) {
+  for (int i = 0; i < static_cast<int>(table->attention.size()); ++i) {
     const WorkerEntry& entry = table->attention[i];
     if (entry.state != WorkerEntry::State::kReady) continue;
     if (peers_[i].incarnation != entry.worker.incarnation()) {
@@ -76,8 +76,9 @@ std::vector<int> RemoteAttentionClient::LivePeers() {
 
 absl::StatusOr<RemoteAttentionClient::Peer*> RemoteAttentionClient::Reach(int index) {
   Peer& peer = peers_[index];
-  if (peer.link == nullptr) {
-    const std::string address = directory_->Table()->attention[index].address;
+  const std::string address = directory_->Table()->attention[index].address;
+  if (peer.link == nullptr || peer.address != address) {
+    peer.address = address;
     GF_ASSIGN_OR_RETURN(peer.link,
                         PeerLink::Create(&streams_, address, kRunMethod, options_.channels));
   }

@@ -43,6 +43,7 @@ class RemoteAttentionClient final : public AttentionClient {
  private:
   // One attention-service as this lane uses it.
   struct Peer {
+    std::string address;
     std::unique_ptr<PeerLink> link;
     std::vector<SequenceId> closing;
     int64_t n_free_blocks = 0;  // as it last said

@@ -47,7 +47,7 @@ RemoteExpertClient::RemoteExpertClient(const RemoteExpertOptions& options, uint6
       directory_(directory),
       counters_(counters),
       streams_(options.wait),
-      links_(directory->Table()->experts.size()) {}
+      links_(kMaxWorkers) {}
 
 RemoteExpertClient::~RemoteExpertClient() = default;
 
@@ -153,13 +153,14 @@ absl::Status RemoteExpertClient::Send(Batch* batch, size_t index) {
     const float* row = batch->h + static_cast<size_t>(call.sent_rows[i]) * d_model_;
     WriteFloats(options_.dtype, absl::MakeConstSpan(row, d_model_), i * d_model_, &rows);
   }
-  std::unique_ptr<PeerLink>& link = links_[call.shard];
-  if (link == nullptr) {
-    GF_ASSIGN_OR_RETURN(link,
+  Link& link = links_[call.shard];
+  if (link.link == nullptr || link.address != shard.address) {
+    link.address = shard.address;
+    GF_ASSIGN_OR_RETURN(link.link,
                         PeerLink::Create(&streams_, shard.address, kRunMethod, options_.channels));
   }
   const size_t answer_bytes = call.slots.size() * d_model_ * WireDtypeBytes(options_.dtype);
-  PeerStream* stream = link->For(std::max(rows.size_bytes(), answer_bytes));
+  PeerStream* stream = link.link->For(std::max(rows.size_bytes(), answer_bytes));
   counters_->rows_sent[call.shard] += call.sent_rows.size();
   ++counters_->messages[call.shard];
   return stream->Send(WriteFrame(header, rows), batch->first_token + index);
@@ -177,7 +178,7 @@ absl::Status RemoteExpertClient::Collect(Batch* batch) {
     if (!streams_.WaitAny(deadline, &event)) {
       for (Call& call : batch->calls) {
         if (call.done) continue;
-        links_[call.shard]->Close();
+        links_[call.shard].link->Close();
         Fail(batch, &call, absl::UnavailableError("does not answer"));
       }
       break;

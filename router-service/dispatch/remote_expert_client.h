@@ -77,7 +77,11 @@ class RemoteExpertClient final : public ExpertClient {
   Directory* const directory_;
   DispatchCounters* const counters_;
   StreamSet streams_;
-  std::vector<std::unique_ptr<PeerLink>> links_;  // by shard; null until used
+  struct Link {
+    std::string address;
+    std::unique_ptr<PeerLink> link;  // null until used
+  };
+  std::vector<Link> links_;  // by shard
   uint64_t next_token_ = 1;
   std::vector<float> received_;
   FramePayload payload_;

@@ -46,11 +46,7 @@ absl::StatusOr<std::unique_ptr<ClusterPlanner>> ClusterPlanner::Start(const Opti
                                                                       const Sizes& sizes,
                                                                       Directory* directory) {
   std::unique_ptr<ClusterPlanner> planner(new ClusterPlanner(options, sizes, directory));
-  for (const WorkerEntry& entry : directory->Table()->experts) {
-    Shard& shard = planner->shards_.emplace_back();
-    GF_ASSIGN_OR_RETURN(shard.channel,
-                        MakeChannel(entry.address, ChannelKind::kDecode, options.channels));
-  }
+  GF_RETURN_IF_ERROR(planner->Meet(*directory->Table()));
   planner->thread_ = std::thread([p = planner.get()] { p->Run(); });
   return planner;
 }
@@ -75,6 +71,19 @@ ClusterPlanner::~ClusterPlanner() {
 ClusterPlanner::Status ClusterPlanner::status() const {
   absl::MutexLock lock(&mu_);
   return status_;
+}
+
+absl::Status ClusterPlanner::Meet(const RoutingTable& table) {
+  shards_.resize(std::max(shards_.size(), table.experts.size()));
+  for (size_t i = 0; i < table.experts.size(); ++i) {
+    const std::string& address = table.experts[i].address;
+    if (shards_[i].address == address) continue;
+    shards_[i] = Shard();
+    shards_[i].address = address;
+    GF_ASSIGN_OR_RETURN(shards_[i].channel,
+                        MakeChannel(address, ChannelKind::kDecode, options_.channels));
+  }
+  return absl::OkStatus();
 }
 
 void ClusterPlanner::Run() {
@@ -154,6 +163,10 @@ std::vector<ShardView> ClusterPlanner::Views(const RoutingTable& table) const {
 }
 
 void ClusterPlanner::Look(const RoutingTable& table, absl::Time now) {
+  if (const absl::Status met = Meet(table); !met.ok()) {
+    LogEvent(LogLevel::kError, "no_plan", {{"reason", met.message()}});
+    return;
+  }
   const PlannerInput input = MakeInput(table, now);
   if (input.shards.empty()) return;
   const absl::StatusOr<Plan> plan = MakePlan(input, options_.plan);

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -55,6 +56,7 @@ class ClusterPlanner {
  private:
   // What this planner knows of one shard besides what the shard says.
   struct Shard {
+    std::string address;
     std::shared_ptr<grpc::Channel> channel;
     uint64_t incarnation = 0;      // that `target` and `told` are about
     std::vector<uint32_t> target;  // of the last plan
@@ -71,6 +73,8 @@ class ClusterPlanner {
 
   ClusterPlanner(const Options& options, const Sizes& sizes, Directory* directory);
   void Run();
+  // Knows all shards of the table, at the addresses they have now.
+  absl::Status Meet(const RoutingTable& table);
   void Look(const RoutingTable& table, absl::Time now);
   PlannerInput MakeInput(const RoutingTable& table, absl::Time now);
   std::vector<ShardView> Views(const RoutingTable& table) const;
