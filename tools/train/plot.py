@@ -38,7 +38,7 @@ def loss(out: str, runs: list[str]) -> None:
 
 
 def batch(out: str, files: list[str]) -> None:
-    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    figure, axes = plt.subplots(figsize=(7, 4.6), layout="constrained")
     for file in files:
         data = json.loads(pathlib.Path(file).read_text())
         first = data["models"][0]["model"]
@@ -55,7 +55,7 @@ def batch(out: str, files: list[str]) -> None:
     axes.set_xticks(ticks, [str(t) for t in ticks])
     axes.set(xlabel="sequences decoded together", ylabel="times as fast", ylim=(0, None))
     axes.grid(alpha=0.3)
-    axes.legend(frameon=False)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False)
     figure.savefig(out, metadata={"Date": None})
 
 
