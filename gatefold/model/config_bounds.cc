@@ -43,6 +43,8 @@ constexpr RealBound kRealBounds[] = {
     {"mscale_all_dim", 0, 1e3, "a factor of a logarithm"},
     {"temperature", 0, 100, "0 is greedy"},
     {"top_p", 0, 1, "a probability"},
+    {"min_p", 0, 1, "a probability"},
+    {"repetition_penalty", 1e-3, 100, "a divisor of logits; 1 is off"},
 };
 
 template <typename Bound, size_t n>

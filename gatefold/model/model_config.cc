@@ -157,6 +157,10 @@ void ReadGenerationDefaults(ConfigReader* generation, GenerationDefaults* defaul
   }
   if (generation->Has("top_p")) defaults->top_p = generation->RequiredReal("top_p");
   if (generation->Has("top_k")) defaults->top_k = generation->RequiredInt("top_k");
+  if (generation->Has("min_p")) defaults->min_p = generation->RequiredReal("min_p");
+  if (generation->Has("repetition_penalty")) {
+    defaults->repetition_penalty = generation->RequiredReal("repetition_penalty");
+  }
 }
 
 absl::Status CheckTokenIds(const ModelConfig& config) {

@@ -45,6 +45,8 @@ struct GenerationDefaults {
   std::optional<double> temperature;
   std::optional<double> top_p;
   std::optional<int> top_k;
+  std::optional<double> min_p;
+  std::optional<double> repetition_penalty;
 };
 
 // The shape of one model, checked: every number is within the bounds in model_config.cc and

@@ -268,6 +268,10 @@ TEST(ModelConfig, ReadsSamplingDefaults) {
   EXPECT_THAT(config->generation.top_p, Optional(0.9));
   EXPECT_THAT(config->generation.top_k, Optional(50));
   EXPECT_EQ(Parse(Llama())->generation.temperature, std::nullopt);
+  EXPECT_EQ(Parse(Llama())->generation.repetition_penalty, std::nullopt);
+  const auto others = Parse(Llama(), {{"min_p", 0.05}, {"repetition_penalty", 1.1}});
+  EXPECT_THAT(others->generation.min_p, Optional(0.05));
+  EXPECT_THAT(others->generation.repetition_penalty, Optional(1.1));
   EXPECT_EQ(Parse(Llama(), {{"temperature", -1}}).status().code(),
             absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(Parse(Llama(), json::array()).status().code(), absl::StatusCode::kInvalidArgument);

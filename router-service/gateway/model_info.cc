@@ -13,6 +13,10 @@ SamplingDefaults DefaultsFrom(const GenerationDefaults& proposed) {
   if (proposed.do_sample.has_value() && !*proposed.do_sample) defaults.temperature = 0;
   if (proposed.top_p.has_value()) defaults.top_p = static_cast<float>(*proposed.top_p);
   if (proposed.top_k.has_value()) defaults.top_k = *proposed.top_k;
+  if (proposed.min_p.has_value()) defaults.min_p = static_cast<float>(*proposed.min_p);
+  if (proposed.repetition_penalty.has_value()) {
+    defaults.repetition_penalty = static_cast<float>(*proposed.repetition_penalty);
+  }
   return defaults;
 }
 
