@@ -18,6 +18,7 @@ usage() {
 model='' experts='' attention='' port='' lanes=1 threads=''
 while [ $# -gt 0 ]; do
   case $1 in
+    -h | --help) sed -n '2,7p' "$0" | cut -c3-; exit 0 ;;
     --*=*) option=${1%%=*} value=${1#*=}; shift ;;
     --*) [ $# -gt 1 ] || usage "$1 needs a value"; option=$1 value=$2; shift 2 ;;
     *) usage "$1 is no flag" ;;

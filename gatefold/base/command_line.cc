@@ -9,6 +9,7 @@
 #include "absl/flags/flag.h"
 #include "absl/flags/parse.h"
 #include "absl/flags/reflection.h"
+#include "absl/flags/usage_config.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -33,6 +34,7 @@ void RefuseUnknown(const std::vector<std::string>& arguments) {
     absl::string_view name = arguments[i];
     if (!absl::ConsumePrefix(&name, "--")) continue;
     name = name.substr(0, name.find('='));
+    if (name == "help" || name == "helpfull" || name == "version") continue;  // absl's own
     const bool known = absl::FindCommandLineFlag(name) != nullptr ||
                        (absl::ConsumePrefix(&name, "no") &&
                         absl::FindCommandLineFlag(name) != nullptr);
@@ -74,6 +76,11 @@ void ParseFlags(int argc, char** argv) {
   }
   std::vector<std::string> arguments =
       ExpandArguments(std::vector<std::string>(argv, argv + argc), environment);
+  // --help shows our flags and none of the library's own.
+  absl::FlagsUsageConfig usage;
+  usage.contains_help_flags = usage.contains_helpshort_flags = usage.contains_helppackage_flags =
+      [](absl::string_view file) { return !absl::StrContains(file, "absl/"); };
+  absl::SetFlagsUsageConfig(usage);
   RefuseUnknown(arguments);
   std::vector<char*> pointers;
   for (std::string& argument : arguments) pointers.push_back(argument.data());

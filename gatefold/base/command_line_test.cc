@@ -24,6 +24,13 @@ TEST(CommandLineTest, TheEnvironmentFillsInWhatIsNotGiven) {
               ElementsAre("prog", "--test_metrics_port=3"));
 }
 
+TEST(CommandLineDeathTest, HelpIsNoUnknownFlag) {
+  char program[] = "prog", flag[] = "--help";
+  char* help[] = {program, flag};
+  // absl prints to standard output and exits.
+  EXPECT_EXIT(ParseFlags(2, help), [](int status) { return WEXITSTATUS(status) != 2; }, "");
+}
+
 TEST(CommandLineDeathTest, UnknownFlagsAreAUsageError) {
   char program[] = "prog", flag[] = "--no-such-thing=1", word[] = "word";
   char* unknown[] = {program, flag};
