@@ -1,3 +1,9 @@
+#include <signal.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <thread>
+
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/notification.h"
 #include "cli/error_report.h"
@@ -8,6 +14,17 @@
 
 namespace gatefold::cli {
 namespace {
+
+// As SIGTERM, also while a model is still loading. A process that is killed closes its pipes, so
+// whoever holds the other end need not get to tell us anything.
+void EndWithStandardInput() {
+  char block[256];
+  ssize_t n = 0;
+  do {
+    n = read(STDIN_FILENO, block, sizeof(block));
+  } while (n > 0 || (n < 0 && errno == EINTR));
+  kill(getpid(), SIGTERM);
+}
 
 class ServeVerb final : public Verb {
  public:
@@ -27,6 +44,9 @@ class ServeVerb final : public Verb {
                "host:port or unix:/path (default 127.0.0.1:7070; port 0: any free one)", &listen_);
     flags->Add("metrics-port", "N", "port of /metrics; 0: any free one; -1: none (default)",
                &metrics_port_);
+    flags->AddSwitch("until-stdin-ends",
+                     "also end when standard input does: with the program that started this one",
+                     &until_stdin_ends_);
     local_.AddTo(flags);
   }
 
@@ -39,6 +59,7 @@ class ServeVerb final : public Verb {
     if (metrics_port_ < -1 || metrics_port_ > 65535) {
       return UsageError(absl::StrCat("--metrics-port is ", metrics_port_, ", must be -1 to 65535"));
     }
+    if (until_stdin_ends_) std::thread(EndWithStandardInput).detach();
     GF_ASSIGN_OR_RETURN(LocalRouterOptions options, local_.ToOptions(model_));
     options.model_name = model_name_;
     options.listen_address = listen_;
@@ -66,6 +87,7 @@ class ServeVerb final : public Verb {
   std::string model_name_;
   std::string listen_ = "127.0.0.1:7070";
   int metrics_port_ = -1;
+  bool until_stdin_ends_ = false;
   LocalFlags local_;
 };
 

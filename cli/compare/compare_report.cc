@@ -60,6 +60,9 @@ std::vector<Row> QualityRows(const std::vector<ModelMeasurement>& models) {
   std::vector<Row> rows;
   if (!models[0].quality) return rows;
   const Evaluation& first = *models[0].quality;
+  rows.push_back(MakeRow("window, tokens", models, [](const auto& m) {
+    return absl::StrCat(m.quality->window);
+  }));
   for (size_t i = 0; i < first.texts.size(); ++i) {
     rows.push_back(MakeRow(absl::StrCat("bits/byte ", first.texts[i].tag), models, [i](const auto& m) {
       return absl::StrFormat("%.3f", m.quality->texts[i].BitsPerByte());
@@ -112,6 +115,7 @@ Json ComparisonJson(const std::vector<ModelMeasurement>& models) {
     Json decode = Json::object();
     for (const auto& [n, rates] : m.decode) decode[absl::StrCat(n)] = Median(rates);
     Json entry = {{"model", m.model.name()},
+                  {"path", m.dir},
                   {"family", m.model.family()},
                   {"parameters", m.model.parameters()},
                   {"active_parameters", m.model.active_parameters()},
@@ -127,6 +131,7 @@ Json ComparisonJson(const std::vector<ModelMeasurement>& models) {
   Json against = Json::array();
   for (const Against& a : CompareWithFirst(models)) {
     against.push_back({{"model", a.other->model.name()},
+                       {"path", a.other->dir},
                        {"sequences", a.sequences},
                        {"times_as_fast", a.times_as_fast},
                        {"ideal", a.ideal},

@@ -42,6 +42,9 @@ class CompareVerb final : public Verb {
     flags->Section("Quality:");
     flags->Add("equations", "FILE", "see gatefold eval", &equations_);
     flags->Add("tasks", "FILE", "see gatefold eval", &tasks_);
+    flags->Add("window", "N",
+               "tokens a model sees at once (default: what all of them can, at most 1024)",
+               &options_.window);
     flags->Add("separator", "TEXT",
                "a line with nothing else ends a document (default <|end|>; \"\": none does)",
                &separator_);

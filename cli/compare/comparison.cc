@@ -76,12 +76,19 @@ absl::StatusOr<std::vector<ModelMeasurement>> Compare(const ComparisonOptions& o
       }
     }
   }
+  // One window for all, or a model that sees more would seem to know more.
+  Scorer::Options scoring;
+  scoring.window = options.window > 0 ? options.window : kDefaultWindow;
+  for (const ModelMeasurement& model : models) {
+    if (options.window > 0) break;
+    scoring.window = std::min(scoring.window, model.model.max_sequence_tokens());
+  }
   for (size_t i = 0; i < models.size(); ++i) {
     // Before the evaluation: its long windows are not what a server of requests needs.
     GF_ASSIGN_OR_RETURN(models[i].peak_memory_bytes, servers[i]->PeakMemoryBytes());
     if (options.texts.texts.empty() && options.texts.tasks.empty()) continue;
     absl::StatusOr<Evaluation> quality =
-        Evaluate(servers[i]->connection(), options.texts, {}, kEvalConcurrency);
+        Evaluate(servers[i]->connection(), options.texts, scoring, kEvalConcurrency);
     if (!quality.ok()) return Annotate(quality.status(), models[i].dir);
     models[i].quality = *std::move(quality);
   }

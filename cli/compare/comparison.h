@@ -20,6 +20,7 @@ struct ComparisonOptions {
   int prompt_tokens = 512;
   int output_tokens = 64;
   int rounds = 3;
+  uint32_t window = 0;    // of the evaluation; 0: what the model of the shortest one can, at most 1024
   EvaluationInput texts;  // empty: speed and sizes alone
   int n_slices = 8;
 };

@@ -30,7 +30,17 @@ absl::Status SystemError(const char* what) {
   return absl::UnavailableError(absl::StrCat(what, ": ", std::strerror(errno)));
 }
 
-// The last line of what a process wrote: its reason to end.
+// For a socket, whose path must fit the 107 bytes of its address.
+absl::StatusOr<std::string> MakeFolder() {
+  std::error_code error;
+  std::string parent = std::filesystem::temp_directory_path(error).string();
+  if (error || parent.size() > 60) parent = "/tmp";
+  std::string folder = parent + "/gatefold.XXXXXX";
+  if (mkdtemp(folder.data()) == nullptr) return SystemError(folder.c_str());
+  return folder;
+}
+
+// The last lines of what a process wrote: its reason to end.
 std::string LastLines(absl::string_view text) {
   const std::vector<absl::string_view> lines =
       absl::StrSplit(absl::StripTrailingAsciiWhitespace(text), '\n');
@@ -47,12 +57,11 @@ std::string LastLines(absl::string_view text) {
 absl::StatusOr<std::unique_ptr<ModelServer>> ModelServer::Start(
     const std::string& model_dir, const std::vector<std::string>& flags, Interrupts* interrupts) {
   std::unique_ptr<ModelServer> server(new ModelServer());
-  std::string folder = (std::filesystem::temp_directory_path() / "gatefold.XXXXXX").string();
-  if (mkdtemp(folder.data()) == nullptr) return SystemError("a folder for a socket");
+  GF_ASSIGN_OR_RETURN(const std::string folder, MakeFolder());
   server->folder_ = folder;
   const std::string address = absl::StrCat("unix:", folder, "/serve.sock");
   std::vector<std::string> command = {"gatefold", "serve", "--model=" + model_dir,
-                                      "--listen=" + address};
+                                      "--listen=" + address, "--until-stdin-ends"};
   command.insert(command.end(), flags.begin(), flags.end());
   const absl::Time began = absl::Now();
   GF_RETURN_IF_ERROR(server->Spawn(command));
@@ -65,8 +74,15 @@ absl::StatusOr<std::unique_ptr<ModelServer>> ModelServer::Start(
 }
 
 absl::Status ModelServer::Spawn(const std::vector<std::string>& command) {
-  int ends[2];
-  if (pipe2(ends, O_CLOEXEC) != 0) return SystemError("a pipe");
+  int output[2], input[2];
+  if (pipe2(output, O_CLOEXEC) != 0) return SystemError("a pipe");
+  output_ = output[0];
+  if (pipe2(input, O_CLOEXEC) != 0) {
+    const absl::Status status = SystemError("a pipe");
+    close(output[1]);
+    return status;
+  }
+  input_ = input[1];
   std::vector<char*> arguments;
   for (const std::string& argument : command) {
     arguments.push_back(const_cast<char*>(argument.c_str()));
@@ -74,9 +90,9 @@ absl::Status ModelServer::Spawn(const std::vector<std::string>& command) {
   arguments.push_back(nullptr);
   posix_spawn_file_actions_t actions;
   posix_spawn_file_actions_init(&actions);
-  posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-  posix_spawn_file_actions_adddup2(&actions, ends[1], STDOUT_FILENO);
-  posix_spawn_file_actions_adddup2(&actions, ends[1], STDERR_FILENO);
+  posix_spawn_file_actions_adddup2(&actions, input[0], STDIN_FILENO);
+  posix_spawn_file_actions_adddup2(&actions, output[1], STDOUT_FILENO);
+  posix_spawn_file_actions_adddup2(&actions, output[1], STDERR_FILENO);
   // A group of its own: Ctrl-C ends us, and we end it.
   posix_spawnattr_t attributes;
   posix_spawnattr_init(&attributes);
@@ -85,8 +101,8 @@ absl::Status ModelServer::Spawn(const std::vector<std::string>& command) {
       posix_spawn(&pid_, "/proc/self/exe", &actions, &attributes, arguments.data(), environ);
   posix_spawnattr_destroy(&attributes);
   posix_spawn_file_actions_destroy(&actions);
-  close(ends[1]);
-  output_ = ends[0];
+  close(output[1]);
+  close(input[0]);
   if (error == 0) return absl::OkStatus();
   pid_ = -1;
   errno = error;
@@ -94,6 +110,8 @@ absl::Status ModelServer::Spawn(const std::vector<std::string>& command) {
 }
 
 absl::Status ModelServer::AwaitReady(const std::string& model_dir, Interrupts* interrupts) {
+  // With something under way, an interrupt is ours to act on.
+  const Interrupts::Scope scope(interrupts, [] {});
   std::string text;
   for (;;) {
     if (interrupts != nullptr && interrupts->raised()) return absl::CancelledError("interrupted");
@@ -116,15 +134,25 @@ absl::Status ModelServer::AwaitReady(const std::string& model_dir, Interrupts* i
 
 ModelServer::~ModelServer() {
   connection_.reset();
-  if (pid_ > 0) {
-    kill(pid_, SIGTERM);
-    // SIGTERM drains; nothing is under way, so this takes moments.
-    while (waitpid(pid_, nullptr, 0) < 0 && errno == EINTR) {
-    }
-  }
+  if (input_ >= 0) close(input_);
+  if (pid_ > 0) Stop();
   if (output_ >= 0) close(output_);
   std::error_code ignored;
   if (!folder_.empty()) std::filesystem::remove_all(folder_, ignored);
+}
+
+void ModelServer::Stop() {
+  // SIGTERM drains; nothing is under way, so this takes moments. One that hangs is killed.
+  kill(pid_, SIGTERM);
+  const absl::Time deadline = absl::Now() + absl::Seconds(5);
+  while (waitpid(pid_, nullptr, WNOHANG) == 0) {
+    if (absl::Now() > deadline) {
+      kill(pid_, SIGKILL);
+      waitpid(pid_, nullptr, 0);
+      return;
+    }
+    absl::SleepFor(absl::Milliseconds(5));
+  }
 }
 
 absl::StatusOr<uint64_t> ModelServer::PeakMemoryBytes() const {

@@ -34,10 +34,12 @@ class ModelServer {
  private:
   ModelServer() = default;
   absl::Status Spawn(const std::vector<std::string>& command);
+  void Stop();
   absl::Status AwaitReady(const std::string& model_dir, Interrupts* interrupts);
 
   std::string folder_;  // of its socket
   pid_t pid_ = -1;
+  int input_ = -1;   // it ends when this is closed, by whatever ends this process
   int output_ = -1;  // what it writes; standard output and error together
   double load_seconds_ = 0;
   std::unique_ptr<Connection> connection_;

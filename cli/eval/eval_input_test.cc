@@ -78,7 +78,14 @@ TEST(Tasks, NameLineAndField) {
     dir.Write("t.jsonl", "{\"question\":\"q\",\"answer\":\"a\"}\n" + line);
     return std::string(ReadTasks(dir.File("t.jsonl")).status().message());
   };
-  EXPECT_THAT(error("nonsense"), HasSubstr("line 2: not a JSON object"));
+  EXPECT_THAT(error("nonsense"), HasSubstr("line 2"));
+  EXPECT_THAT(error("[]"), HasSubstr("line 2: not a JSON object"));
+  EXPECT_THAT(error(R"({"question":"q","choices":["a","b"],"answer":)" + std::string(200000, '[') +
+                    std::string(200000, ']') + "}"),
+              HasSubstr("line 2"));
+  EXPECT_THAT(error(R"({"question":"q","choices":["a","b"],"answer":1.5})"),
+              HasSubstr("or its index"));
+  EXPECT_THAT(error(R"({"question":"q","choices":["a","a"],"answer":1})"), HasSubstr("twice"));
   EXPECT_THAT(error(R"({"answer":"a"})"), HasSubstr("question is missing"));
   EXPECT_THAT(error(R"({"question":"q"})"), HasSubstr("answer is missing"));
   EXPECT_THAT(error(R"({"question":5,"answer":"a"})"), HasSubstr("question must be a string"));

@@ -108,10 +108,8 @@ Json EvalJson(const Evaluation& evaluation) {
   if (!evaluation.tasks.empty()) {
     Json tags = Json::object();
     for (const TaskQuality& task : evaluation.tasks) {
-      Json& entry = tags[tags.contains(task.tag) ? absl::StrCat(task.tag, " (exact)") : task.tag];
-      entry = {{"kind", task.has_choices ? "choice" : "exact"},
-               {"n", task.n},
-               {"accuracy", task.Accuracy()}};
+      Json& entry = tags[task.tag][task.has_choices ? "choice" : "exact"];
+      entry = {{"n", task.n}, {"accuracy", task.Accuracy()}};
       if (task.has_choices) entry["accuracy_normalized"] = task.NormalizedAccuracy();
     }
     json["tasks"] = std::move(tags);

@@ -8,7 +8,8 @@
 namespace gatefold::cli {
 
 // {"model", "window", "texts": {"tags": {TAG: {...}}, "all": {...}, "mean_bits_per_byte"},
-//  "tasks": {TAG: {"kind", "n", "accuracy", "accuracy_normalized"}},
+//  "tasks": {TAG: {"choice": {"n", "accuracy", "accuracy_normalized"},
+//                  "exact": {"n", "accuracy"}}},
 //  "routing": {"layers": [..], "smallest_share", "tags": {TAG: [[share per expert] per layer]}}};
 // parts that were not asked for are left out.
 Json EvalJson(const Evaluation& evaluation);

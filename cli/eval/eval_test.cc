@@ -121,11 +121,10 @@ TEST_F(EvalTest, ChoosesTheLikeliest) {
       << R"({"tag":"u","question":"q","choices":["a","b"],"answer":0})" << "\n"
       << R"({"tag":"u","question":"q","choices":["a","b"],"answer":1})" << "\n";
   const Json tasks = Ask({"--tasks", File("quiz.jsonl")})["tasks"];
-  EXPECT_EQ(tasks["t"]["n"], 1);
-  EXPECT_EQ(tasks["u"]["n"], 2);
-  EXPECT_EQ(tasks["u"]["accuracy"], 0.5);  // the same question with both answers
-  EXPECT_EQ(tasks["u"]["accuracy_normalized"], 0.5);
-  EXPECT_EQ(tasks["u"]["kind"], "choice");
+  EXPECT_EQ(tasks["t"]["choice"]["n"], 1);
+  EXPECT_EQ(tasks["u"]["choice"]["n"], 2);
+  EXPECT_EQ(tasks["u"]["choice"]["accuracy"], 0.5);  // the same question with both answers
+  EXPECT_EQ(tasks["u"]["choice"]["accuracy_normalized"], 0.5);
 }
 
 TEST_F(EvalTest, ComparesWhatIsWrittenWordForWord) {
@@ -133,11 +132,16 @@ TEST_F(EvalTest, ComparesWhatIsWrittenWordForWord) {
       << Json({{"tag", "wrong"}, {"question", "1 + 1 ="}, {"answer", "no such thing"}}).dump();
   std::ofstream(File("sums.txt")) << "1 + 1 = 2\n12 * 3 = 36\n";
   const Json tasks = Ask({"--tasks", File("exact.jsonl"), "--equations", File("sums.txt")})["tasks"];
-  EXPECT_EQ(tasks["wrong"]["accuracy"], 0);
-  EXPECT_EQ(tasks["wrong"]["kind"], "exact");
-  EXPECT_EQ(tasks["1-digit +"]["n"], 1);
-  EXPECT_EQ(tasks["2-digit *"]["n"], 1);
+  EXPECT_EQ(tasks["wrong"]["exact"]["accuracy"], 0);
+  EXPECT_EQ(tasks["1-digit +"]["exact"]["n"], 1);
+  EXPECT_EQ(tasks["2-digit *"]["exact"]["n"], 1);
   EXPECT_EQ(Ask({"--equations", File("sums.txt"), "--limit", "1"})["tasks"].size(), 1);
+}
+
+TEST_F(EvalTest, NamesTheTextAndTheQuestionThatFail) {
+  std::ofstream(File("long.jsonl")) << Json({{"question", std::string(500, 'x')}, {"answer", "y"}});
+  EXPECT_EQ(Run({"--tasks", File("long.jsonl"), "--model", Model()}), kExitFailed);
+  EXPECT_THAT(err_, HasSubstr("question 1 of \"long\""));
 }
 
 TEST_F(EvalTest, PrintsTables) {
@@ -154,6 +158,9 @@ TEST_F(EvalTest, RefusesWrongUsage) {
   EXPECT_THAT(err_, HasSubstr("--window is 129, must be 2 to 128"));
   EXPECT_EQ(Run({File("long.txt"), "--model", Model(), "--window", "1"}), kExitUsage);
   EXPECT_EQ(Run({File("long.txt"), "--model", Model(), "--concurrency", "0"}), kExitUsage);
+  EXPECT_EQ(Run({File("long.txt"), "--model", Model(), "--heat-map", "/nonexistent/map.svg"}),
+            kExitFailed);
+  EXPECT_THAT(err_, HasSubstr("--heat-map"));
   EXPECT_EQ(Run({File("absent.txt"), "--model", Model()}), kExitFailed);
   EXPECT_THAT(err_, HasSubstr("absent.txt"));
 }

@@ -67,6 +67,7 @@ class EvalVerb final : public Verb {
     GF_RETURN_IF_ERROR(Check(arguments));
     // What is wrong with a file is said before a model is loaded.
     GF_ASSIGN_OR_RETURN(const EvaluationInput input, ReadInput(arguments));
+    if (!heat_map_.empty()) GF_RETURN_IF_ERROR(WriteFile(heat_map_, ""));  // can it be?
     GF_ASSIGN_OR_RETURN(const std::unique_ptr<Connection> connection,
                         Connection::Open(connection_, console->interrupts));
     const Scorer::Options options{window_, routing_ || !heat_map_.empty()};
@@ -75,15 +76,13 @@ class EvalVerb final : public Verb {
     if (options.routing && evaluation.model.n_experts() == 0) {
       console->err << "no routing: this model has no gates\n";
     }
-    if (!heat_map_.empty() && evaluation.model.n_experts() > 0) {
-      GF_RETURN_IF_ERROR(WriteFile(heat_map_, ExpertHeatMap(evaluation)));
-    }
     if (output_.json()) {
       PrintJson(EvalJson(evaluation), console->out);
     } else {
       PrintEvaluation(evaluation, console->out);
     }
-    return absl::OkStatus();
+    if (heat_map_.empty() || evaluation.model.n_experts() == 0) return absl::OkStatus();
+    return WriteFile(heat_map_, ExpertHeatMap(evaluation));
   }
 
  private:

@@ -15,6 +15,7 @@
 #include "absl/synchronization/mutex.h"
 #include "cli/answer.h"
 #include "cli/eval/progress_bar.h"
+#include "gatefold/base/errors.h"
 #include "gatefold/base/status_macros.h"
 
 namespace gatefold::cli {
@@ -62,7 +63,7 @@ absl::StatusOr<TextQuality> ScoreDocument(const Scorer& scorer, const std::strin
   TextQuality quality;
   quality.n_documents = 1;
   quality.n_tokens = score.n_tokens;
-  quality.n_text_tokens = tokens.ids.size() - tokens.n_special;
+  quality.n_text_tokens = tokens.n_text;
   quality.n_bytes = document.size() - std::min(document.size(), tokens.n_free_bytes);
   quality.n_characters = CountCharacters(document);
   quality.nats = score.nats;
@@ -100,6 +101,7 @@ absl::StatusOr<Verdict> Write(Connection* connection, const Scorer& scorer, cons
   request.mutable_prompt()->set_text(item.question);
   inference::v1::GenerationConfig* config = request.mutable_config();
   config->set_temperature(0);
+  config->set_repetition_penalty(1);
   config->set_max_output_tokens(static_cast<uint32_t>(answer.ids.size()) + kSpareAnswerTokens);
   GF_ASSIGN_OR_RETURN(const Answer written, GenerateAnswer(connection, request, nullptr));
   const absl::string_view text = absl::StripLeadingAsciiWhitespace(written.text);
@@ -125,7 +127,14 @@ absl::StatusOr<std::vector<TextQuality>> ScoreTexts(const Scorer& scorer,
   std::vector<TextQuality> parts(work.size());
   GF_RETURN_IF_ERROR(
       ForEach(work.size(), concurrency, interrupts, [&](size_t i) -> absl::Status {
-        GF_ASSIGN_OR_RETURN(parts[i], ScoreDocument(scorer, *work[i].second));
+        absl::StatusOr<TextQuality> part = ScoreDocument(scorer, *work[i].second);
+        if (!part.ok()) {
+          const std::vector<std::string>& documents = texts[work[i].first].documents;
+          return Annotate(part.status(),
+                          absl::StrCat("document ", work[i].second - documents.data() + 1,
+                                       " of \"", texts[work[i].first].tag, "\""));
+        }
+        parts[i] = *std::move(part);
         progress.Add(work[i].second->size());
         return absl::OkStatus();
       }));
@@ -140,9 +149,14 @@ absl::StatusOr<std::vector<TaskQuality>> AnswerTasks(Connection* connection, con
   ProgressBar progress("questions", "questions", items.size());
   GF_RETURN_IF_ERROR(
       ForEach(items.size(), concurrency, connection->interrupts(), [&](size_t i) -> absl::Status {
-        GF_ASSIGN_OR_RETURN(verdicts[i], items[i].choices.empty()
-                                             ? Write(connection, scorer, items[i])
-                                             : Choose(scorer, items[i]));
+        const absl::StatusOr<Verdict> verdict = items[i].choices.empty()
+                                                    ? Write(connection, scorer, items[i])
+                                                    : Choose(scorer, items[i]);
+        if (!verdict.ok()) {
+          return Annotate(verdict.status(),
+                          absl::StrCat("question ", i + 1, " of \"", items[i].tag, "\""));
+        }
+        verdicts[i] = *verdict;
         progress.Add(1);
         return absl::OkStatus();
       }));
@@ -201,9 +215,13 @@ TextQuality Evaluation::AllTexts() const {
 }
 
 double Evaluation::MeanBitsPerByte() const {
-  double sum = 0;
-  for (const TextQuality& text : texts) sum += text.BitsPerByte();
-  return Ratio(sum, static_cast<double>(texts.size()));
+  double sum = 0, n = 0;
+  for (const TextQuality& text : texts) {
+    if (text.n_tokens == 0) continue;  // a lone first token, which nothing stands before
+    sum += text.BitsPerByte();
+    ++n;
+  }
+  return Ratio(sum, n);
 }
 
 absl::StatusOr<Evaluation> Evaluate(Connection* connection, const EvaluationInput& input,

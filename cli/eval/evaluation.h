@@ -48,7 +48,7 @@ struct Evaluation {
   std::vector<TaskQuality> tasks;  // by tag, in order of appearance
 
   TextQuality AllTexts() const;
-  double MeanBitsPerByte() const;  // over tags, each alike
+  double MeanBitsPerByte() const;  // over tags with scored tokens, each alike
 };
 
 struct EvaluationInput {

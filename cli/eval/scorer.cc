@@ -10,12 +10,6 @@
 #include "gatefold/base/status_macros.h"
 
 namespace gatefold::cli {
-namespace {
-
-constexpr uint32_t kDefaultWindow = 1024;
-
-}  // namespace
-
 absl::Status ExpertCounts::Add(const inference::v1::RoutingTrace& trace, size_t first_token,
                                size_t n_experts) {
   GF_ASSIGN_OR_RETURN(const RoutingView view, RoutingView::Create(trace));
@@ -86,18 +80,22 @@ absl::StatusOr<Scorer> Scorer::Create(Connection* connection, const Options& opt
 absl::StatusOr<Scorer::Tokens> Scorer::Tokenize(const std::string& text) const {
   inference::v1::TokenizeRequest request;
   request.mutable_prompt()->set_text(text);
-  Call call(*connection_);
-  inference::v1::TokenizeResponse response;
-  GF_RETURN_IF_ERROR(connection_->ToStatus(
-      connection_->inference()->Tokenize(call.context(), request, &response)));
+  const auto tokenize = [&](inference::v1::TokenizeResponse* response) {
+    Call call(*connection_);
+    return connection_->ToStatus(
+        connection_->inference()->Tokenize(call.context(), request, response));
+  };
+  inference::v1::TokenizeResponse whole, bare;
+  GF_RETURN_IF_ERROR(tokenize(&whole));
+  // A text may itself begin with what stands for the begin of a sequence: only the count tells.
+  request.mutable_prompt()->set_add_special_tokens(false);
+  GF_RETURN_IF_ERROR(tokenize(&bare));
   Tokens tokens;
-  tokens.ids.assign(response.token_ids().begin(), response.token_ids().end());
-  if (tokens.ids.empty()) return tokens;
-  if (model_.has_bos_token_id() && tokens.ids[0] == model_.bos_token_id()) {
-    tokens.n_special = 1;
-  } else if (response.tokens_size() > 0) {
-    tokens.n_free_bytes = response.tokens(0).size();
-  }
+  tokens.ids.assign(whole.token_ids().begin(), whole.token_ids().end());
+  tokens.n_text = static_cast<size_t>(bare.token_ids_size());
+  const bool starts_alike = whole.token_ids_size() > 0 && bare.token_ids_size() > 0 &&
+                            whole.token_ids_size() == bare.token_ids_size();
+  if (starts_alike && whole.tokens_size() > 0) tokens.n_free_bytes = whole.tokens(0).size();
   return tokens;
 }
 

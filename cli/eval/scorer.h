@@ -10,6 +10,8 @@
 
 namespace gatefold::cli {
 
+inline constexpr uint32_t kDefaultWindow = 1024;
+
 // How often each expert of each layer was chosen.
 class ExpertCounts {
  public:
@@ -39,7 +41,7 @@ class Scorer {
   };
   struct Tokens {
     std::vector<int32_t> ids;
-    size_t n_special = 0;  // leading ids that stand for no text: begin of sequence
+    size_t n_text = 0;        // ids without those that the tokenizer adds
     size_t n_free_bytes = 0;  // of text in the first token, if nothing stands before it to give it
                               // a likelihood
   };

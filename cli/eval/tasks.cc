@@ -11,6 +11,7 @@
 #include "absl/strings/str_split.h"
 #include "cli/prompt_flags.h"
 #include "gatefold/base/status_macros.h"
+#include "gatefold/checkpoint/strict_json.h"
 #include "nlohmann/json.hpp"
 
 namespace gatefold::cli {
@@ -53,6 +54,9 @@ absl::Status ReadChoices(const json& object, TaskItem* item) {
       return absl::InvalidArgumentError("choices must be strings that are not empty");
     }
     item->choices.push_back(choice.get<std::string>());
+    if (std::count(item->choices.begin(), item->choices.end(), item->choices.back()) > 1) {
+      return absl::InvalidArgumentError("choices has the same one twice");
+    }
   }
   const json answer = object.value("answer", json());
   if (answer.is_number_integer()) {
@@ -61,6 +65,8 @@ absl::Status ReadChoices(const json& object, TaskItem* item) {
                                                      item->choices.size() - 1));
     }
     item->answer_index = answer.get<size_t>();
+  } else if (!answer.is_null() && !answer.is_string()) {
+    return absl::InvalidArgumentError("answer must be one of the choices, or its index");
   } else {
     GF_ASSIGN_OR_RETURN(const std::string text, StringField(object, "answer"));
     const auto found = std::find(item->choices.begin(), item->choices.end(), text);
@@ -74,7 +80,7 @@ absl::Status ReadChoices(const json& object, TaskItem* item) {
 }
 
 absl::StatusOr<TaskItem> ParseTask(const std::string& line) {
-  const json object = json::parse(line, nullptr, /*allow_exceptions=*/false);
+  GF_ASSIGN_OR_RETURN(const json object, ParseStrictJson(line, "question"));
   if (!object.is_object()) return absl::InvalidArgumentError("not a JSON object");
   TaskItem item;
   if (object.contains("tag")) {

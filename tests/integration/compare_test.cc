@@ -3,8 +3,15 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <string>
+#include <signal.h>
+#include <sys/types.h>
 
+#include <fstream>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "nlohmann/json.hpp"
 #include "tests/integration/process.h"
 #include "tools/random_model.h"
@@ -76,6 +83,35 @@ TEST_F(CompareTest, SaysWhichModelFails) {
   EXPECT_EQ(Run({"--models", folder_.Path("sparse"), "--isa=mmx"}), 1);
   EXPECT_THAT(output_, HasSubstr("could not be served"));
   EXPECT_THAT(output_, HasSubstr("mmx"));
+}
+
+TEST_F(CompareTest, LeavesNoServerBehindHoweverItEnds) {
+  const auto children = [](pid_t parent) {
+    std::ifstream file(absl::StrCat("/proc/", parent, "/task/", parent, "/children"));
+    std::vector<pid_t> pids;
+    for (pid_t pid = 0; file >> pid;) pids.push_back(pid);
+    return pids;
+  };
+  for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGKILL}) {
+    SCOPED_TRACE(signal);
+    auto process = Process::Start("gatefold",
+                                  {"compare", "--models",
+                                   folder_.Path("sparse") + "," + folder_.Path("dense"),
+                                   "--rounds=1000"},
+                                  folder_.Path("log"));
+    ASSERT_TRUE(process.ok()) << process.status();
+    std::vector<pid_t> servers;
+    const absl::Time deadline = absl::Now() + absl::Seconds(30);
+    while (servers.empty() && absl::Now() < deadline) servers = children((*process)->pid());
+    ASSERT_FALSE(servers.empty());
+    (*process)->Signal(signal);
+    ASSERT_TRUE((*process)->Wait(absl::Now() + absl::Seconds(30)).ok());
+    // The first server existed; a second one may have been started since, with the same pipe.
+    for (const pid_t pid : servers) {
+      while (kill(pid, 0) == 0 && absl::Now() < deadline) absl::SleepFor(absl::Milliseconds(5));
+      EXPECT_NE(kill(pid, 0), 0);
+    }
+  }
 }
 
 TEST_F(CompareTest, RefusesWrongUsage) {

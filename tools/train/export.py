@@ -44,7 +44,9 @@ def write(model: Transformer, tokenizer, folder: pathlib.Path) -> None:
         (folder / name).write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
     write_json("config.json", config(model))
-    write_json("generation_config.json", dict(bos_token_id=0, eos_token_id=1, max_length=model.recipe.context))
+    write_json("generation_config.json", dict(
+        bos_token_id=0, eos_token_id=1, do_sample=True, temperature=0.7, top_p=0.95,
+        max_length=model.recipe.context))
     write_json("tokenizer_config.json", dict(
         tokenizer_class="PreTrainedTokenizerFast", bos_token="<|begin|>", eos_token="<|end|>",
         add_bos_token=True, add_eos_token=False, clean_up_tokenization_spaces=False,
