@@ -56,9 +56,9 @@ uint64_t ExpertLoader::epoch() const {
 
 size_t ExpertLoader::n_loading() const {
   absl::MutexLock lock(&mu_);
-  return static_cast<size_t>(std::count_if(
-      assigned_.begin(), assigned_.end(),
-      [this](const ExpertId& id) ABSL_NO_THREAD_SAFETY_ANALYSIS { return !held_.contains(id); }));
+  size_t n = 0;
+  for (const ExpertId& id : assigned_) n += !held_.contains(id);
+  return n;
 }
 
 bool ExpertLoader::AwaitIdle(absl::Time deadline) const {

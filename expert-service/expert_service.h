@@ -30,7 +30,7 @@ class ExpertService final : public StreamHandler {
   ExpertService(ExpertRunner* runner, const internal::v1::WorkerDescription& worker,
                 ExpertObserver* observer);
 
-  // From now on the shard takes assignments. Before Register(); the loader outlives the service.
+  // From now on the shard takes assignments. Before Register(); the loader outlives the server.
   void SetLoader(ExpertLoader* loader) { loader_ = loader; }
 
   // Adds its methods. The service outlives the server.

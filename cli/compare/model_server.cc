@@ -40,6 +40,15 @@ absl::StatusOr<std::string> MakeFolder() {
   return folder;
 }
 
+// What a server writes after its start is nobody's, but a pipe that is full would stop it.
+void ReadToTheEnd(int file) {
+  char block[4096];
+  ssize_t n = 0;
+  do {
+    n = read(file, block, sizeof(block));
+  } while (n > 0 || (n < 0 && errno == EINTR));
+}
+
 // The last lines of what a process wrote: its reason to end.
 std::string LastLines(absl::string_view text) {
   const std::vector<absl::string_view> lines =
@@ -126,7 +135,7 @@ absl::Status ModelServer::AwaitReady(const std::string& model_dir, Interrupts* i
     }
     text.append(block, static_cast<size_t>(n));
     if (absl::StartsWith(text, "ready ") || absl::StrContains(text, "\nready ")) {
-      // What it writes later must not fill the pipe: it is told so by nobody reading.
+      drain_ = std::thread(ReadToTheEnd, output_);
       return absl::OkStatus();
     }
   }
@@ -136,6 +145,7 @@ ModelServer::~ModelServer() {
   connection_.reset();
   if (input_ >= 0) close(input_);
   if (pid_ > 0) Stop();
+  if (drain_.joinable()) drain_.join();
   if (output_ >= 0) close(output_);
   std::error_code ignored;
   if (!folder_.empty()) std::filesystem::remove_all(folder_, ignored);

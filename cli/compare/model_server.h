@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -41,6 +42,7 @@ class ModelServer {
   pid_t pid_ = -1;
   int input_ = -1;   // it ends when this is closed, by whatever ends this process
   int output_ = -1;  // what it writes; standard output and error together
+  std::thread drain_;  // of output_, until the server has ended
   double load_seconds_ = 0;
   std::unique_ptr<Connection> connection_;
 };

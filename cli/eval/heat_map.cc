@@ -27,7 +27,7 @@ std::string Text(int x, int y, absl::string_view anchor, absl::string_view fill,
                          anchor, fill, Escaped(text));
 }
 
-// White at no share, deep blue at twice an even share's square: half of the range lies above even.
+// White at no share, full blue at four times an even one; the root keeps small shares visible.
 std::string Colour(double share, double even) {
   const double depth = std::min(1.0, std::sqrt(share / std::min(1.0, 4 * even)));
   const auto mix = [depth](int light, int dark) {
