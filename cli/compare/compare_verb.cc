@@ -8,6 +8,7 @@
 #include "cli/compare/compare_report.h"
 #include "cli/compare/comparison.h"
 #include "cli/error_report.h"
+#include "cli/eval/input_flags.h"
 #include "cli/output.h"
 #include "cli/verbs.h"
 #include "gatefold/base/status_macros.h"
@@ -40,14 +41,10 @@ class CompareVerb final : public Verb {
     flags->Add("output-tokens", "N", "generated for each (default 64)", &options_.output_tokens);
     flags->Add("rounds", "N", "medians are taken over so many (default 3)", &options_.rounds);
     flags->Section("Quality:");
-    flags->Add("equations", "FILE", "see gatefold eval", &equations_);
-    flags->Add("tasks", "FILE", "see gatefold eval", &tasks_);
+    input_.AddTo(flags);
     flags->Add("window", "N",
                "tokens a model sees at once (default: what all of them can, at most 1024)",
                &options_.window);
-    flags->Add("separator", "TEXT",
-               "a line with nothing else ends a document (default <|end|>; \"\": none does)",
-               &separator_);
     flags->Section("Serving:");
     flags->Add("threads", "N", "of each model (default: the cores there are)", &threads_);
     flags->Add("n-slices", "N", "parts of a dense layer's MLP (default 8)", &options_.n_slices);
@@ -59,7 +56,7 @@ class CompareVerb final : public Verb {
                    Console* console) override {
     GF_RETURN_IF_ERROR(output_.Check());
     GF_RETURN_IF_ERROR(Check());
-    GF_RETURN_IF_ERROR(ReadInput(arguments));
+    GF_ASSIGN_OR_RETURN(options_.texts, input_.Read(arguments));
     GF_ASSIGN_OR_RETURN(const std::vector<ModelMeasurement> models,
                         Compare(options_, console->interrupts));
     if (output_.json()) {
@@ -101,28 +98,11 @@ class CompareVerb final : public Verb {
     return absl::OkStatus();
   }
 
-  absl::Status ReadInput(const std::vector<std::string>& paths) {
-    if (!paths.empty()) {
-      GF_ASSIGN_OR_RETURN(options_.texts.texts, ReadTaggedTexts(paths, separator_));
-    }
-    for (const std::string& file : tasks_) {
-      GF_ASSIGN_OR_RETURN(const std::vector<TaskItem> items, ReadTasks(file));
-      options_.texts.tasks.insert(options_.texts.tasks.end(), items.begin(), items.end());
-    }
-    for (const std::string& file : equations_) {
-      GF_ASSIGN_OR_RETURN(const std::vector<TaskItem> items, ReadEquations(file));
-      options_.texts.tasks.insert(options_.texts.tasks.end(), items.begin(), items.end());
-    }
-    return absl::OkStatus();
-  }
-
   ComparisonOptions options_;
   std::vector<std::string> models_;
+  EvaluationInputFlags input_;
   OutputFlag output_;
   std::vector<int32_t> sequences_;
-  std::vector<std::string> tasks_;
-  std::vector<std::string> equations_;
-  std::string separator_ = "<|end|>";
   std::string isa_ = "auto";
   int threads_ = 0;
 };

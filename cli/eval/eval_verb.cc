@@ -6,6 +6,7 @@
 #include "cli/eval/eval_report.h"
 #include "cli/eval/evaluation.h"
 #include "cli/eval/heat_map.h"
+#include "cli/eval/input_flags.h"
 #include "cli/output.h"
 #include "cli/verbs.h"
 #include "gatefold/base/status_macros.h"
@@ -43,16 +44,9 @@ class EvalVerb final : public Verb {
   void AddFlags(FlagSet* flags) override {
     connection_.AddTo(flags);
     flags->Section("What is measured:");
-    flags->Add("tasks", "FILE", "questions as JSON lines; can be given several times", &tasks_);
-    flags->Add("equations", "FILE",
-               "lines such as \"37 + 45 = 82\": the model must write what comes after \"=\"",
-               &equations_);
-    flags->Add("limit", "N", "at most so many questions of each file (default: all)", &limit_);
+    input_.AddTo(flags);
     flags->Add("window", "N", "tokens the model sees at once (default: all it can, at most 1024)",
                &window_);
-    flags->Add("separator", "TEXT",
-               "a line with nothing else ends a document (default <|end|>; \"\": none does)",
-               &separator_);
     flags->Add("concurrency", "N", "requests at the same time (default 4)", &concurrency_);
     flags->Section("What is shown:");
     flags->AddSwitch("routing", "which experts the texts' tokens went to, by tag", &routing_);
@@ -66,7 +60,7 @@ class EvalVerb final : public Verb {
     GF_RETURN_IF_ERROR(connection_.Choose(flags));
     GF_RETURN_IF_ERROR(Check(arguments));
     // What is wrong with a file is said before a model is loaded.
-    GF_ASSIGN_OR_RETURN(const EvaluationInput input, ReadInput(arguments));
+    GF_ASSIGN_OR_RETURN(const EvaluationInput input, input_.Read(arguments));
     if (!heat_map_.empty()) GF_RETURN_IF_ERROR(WriteFile(heat_map_, ""));  // can it be?
     GF_ASSIGN_OR_RETURN(const std::unique_ptr<Connection> connection,
                         Connection::Open(connection_, console->interrupts));
@@ -87,7 +81,7 @@ class EvalVerb final : public Verb {
 
  private:
   absl::Status Check(const std::vector<std::string>& arguments) const {
-    if (arguments.empty() && tasks_.empty() && equations_.empty()) {
+    if (arguments.empty() && input_.tasks.empty() && input_.equations.empty()) {
       return UsageError("give text files or folders, --tasks or --equations");
     }
     if (arguments.empty() && (routing_ || !heat_map_.empty())) {
@@ -96,38 +90,14 @@ class EvalVerb final : public Verb {
     if (concurrency_ < 1 || concurrency_ > 256) {
       return UsageError(absl::StrCat("--concurrency is ", concurrency_, ", must be 1 to 256"));
     }
-    if (limit_ < 0) return UsageError(absl::StrCat("--limit is ", limit_, ", must not be negative"));
     return absl::OkStatus();
-  }
-
-  absl::StatusOr<EvaluationInput> ReadInput(const std::vector<std::string>& paths) const {
-    EvaluationInput input;
-    if (!paths.empty()) {
-      GF_ASSIGN_OR_RETURN(input.texts, ReadTaggedTexts(paths, separator_));
-    }
-    const auto add = [&](std::vector<TaskItem> items) {
-      if (limit_ > 0 && items.size() > static_cast<size_t>(limit_)) items.resize(limit_);
-      input.tasks.insert(input.tasks.end(), items.begin(), items.end());
-    };
-    for (const std::string& file : tasks_) {
-      GF_ASSIGN_OR_RETURN(std::vector<TaskItem> items, ReadTasks(file));
-      add(std::move(items));
-    }
-    for (const std::string& file : equations_) {
-      GF_ASSIGN_OR_RETURN(std::vector<TaskItem> items, ReadEquations(file));
-      add(std::move(items));
-    }
-    return input;
   }
 
   ConnectionFlags connection_;
   OutputFlag output_;
-  std::vector<std::string> tasks_;
-  std::vector<std::string> equations_;
-  std::string separator_ = "<|end|>";
+  EvaluationInputFlags input_;
   std::string heat_map_;
   uint32_t window_ = 0;
-  int limit_ = 0;
   int concurrency_ = 4;
   bool routing_ = false;
 };
