@@ -63,7 +63,9 @@ size_t ExpertLoader::n_loading() const {
 
 bool ExpertLoader::AwaitIdle(absl::Time deadline) const {
   absl::MutexLock lock(&mu_);
-  const auto idle = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { return held_ == assigned_; };
+  const auto idle = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+    return !busy_ && held_ == assigned_;
+  };
   return mu_.AwaitWithDeadline(absl::Condition(&idle), deadline);
 }
 
@@ -88,7 +90,9 @@ void ExpertLoader::Run() {
       const auto wanted = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
         return stopping_ || held_ != assigned_;
       };
+      busy_ = false;
       mu_.Await(absl::Condition(&wanted));
+      busy_ = true;
       if (stopping_) return;
       work = NextWork();
     }

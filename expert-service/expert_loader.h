@@ -42,7 +42,7 @@ class ExpertLoader {
   size_t n_loading() const;    // assigned and not yet held
   uint64_t capacity_bytes() const { return options_.capacity_bytes; }
 
-  // True once nothing is left to do; false at the deadline.
+  // True once nothing is left to do and on_change has been told so; false at the deadline.
   bool AwaitIdle(absl::Time deadline) const;
 
  private:
@@ -62,6 +62,7 @@ class ExpertLoader {
   uint64_t epoch_ ABSL_GUARDED_BY(mu_) = 0;
   std::set<ExpertId> assigned_ ABSL_GUARDED_BY(mu_);
   std::set<ExpertId> held_ ABSL_GUARDED_BY(mu_);  // the store's, as far as the loader has come
+  bool busy_ ABSL_GUARDED_BY(mu_) = false;  // from the start of some work until it was told
   bool stopping_ ABSL_GUARDED_BY(mu_) = false;
   std::thread thread_;
 };

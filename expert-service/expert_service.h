@@ -48,12 +48,14 @@ class ExpertService final : public StreamHandler {
 
   internal::v1::ExpertShard Describe() const;
 
+  // Hands it to the loader once its numbers fit the model. Errors as in expert.proto.
+  absl::Status Assign(const internal::v1::AssignRequest& request);
+
  private:
   class Session;
   using WatchStream = ServerStream<internal::v1::WatchResponse>;
 
   void SetState(std::atomic<bool>* state);
-  absl::Status Assign(const internal::v1::AssignRequest& request);
 
   ExpertRunner* const runner_;
   const internal::v1::WorkerDescription worker_;

@@ -140,6 +140,46 @@ TEST_F(ExpertServiceTest, DescribesWhatItHolds) {
   EXPECT_EQ(shard.loaded_bytes(), store_.loaded_bytes());
 }
 
+TEST_F(ExpertServiceTest, TakesAssignmentsThatFitTheModel) {
+  internal::v1::AssignRequest request;
+  request.set_epoch(3);
+  internal::v1::ExpertRange* range = request.add_experts();
+  range->set_layer(1);
+  range->set_first_expert(6);
+  range->set_n_experts(2);
+  // Fixed experts stay.
+  EXPECT_EQ(service_->Assign(request).code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_FALSE(service_->Describe().assignable());
+
+  ExpertLoader loader(weights_.get(), &store_, {});
+  service_->SetLoader(&loader);
+  const auto refuse = [&](auto change, const std::string& message) {
+    internal::v1::AssignRequest wrong = request;
+    change(&wrong);
+    const absl::Status status = service_->Assign(wrong);
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << status;
+    EXPECT_THAT(std::string(status.message()), HasSubstr(message));
+  };
+  refuse([](auto* r) { r->mutable_experts(0)->set_layer(4); }, "experts[0].layer is 4");
+  refuse([](auto* r) { r->mutable_experts(0)->set_first_expert(8); }, "experts[0] is 2 from 8");
+  refuse([](auto* r) { r->mutable_experts(0)->set_n_experts(3); }, "experts[0] is 3 from 6");
+  refuse([](auto* r) { r->mutable_experts(0)->set_n_experts(0xffffffff); }, "a layer has 8");
+  refuse([](auto* r) { r->set_n_slices(99); }, "n_slices is 99");
+  EXPECT_EQ(service_->Describe().epoch(), 0u);
+
+  ASSERT_TRUE(service_->Assign(request).ok());
+  ASSERT_TRUE(loader.AwaitIdle(absl::Now() + absl::Seconds(30)));
+  const internal::v1::ExpertShard shard = service_->Describe();
+  EXPECT_TRUE(shard.assignable());
+  EXPECT_EQ(shard.epoch(), 3u);
+  EXPECT_EQ(shard.n_loading(), 0u);
+  ASSERT_EQ(shard.held_size(), 1);
+  EXPECT_EQ(shard.held(0).layer(), 1u);
+  EXPECT_EQ(shard.held(0).first_expert(), 6u);
+  EXPECT_EQ(shard.held(0).n_experts(), 2u);
+  service_->SetLoader(nullptr);
+}
+
 TEST_F(ExpertServiceTest, BytesThatAreNoMessageEndTheStreamWithAnError) {
   grpc::Slice slice("\xff\xff\xff\xff garbage");
   auto answer = session_->OnFrame(grpc::ByteBuffer(&slice, 1), absl::Now());
