@@ -62,6 +62,12 @@ def token_stream(documents: list[str], tokenizer) -> np.ndarray:
     return np.concatenate(parts)
 
 
+def repeated(streams: dict[str, np.ndarray], repeats: tuple[tuple[str, int], ...]) -> list[np.ndarray]:
+    """The streams by tag, those of tags in `repeats` (tag, n) n times."""
+    times = dict(repeats)
+    return [stream for tag, stream in streams.items() for _ in range(times.get(tag, 1))]
+
+
 class Batches:
     """Windows at random places of all tags' tokens together.
 

@@ -71,10 +71,12 @@ class Heldout:
     def bits_per_byte(self, model, device: str) -> dict[str, float]:
         """By tag, of the sampled windows; `gatefold eval` measures the whole text."""
         out = {}
+        model.eval()
         for tag, windows in self._windows.items():
             with mixed_precision(device):
                 nats, _ = loss_of(model, windows.to(device))
             out[tag] = nats.item() / math.log(2) / self._bytes_per_token[tag]
+        model.train()
         return out
 
 
@@ -131,8 +133,8 @@ def train(recipe: Recipe, corpus: pathlib.Path, out: pathlib.Path, device: str, 
     tokenizer = load_or_train_tokenizer(out / "tokenizer.json", texts, recipe)
     digest = corpora.corpus_digest(texts) + str(hash_of(tokenizer))
 
-    batches = corpora.Batches([corpora.token_stream(d, tokenizer) for d in texts.values()],
-                              recipe.context, recipe.batch, recipe.seed)
+    streams = {tag: corpora.token_stream(d, tokenizer) for tag, d in texts.items()}
+    batches = corpora.Batches(corpora.repeated(streams, recipe.repeats), recipe.context, recipe.batch, recipe.seed)
     heldout_streams = {tag: corpora.token_stream(d, tokenizer) for tag, d in heldout_texts.items()}
     heldout = Heldout(heldout_streams,
                       {tag: sum(len(d.encode()) for d in heldout_texts[tag]) / len(s)
@@ -164,6 +166,7 @@ def train(recipe: Recipe, corpus: pathlib.Path, out: pathlib.Path, device: str, 
     while step < recipe.steps:
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(recipe, step)
+        torch.manual_seed(recipe.seed << 32 | step)  # of dropout: a resumed run drops what would have been dropped
         batch = torch.from_numpy(batches.at(step)).to(device)
         with mixed_precision(device):
             nats, balance = forward(model, batch)
@@ -171,25 +174,28 @@ def train(recipe: Recipe, corpus: pathlib.Path, out: pathlib.Path, device: str, 
         torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        loss, balance = nats.item(), balance.item()
+        nats = nats.detach()
+        smooth = nats if smooth is None else 0.95 * smooth + 0.05 * nats
+        step += 1
+        last = step == recipe.steps
+        if device == "cuda" and step % 10 and not last:
+            continue  # reading a number waits for the device: let it get ahead
+        loss, balance = smooth.item(), balance.item()
         if not math.isfinite(loss):
             raise FloatingPointError(f"the loss is {loss} at step {step}; a lower lr helps")
-        smooth = loss if smooth is None else 0.95 * smooth + 0.05 * loss
-        step += 1
 
         now = time.monotonic()
         rate = (step - first) / (now - began)
-        last = step == recipe.steps
         if step % 50 == 0 or last:
-            history.append(dict(step=step, loss=smooth, balance=balance, seconds=trained_before + now - began))
-        if (now - looked > 240 or last) and heldout_streams:
+            history.append(dict(step=step, loss=loss, balance=balance, seconds=trained_before + now - began))
+        if (now - looked > 240 or step % max(1, recipe.steps // 20) == 0 or last) and heldout_streams:
             looked = now
             bits = heldout.bits_per_byte(model, device)
-            history.append(dict(step=step, loss=smooth, balance=balance, seconds=trained_before + now - began,
+            history.append(dict(step=step, loss=loss, balance=balance, seconds=trained_before + now - began,
                                 heldout=bits))
             print(f"\nstep {step}: held-out bits per byte {sum(bits.values()) / len(bits):.3f} ("
                   + ", ".join(f"{tag} {b:.2f}" for tag, b in bits.items()) + ")", file=sys.stderr)
-        progress.show(f"step {step}/{recipe.steps}  loss {smooth:.3f}  balance {balance:.3f}  "
+        progress.show(f"step {step}/{recipe.steps}  loss {loss:.3f}  balance {balance:.3f}  "
                       f"{rate * recipe.batch * recipe.context:.0f} tokens/s  "
                       f"left {minutes_and_seconds((recipe.steps - step) / rate)}", last)
         stop = interrupt.asked or (minutes is not None and now - began > 60 * minutes)
@@ -224,15 +230,18 @@ def main() -> int:
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=False)
     for name in ("steps", "batch", "context", "seed"):
         parser.add_argument(f"--{name}", type=int, help="instead of the recipe's")
-    parser.add_argument("--lr", type=float, help="instead of the recipe's")
+    for name in ("lr", "dropout"):
+        parser.add_argument(f"--{name}", type=float, help="instead of the recipe's")
     flags = parser.parse_args()
     if flags.threads > 0:
         torch.set_num_threads(flags.threads)
-    changes = {n: getattr(flags, n) for n in ("steps", "batch", "context", "seed", "lr")
+    changes = {n: getattr(flags, n) for n in ("steps", "batch", "context", "seed", "lr", "dropout")
                if getattr(flags, n) is not None}
     for name, value in changes.items():
-        if name != "seed" and value <= 0:
+        if name not in ("seed", "dropout") and value <= 0:
             parser.error(f"--{name} must be positive, not {value}")
+    if not 0 <= changes.get("dropout", 0) < 1:
+        parser.error(f"--dropout must be in [0, 1), not {flags.dropout}")
     recipe = dataclasses.replace(RECIPES[flags.recipe], **changes)
     try:
         done = train(recipe, flags.corpus, flags.out, flags.device, flags.save_minutes, flags.minutes, flags.compile)

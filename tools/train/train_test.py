@@ -35,7 +35,7 @@ from model import SparseMlp, Transformer
 from recipe import RECIPES, Recipe
 
 SMALL = Recipe(d_model=32, n_layers=2, n_heads=2, n_kv_heads=1, d_expert=16, n_experts=4, top_k=2, vocab_size=300,
-               context=32, steps=6, batch=2, warmup=2)
+               context=32, steps=6, batch=2, warmup=2, lr=3e-3)
 
 
 def write_corpus(folder: pathlib.Path) -> pathlib.Path:
@@ -90,6 +90,12 @@ class CorpusTest(unittest.TestCase):
             corpus.Batches([stream], context=1000, batch=1, seed=1)
 
 
+    def test_a_repeated_tag_counts_so_many_times(self):
+        streams = {"a": np.array([1]), "b": np.array([2])}
+        counted = np.concatenate(corpus.repeated(streams, (("b", 3), ("absent", 2))))
+        self.assertEqual(counted.tolist(), [1, 2, 2, 2])
+
+
 class TokenizerTest(unittest.TestCase):
     def test_every_byte_can_be_written_and_digits_stand_alone(self):
         tokenizer = bpe.train({"t": ["hello there 1234 hello\n"] * 5}, 265, quiet=True)
@@ -119,6 +125,10 @@ class ModelTest(unittest.TestCase):
         for p in mlp.parameters():
             torch.nn.init.normal_(p, std=0.2)
         x = torch.randn(2, 3, SMALL.d_model)
+        rows = x.view(6, -1)
+        top, chosen = (rows @ mlp.gate.weight.T).topk(2)
+        each, masked = (way(rows, chosen, top.softmax(dim=-1)) for way in (mlp.chosen_experts, mlp.all_experts_masked))
+        torch.testing.assert_close(each, masked, atol=1e-5, rtol=1e-5)
         out, balance = mlp(x)
         for b in range(2):
             for t in range(3):
