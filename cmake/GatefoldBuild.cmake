@@ -29,12 +29,13 @@ else()
   target_compile_options(gatefold_warnings INTERFACE -Wno-restrict)
 endif()
 if(GATEFOLD_SANITIZER)
-  add_compile_options(-fsanitize=${GATEFOLD_SANITIZER} -fno-omit-frame-pointer)
+  add_compile_options($<$<COMPILE_LANGUAGE:CXX>:-fsanitize=${GATEFOLD_SANITIZER}>
+                      $<$<COMPILE_LANGUAGE:CXX>:-fno-omit-frame-pointer>)
   add_link_options(-fsanitize=${GATEFOLD_SANITIZER})
 endif()
 # One row's bits must not depend on whether the compiler saw a chance to fuse a multiply and an
 # add; kernels ask for fused operations by name.
-add_compile_options(-ffp-contract=off)
+add_compile_options($<$<COMPILE_LANGUAGE:CXX>:-ffp-contract=off>)
 
 # gatefold_library(NAME SRCS a.cc ... DEPS x ... [PRIVATE_DEPS y ...])
 # Declares library gatefold_NAME with alias gatefold::NAME.

@@ -1,0 +1,124 @@
+// Experts of Mixtral-8x7B's shape on the device: 8 experts of 4096 x 14336 in bfloat16, top-2 by a random
+// gate. One line of JSON per number of tokens, with the share of the copy bandwidth (decode) and the
+// rate (prefill). gpu_expert_bench [TOKENS ...]
+
+#include <numeric>
+#include <random>
+#include <vector>
+
+#include "bench/gpu/gpu_bench.h"
+#include "gatefold/cuda/expert_mlp.h"
+
+namespace gatefold::cuda {
+namespace {
+
+constexpr int kExperts = 8, kTopK = 2;
+constexpr int kLayers = 3;  // taken by turns, so that no cache holds what was read before
+constexpr ExpertShape kShape{4096, 14336};
+
+// bfloat16 values of about `scale` from a counter.
+__global__ void FillRandom(uint16_t* values, size_t n, float scale, uint32_t seed) {
+  const size_t stride = static_cast<size_t>(gridDim.x) * blockDim.x;
+  for (size_t i = blockIdx.x * static_cast<size_t>(blockDim.x) + threadIdx.x; i < n; i += stride) {
+    uint32_t h = static_cast<uint32_t>(i) * 0x9E3779B1u + static_cast<uint32_t>(i >> 32) + seed;
+    h ^= h >> 16;
+    h *= 0x85EBCA6Bu;
+    h ^= h >> 13;
+    h *= 0xC2B2AE35u;
+    h ^= h >> 16;
+    const float value = (static_cast<float>(h) / 4294967296.0f - 0.5f) * 3.4f * scale;
+    values[i] = static_cast<uint16_t>(__float_as_uint(value) >> 16);
+  }
+}
+
+void* RandomWeights(const TileShape& shape, uint32_t seed) {
+  uint16_t* weights = Allocate<uint16_t>(shape.weight_bytes() / 2);
+  FillRandom<<<1024, 256>>>(weights, shape.weight_bytes() / 2, 1.0f / std::sqrt(float(shape.n_in)), seed);
+  GF_CHECK_CUDA(cudaGetLastError());
+  return weights;
+}
+
+struct Routes {
+  std::vector<std::vector<int32_t>> rows{kExperts}, slots{kExperts};
+  int n_visited = 0;
+
+  Routes(int n_tokens, std::mt19937* generator) {
+    std::vector<int> order(kExperts);
+    std::iota(order.begin(), order.end(), 0);
+    for (int token = 0; token < n_tokens; ++token) {
+      std::shuffle(order.begin(), order.end(), *generator);
+      for (int k = 0; k < kTopK; ++k) {
+        rows[order[k]].push_back(token);
+        slots[order[k]].push_back(token * kTopK + k);
+      }
+    }
+    for (const auto& r : rows) n_visited += !r.empty();
+  }
+  std::vector<ExpertVisits> Visits(const DeviceExpert* experts) const {
+    std::vector<ExpertVisits> visits;
+    for (int e = 0; e < kExperts; ++e) {
+      if (rows[e].empty()) continue;
+      visits.push_back({&experts[e], rows[e].data(), slots[e].data(), static_cast<int>(rows[e].size())});
+    }
+    return visits;
+  }
+};
+
+void Main(const std::vector<int>& tokens) {
+  std::vector<DeviceExpert> experts(kLayers * kExperts);
+  for (size_t i = 0; i < experts.size(); ++i) {
+    experts[i].w13 = RandomWeights(kShape.w13(), 2 * i);
+    experts[i].w2 = RandomWeights(kShape.w2(), 2 * i + 1);
+  }
+  const int most = *std::max_element(tokens.begin(), tokens.end());
+  float* x = Allocate<float>(static_cast<size_t>(most) * kShape.d_model);
+  float* y = Allocate<float>(static_cast<size_t>(most) * kTopK * kShape.d_model);
+  std::vector<float> host(static_cast<size_t>(most) * kShape.d_model);
+  std::mt19937 generator(1);
+  std::normal_distribution<float> normal;
+  for (float& v : host) v = normal(generator);
+  GF_CHECK_CUDA(cudaMemcpy(x, host.data(), host.size() * 4, cudaMemcpyHostToDevice));
+
+  ExpertMlp mlp(kShape);
+  const double expert_bytes = 3.0 * kShape.d_model * kShape.d_ff * 2;
+  for (int n : tokens) {
+    // Several draws of routes, since how many experts are visited decides how much is read.
+    std::vector<Routes> routes;
+    std::vector<std::vector<ExpertVisits>> visits;
+    double bytes = 0;
+    for (int i = 0; i < kLayers * 4; ++i) {
+      routes.emplace_back(n, &generator);
+      bytes += routes.back().n_visited * expert_bytes / (kLayers * 4);
+    }
+    for (size_t i = 0; i < routes.size(); ++i) visits.push_back(routes[i].Visits(&experts[i % kLayers * kExperts]));
+    const double copy = CopyBandwidth();
+    const int calls = n > 256 ? kLayers : kLayers * 4;
+    const double seconds = MedianSeconds(n > 256 ? 9 : 21, calls, [&](int i) {
+      const auto& v = visits[i % visits.size()];
+      GF_CHECK_CUDA(mlp.Run(v.data(), static_cast<int>(v.size()), x, y, nullptr));
+    });
+    const double flops = 2.0 * 3 * kShape.d_model * kShape.d_ff * n * kTopK;
+    std::printf("{\"kernel\":\"experts\",\"tokens\":%d,\"us\":%.1f,\"weights_gb_s\":%.0f,\"copy_gb_s\":%.0f,"
+                "\"share_of_copy\":%.3f,\"tflops\":%.1f}\n",
+                n, seconds * 1e6, bytes / seconds * 1e-9, copy * 1e-9, bytes / seconds / copy,
+                flops / seconds * 1e-12);
+    std::fflush(stdout);
+  }
+}
+
+}  // namespace
+}  // namespace gatefold::cuda
+
+int main(int argc, char** argv) {
+  std::vector<int> tokens;
+  for (int i = 1; i < argc; ++i) {
+    const int n = std::atoi(argv[i]);
+    if (n < 1 || n > 65536) {
+      std::fprintf(stderr, "usage: %s [TOKENS ...], each from 1 to 65536\n", argv[0]);
+      return 2;
+    }
+    tokens.push_back(n);
+  }
+  if (tokens.empty()) tokens = {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096};
+  gatefold::cuda::Main(tokens);
+}

@@ -1,0 +1,100 @@
+#include "gatefold/cuda/expert_mlp.h"
+
+#include <algorithm>
+
+namespace gatefold::cuda {
+namespace {
+
+#define GF_CUDA_RETURN_IF_ERROR(expression)                        \
+  do {                                                             \
+    const cudaError_t error_ = (expression);                       \
+    if (error_ != cudaSuccess) return error_;                      \
+  } while (false)
+
+// Every group may need up to 7 rows of padding.
+int64_t PaddedRows(int n_visits, int64_t n_rows) { return n_rows + int64_t{kRowsAlign - 1} * n_visits; }
+
+}  // namespace
+
+ExpertMlp::~ExpertMlp() {
+  cudaFree(activations_);
+  cudaFree(plan_);
+  cudaFreeHost(plan_host_);
+  if (plan_sent_ != nullptr) cudaEventDestroy(plan_sent_);
+}
+
+cudaError_t ExpertMlp::Reserve(int n_visits, int64_t n_rows) {
+  if (plan_sent_ == nullptr) {
+    GF_CUDA_RETURN_IF_ERROR(cudaEventCreateWithFlags(&plan_sent_, cudaEventDisableTiming));
+  }
+  if (n_visits <= capacity_visits_ && n_rows <= capacity_rows_) return cudaSuccess;
+  const int visits = std::max({n_visits, capacity_visits_, 16});
+  const int64_t rows = RoundUp(std::max<int64_t>({n_rows, 2 * capacity_rows_, 256}), kRowsAlign);
+  cudaFree(activations_);
+  cudaFree(plan_);
+  cudaFreeHost(plan_host_);
+  activations_ = plan_ = plan_host_ = nullptr;
+  capacity_rows_ = capacity_visits_ = 0;
+  plan_bytes_ = 2 * visits * sizeof(MatMulGroup) + 2 * rows * sizeof(int32_t);
+  GF_CUDA_RETURN_IF_ERROR(cudaMallocHost(&plan_host_, plan_bytes_));
+  GF_CUDA_RETURN_IF_ERROR(cudaMalloc(&plan_, plan_bytes_));
+  GF_CUDA_RETURN_IF_ERROR(cudaMalloc(&activations_, ActivationBytes(rows, shape_.d_model) +
+                                                        ActivationBytes(rows, shape_.d_ff)));
+  capacity_rows_ = rows;
+  capacity_visits_ = visits;
+  return cudaSuccess;
+}
+
+cudaError_t ExpertMlp::Run(const ExpertVisits* visits, int n_visits, const float* x, float* y,
+                           cudaStream_t stream) {
+  int64_t n_rows = 0;
+  for (int i = 0; i < n_visits; ++i) n_rows += visits[i].n_rows;
+  if (n_rows == 0) return cudaSuccess;
+  if (plan_sent_ != nullptr) GF_CUDA_RETURN_IF_ERROR(cudaEventSynchronize(plan_sent_));
+  GF_CUDA_RETURN_IF_ERROR(Reserve(n_visits, PaddedRows(n_visits, n_rows)));
+
+  // The plan: groups of either product, then per row where it comes from and where it goes.
+  const size_t sources_at = 2 * capacity_visits_ * sizeof(MatMulGroup);
+  const size_t slots_at = sources_at + capacity_rows_ * sizeof(int32_t);
+  auto* up_groups = reinterpret_cast<MatMulGroup*>(plan_host_);
+  MatMulGroup* down_groups = up_groups + capacity_visits_;
+  auto* sources = reinterpret_cast<int32_t*>(plan_host_ + sources_at);
+  auto* slots = reinterpret_cast<int32_t*>(plan_host_ + slots_at);
+  for (int i = 0; i < n_visits; ++i) {
+    const DeviceExpert& expert = *visits[i].expert;
+    up_groups[i] = {expert.w13, expert.b1, expert.b3, 0, visits[i].n_rows, 0};
+    down_groups[i] = {expert.w2, expert.b2, nullptr, 0, visits[i].n_rows, 0};
+  }
+  GroupedMatMul up, down;
+  up.shape = shape_.w13();
+  up.epilogue = Epilogue::kGatedActivations;
+  down.shape = shape_.w2();
+  const int64_t padded = AssignUnits(up_groups, n_visits, &up);
+  AssignUnits(down_groups, n_visits, &down);
+  std::fill_n(sources, padded, -1);
+  std::fill_n(slots, padded, 0);  // never read: padding rows are not stored
+  for (int i = 0; i < n_visits; ++i) {
+    std::copy_n(visits[i].rows, visits[i].n_rows, sources + up_groups[i].first_row);
+    std::copy_n(visits[i].slots, visits[i].n_rows, slots + up_groups[i].first_row);
+  }
+  GF_CUDA_RETURN_IF_ERROR(
+      cudaMemcpyAsync(plan_, plan_host_, plan_bytes_, cudaMemcpyHostToDevice, stream));
+  GF_CUDA_RETURN_IF_ERROR(cudaEventRecord(plan_sent_, stream));
+
+  char* between = activations_ + ActivationBytes(capacity_rows_, shape_.d_model);
+  up.groups = reinterpret_cast<const MatMulGroup*>(plan_);
+  up.x = activations_;
+  up.activations = between;
+  down.groups = up.groups + capacity_visits_;
+  down.x = between;
+  down.y = y;
+  down.y_stride = shape_.d_model;
+  down.slots = reinterpret_cast<const int32_t*>(plan_ + slots_at);
+  GF_CUDA_RETURN_IF_ERROR(GatherActivations(x, reinterpret_cast<const int32_t*>(plan_ + sources_at),
+                                            up.groups, n_visits, padded, shape_.d_model, activations_,
+                                            stream));
+  GF_CUDA_RETURN_IF_ERROR(Launch(up, stream));
+  return Launch(down, stream);
+}
+
+}  // namespace gatefold::cuda

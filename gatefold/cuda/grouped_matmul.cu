@@ -1,0 +1,93 @@
+#include "gatefold/cuda/grouped_matmul.h"
+
+#include <algorithm>
+
+#include "gatefold/cuda/grouped_matmul_plan.h"
+#include "gatefold/cuda/grouped_matmul_unit.cuh"
+
+namespace gatefold::cuda {
+namespace {
+
+// One warp gathers one row: a lane takes 8 inputs, 16 bytes of the result, at a time.
+__global__ void GatherKernel(const float* x, const int32_t* sources, const MatMulGroup* groups,
+                             int n_groups, int64_t n_rows, int64_t n_in, char* activations) {
+  const int64_t row = static_cast<int64_t>(blockIdx.x) * (blockDim.x / 32) + threadIdx.x / 32;
+  if (row >= n_rows) return;
+  int group = 0;
+  for (int low = 0, high = n_groups - 1; low <= high;) {  // the last that starts at or before `row`
+    const int middle = (low + high) / 2;
+    if (groups[middle].first_row <= row) {
+      group = middle;
+      low = middle + 1;
+    } else {
+      high = middle - 1;
+    }
+  }
+  const int n_blocks = static_cast<int>(RoundUp(n_in, kInputsAlign) / kTileInputs);
+  const int local = static_cast<int>(row - groups[group].first_row);
+  const int source = sources[row];
+  for (int64_t chunk = threadIdx.x % 32; chunk < n_blocks * 8; chunk += 32) {
+    __nv_bfloat16 values[8];
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+      const int64_t input = chunk * 8 + i;
+      values[i] = __float2bfloat16_rn(source >= 0 && input < n_in ? x[source * n_in + input] : 0.0f);
+    }
+    char* to = const_cast<char*>(ActivationRows(activations, groups[group], n_blocks,
+                                                static_cast<int>(chunk / 8), 0));
+    *reinterpret_cast<uint4*>(to + SwizzledOffset(local, static_cast<int>(chunk % 8) * 8)) =
+        *reinterpret_cast<const uint4*>(values);
+  }
+}
+
+}  // namespace
+
+int64_t AssignUnits(MatMulGroup* groups, int n_groups, GroupedMatMul* work) {
+  work->max_rows = 0;
+  for (int i = 0; i < n_groups; ++i) work->max_rows = std::max(work->max_rows, groups[i].n_rows);
+  const UnitPlan plan = PlanUnits(work->shape, work->epilogue, work->max_rows);
+  const int n_tiles = plan.pair ? work->shape.n_pairs() : work->shape.n_tiles();
+  int64_t row = 0;
+  int unit = 0;
+  for (int i = 0; i < n_groups; ++i) {
+    groups[i].first_row = row;
+    groups[i].first_unit = unit;
+    row += RoundUp(groups[i].n_rows, kRowsAlign);
+    unit += n_tiles * ((groups[i].n_rows + plan.rows - 1) / plan.rows);
+  }
+  work->n_units = unit;
+  work->n_groups = n_groups;
+  return row;
+}
+
+cudaError_t Launch(const GroupedMatMul& work, cudaStream_t stream) {
+  if (work.n_units == 0) return cudaSuccess;
+  const bool gated = work.epilogue == Epilogue::kGatedActivations;
+  if (work.groups == nullptr || work.x == nullptr || gated != work.shape.two_matrices ||
+      (gated ? work.activations == nullptr : work.y == nullptr)) {
+    return cudaErrorInvalidValue;
+  }
+  int device = 0, major = 0, n_processors = 0;
+  cudaError_t error = cudaGetDevice(&device);
+  if (error == cudaSuccess) {
+    error = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
+  }
+  if (error == cudaSuccess) {
+    error = cudaDeviceGetAttribute(&n_processors, cudaDevAttrMultiProcessorCount, device);
+  }
+  if (error != cudaSuccess) return error;
+  if (major < 8) return cudaErrorNoKernelImageForDevice;
+  return major == 9 ? LaunchSm90(work, n_processors, stream) : LaunchSm80(work, stream);
+}
+
+cudaError_t GatherActivations(const float* x, const int32_t* sources, const MatMulGroup* groups,
+                              int n_groups, int64_t n_rows, int64_t n_in, void* activations,
+                              cudaStream_t stream) {
+  if (n_rows == 0) return cudaSuccess;
+  constexpr int kWarps = 8;
+  GatherKernel<<<static_cast<unsigned>((n_rows + kWarps - 1) / kWarps), kWarps * 32, 0, stream>>>(
+      x, sources, groups, n_groups, n_rows, n_in, static_cast<char*>(activations));
+  return cudaGetLastError();
+}
+
+}  // namespace gatefold::cuda

@@ -1,0 +1,65 @@
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cstdint>
+
+#include "gatefold/cuda/tiles.h"
+
+namespace gatefold::cuda {
+
+// Rows that are multiplied with one matrix.
+struct MatMulGroup {
+  const void* weights;  // tiles
+  const float* bias;    // [n_out], or null
+  const float* bias2;   // of the second matrix of two
+  int64_t first_row;    // of its rows among all groups' rows, each group's count rounded up to 8
+  int32_t n_rows;
+  int32_t first_unit;   // see AssignUnits
+};
+
+enum class Epilogue {
+  // y[slots[row]][out] = sum + bias, float32. slots: by first_row + row of the group.
+  kStore,
+  // Two matrices: silu(gate) * up as bfloat16 activations for a following product.
+  kGatedActivations,
+};
+
+// y = W x for all groups in one launch, whatever their number and sizes: the work is cut into units
+// of (outputs, rows) over which the multiprocessors take turns, and nothing is padded but the last
+// unit of a group.
+//
+// The row law: a result is one chain of sums over the inputs, in ascending steps of 16, by one kind of
+// tensor core instruction, in one accumulator. How many rows a unit has (8 to 256, by the largest
+// group) chooses how wide the instruction is, not what it adds up, and in which order.
+// tests/gpu/grouped_matmul_test.cu compares the bits.
+struct GroupedMatMul {
+  TileShape shape;
+  Epilogue epilogue = Epilogue::kStore;
+  const MatMulGroup* groups = nullptr;  // device, [n_groups]
+  int n_groups = 0;
+  int max_rows = 0;     // of the largest group
+  int n_units = 0;      // of all groups
+  const void* x = nullptr;          // activations, groups one after another
+  void* activations = nullptr;      // kGatedActivations: [rows, n_out], groups one after another
+  float* y = nullptr;               // kStore: [slots, y_stride]
+  const int32_t* slots = nullptr;   // kStore: device, by (rounded) row; null: the row itself
+  int64_t y_stride = 0;             // kStore: in floats
+};
+
+// Fills first_row and first_unit of host `groups`, for work.shape, epilogue and the groups' n_rows, and
+// max_rows and n_units of `work`. Returns the number of rows, padding included.
+int64_t AssignUnits(MatMulGroup* groups, int n_groups, GroupedMatMul* work);
+
+// Asynchronous on `stream`. cudaErrorInvalidValue for shapes that do not fit together;
+// cudaErrorNoKernelImageForDevice below compute capability 8.0.
+cudaError_t Launch(const GroupedMatMul& work, cudaStream_t stream);
+
+// Gathers float32 rows as activations of groups, rounded to the nearest bfloat16.
+//   x        device, float32 [*, n_in]
+//   sources  device, [n_rows], by (rounded) row: which row of x; negative: padding, zeros
+cudaError_t GatherActivations(const float* x, const int32_t* sources, const MatMulGroup* groups,
+                              int n_groups, int64_t n_rows, int64_t n_in, void* activations,
+                              cudaStream_t stream);
+
+}  // namespace gatefold::cuda

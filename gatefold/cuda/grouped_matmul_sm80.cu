@@ -1,0 +1,186 @@
+#include "gatefold/cuda/grouped_matmul_plan.h"
+#include "gatefold/cuda/grouped_matmul_unit.cuh"
+
+namespace gatefold::cuda {
+namespace {
+
+// The same units as on Hopper, with what every device of compute capability 8.0 or more has:
+// cp.async into a ring of stages, mma.sync m16n8k16 on four warps (or twice four) of 16 outputs each.
+template <int kRowsOfGroup, int kGroupsOfBlock, bool kPairOfTiles, Epilogue kEnd>
+struct Shape {
+  static constexpr int kRows = kRowsOfGroup;
+  static constexpr int kGroups = kGroupsOfBlock;
+  static constexpr bool kPair = kPairOfTiles;
+  static constexpr Epilogue kEpilogue = kEnd;
+  static constexpr int kUnitRows = kRows * kGroups;
+  static constexpr int kBlocks = kPair ? 1 : 2;      // input blocks of a stage
+  static constexpr int kRowBytes = kUnitRows * 128;  // activations of one input block
+  static constexpr int kStageBytes = kPairBytes + kBlocks * kRowBytes;
+  // What the smallest of these devices has for a block: 99 KB.
+  static constexpr int kStages = kStageBytes <= 24 * 1024 ? 4 : kStageBytes <= 32 * 1024 ? 3 : 2;
+  static constexpr int kSharedBytes = kStages * kStageBytes;
+  static constexpr int kThreads = kGroups * 128;
+  static constexpr int kSums = kRows / 2;
+};
+
+__device__ inline uint32_t SharedAddress(const void* p) {
+  return static_cast<uint32_t>(__cvta_generic_to_shared(p));
+}
+
+// `bytes` from global to shared memory by all threads, 16 at a time.
+template <int kThreads>
+__device__ void CopyAsync(char* shared, const char* global, int bytes) {
+  for (int i = threadIdx.x * 16; i < bytes; i += kThreads * 16) {
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(SharedAddress(shared + i)),
+                 "l"(global + i)
+                 : "memory");
+  }
+}
+
+__device__ inline void LoadMatrices4(uint32_t (&r)[4], const char* row) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+               : "r"(SharedAddress(row)));
+}
+
+__device__ inline void LoadMatrices2(uint32_t& r0, uint32_t& r1, const char* row) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x2.shared.b16 {%0,%1}, [%2];"
+               : "=r"(r0), "=r"(r1)
+               : "r"(SharedAddress(row)));
+}
+
+__device__ inline void Mma(float* d, const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+      "{%0,%1,%2,%3};"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+template <typename S>
+__device__ void CopyStage(const GroupedMatMul& work, const Unit& unit, int block, char* stage) {
+  const int n_blocks = work.shape.n_in_blocks();
+  const int pair = S::kPair ? unit.tile : unit.tile / 2;
+  const char* tiles = static_cast<const char*>(unit.group->weights) +
+                      (static_cast<int64_t>(pair) * n_blocks + block) * kPairBytes;
+  if constexpr (S::kPair) {
+    CopyAsync<S::kThreads>(stage, tiles, kPairBytes);
+  } else {
+    tiles += unit.tile % 2 * kTileBytes;
+    CopyAsync<S::kThreads>(stage, tiles, kTileBytes);
+    CopyAsync<S::kThreads>(stage + kTileBytes, tiles + kPairBytes, kTileBytes);
+  }
+  const int row_bytes = (unit.n_rows + kRowsAlign - 1) / kRowsAlign * kRowsAlign * 128;
+  for (int i = 0; i < S::kBlocks; ++i) {
+    CopyAsync<S::kThreads>(stage + kPairBytes + i * S::kRowBytes,
+                           ActivationRows(work.x, *unit.group, n_blocks, block + i, unit.first_row),
+                           row_bytes);
+  }
+}
+
+// Adds 64 inputs: sums (+)= a[16 outputs of this warp] b[kRows rows].
+template <typename S>
+__device__ void MultiplyBlock(const char* a_tile, const char* b_rows, int warp, int lane,
+                              float (&sums)[S::kSums]) {
+#pragma unroll
+  for (int k = 0; k < kTileInputs; k += 16) {
+    uint32_t a[4];
+    LoadMatrices4(a, a_tile + SwizzledOffset(16 * warp + lane % 16, k + lane / 16 * 8));
+    if constexpr (S::kRows == 8) {
+      uint32_t b0, b1;
+      LoadMatrices2(b0, b1, b_rows + SwizzledOffset(lane % 8, k + lane / 8 % 2 * 8));
+      Mma(&sums[0], a, b0, b1);
+    } else {
+#pragma unroll
+      for (int j = 0; j < S::kRows / 16; ++j) {
+        uint32_t b[4];
+        LoadMatrices4(b, b_rows + SwizzledOffset(16 * j + lane % 8 + lane / 16 * 8, k + lane / 8 % 2 * 8));
+        Mma(&sums[8 * j], a, b[0], b[1]);
+        Mma(&sums[8 * j + 4], a, b[2], b[3]);
+      }
+    }
+  }
+}
+
+template <typename S>
+__global__ void __launch_bounds__(S::kThreads) Kernel(const __grid_constant__ GroupedMatMul work) {
+  extern __shared__ __align__(128) char shared[];
+  const Unit unit = FindUnit(work.groups, work.n_groups, blockIdx.x, S::kUnitRows);
+  const int n_stages = work.shape.n_in_blocks() / S::kBlocks;
+  const int group = threadIdx.x / 128, thread = threadIdx.x % 128;
+  const int warp = thread / 32, lane = thread % 32;
+  float sums[S::kSums] = {}, sums2[S::kSums] = {};
+
+  for (int i = 0; i < S::kStages - 1; ++i) {
+    if (i < n_stages) CopyStage<S>(work, unit, i * S::kBlocks, shared + i * S::kStageBytes);
+    asm volatile("cp.async.commit_group;" ::: "memory");
+  }
+  for (int i = 0; i < n_stages; ++i) {
+    asm volatile("cp.async.wait_group %0;" ::"n"(S::kStages - 2) : "memory");
+    __syncthreads();  // everybody's part of stage i has come, and stage i - 1 has been read
+    const int next = i + S::kStages - 1;
+    if (next < n_stages) {
+      CopyStage<S>(work, unit, next * S::kBlocks, shared + next % S::kStages * S::kStageBytes);
+    }
+    asm volatile("cp.async.commit_group;" ::: "memory");
+    const char* stage = shared + i % S::kStages * S::kStageBytes;
+    const char* rows = stage + kPairBytes + group * S::kRows * 128;
+    MultiplyBlock<S>(stage, rows, warp, lane, sums);
+    if constexpr (S::kPair) {
+      MultiplyBlock<S>(stage + kTileBytes, rows, warp, lane, sums2);
+    } else {
+      MultiplyBlock<S>(stage + kTileBytes, rows + S::kRowBytes, warp, lane, sums);
+    }
+  }
+  asm volatile("cp.async.wait_group 0;" ::: "memory");
+  __syncthreads();  // the stages are free
+
+  const int first_row = group * S::kRows;
+  const int n_rows = min(S::kRows, unit.n_rows - first_row);
+  if constexpr (S::kEpilogue == Epilogue::kStore) {
+    const int64_t first_out = static_cast<int64_t>(unit.tile) * kTileRows * (S::kPair ? 2 : 1);
+    StoreSums(work, unit, first_out, first_row, warp, lane, sums);
+    if constexpr (S::kPair) StoreSums(work, unit, first_out + kTileRows, first_row, warp, lane, sums2);
+  } else {
+    char* block = shared + first_row * 128;
+    GateToShared(work, unit, warp, lane, sums, sums2, block);
+    __syncthreads();
+    if (n_rows > 0) SharedToActivations(work, unit, first_row, n_rows, thread, block);
+  }
+}
+
+template <typename S>
+cudaError_t LaunchShape(const GroupedMatMul& work, cudaStream_t stream) {
+  const cudaError_t error = cudaFuncSetAttribute(
+      Kernel<S>, cudaFuncAttributeMaxDynamicSharedMemorySize, S::kSharedBytes);
+  if (error != cudaSuccess) return error;
+  Kernel<S><<<work.n_units, S::kThreads, S::kSharedBytes, stream>>>(work);
+  return cudaGetLastError();
+}
+
+template <int kRows, int kGroups, bool kStorePair>
+cudaError_t LaunchRows(const GroupedMatMul& work, cudaStream_t stream) {
+  if (work.epilogue == Epilogue::kGatedActivations) {
+    return LaunchShape<Shape<kRows, kGroups, true, Epilogue::kGatedActivations>>(work, stream);
+  }
+  return LaunchShape<Shape<kRows, kGroups, kStorePair, Epilogue::kStore>>(work, stream);
+}
+
+}  // namespace
+
+cudaError_t LaunchSm80(const GroupedMatMul& work, cudaStream_t stream) {
+  switch (PlanUnits(work.shape, work.epilogue, work.max_rows).rows) {
+    case 8:
+      return LaunchRows<8, 1, false>(work, stream);
+    case 16:
+      return LaunchRows<16, 1, false>(work, stream);
+    case 32:
+      return LaunchRows<32, 1, false>(work, stream);
+    case 64:
+      return LaunchRows<64, 1, false>(work, stream);
+    default:
+      return LaunchRows<128, 2, true>(work, stream);
+  }
+}
+
+}  // namespace gatefold::cuda

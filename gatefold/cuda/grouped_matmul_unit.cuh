@@ -1,0 +1,122 @@
+#pragma once
+
+// What the kernels of all architectures share: which unit a block works on, and what becomes of its
+// sums. The tensor cores of every architecture leave 16 x 8 sums in a warp in the same way, so sums
+// are named alike: of outputs 16 w .. 16 w + 15 (warp w of four), thread `lane` has in
+//   sums[4 j + 0], [4 j + 1]   output lane / 4,     rows 8 j + 2 (lane % 4) and one more
+//   sums[4 j + 2], [4 j + 3]   output lane / 4 + 8, the same rows
+
+#include <cuda_bf16.h>
+
+#include "gatefold/cuda/grouped_matmul.h"
+
+namespace gatefold::cuda {
+
+// One unit: 64 outputs of one or two matrices, or 128 of one, times up to `unit_rows` rows.
+struct Unit {
+  const MatMulGroup* group;
+  int tile;       // along the outputs: of a pair, or of a single tile where a unit has one
+  int first_row;  // within the group
+  int n_rows;     // at least 1
+};
+
+// Units lie outputs by outputs, so that blocks that work at the same time read the same weights.
+__device__ inline Unit FindUnit(const MatMulGroup* groups, int n_groups, int unit, int unit_rows) {
+  int low = 0, high = n_groups - 1;
+  while (low < high) {  // the last group that starts at or before `unit`
+    const int middle = (low + high + 1) / 2;
+    if (groups[middle].first_unit <= unit) {
+      low = middle;
+    } else {
+      high = middle - 1;
+    }
+  }
+  const MatMulGroup* group = groups + low;
+  const int n_row_units = (group->n_rows + unit_rows - 1) / unit_rows;
+  const int local = unit - group->first_unit;
+  Unit found;
+  found.group = group;
+  found.tile = local / n_row_units;
+  found.first_row = local % n_row_units * unit_rows;
+  found.n_rows = min(unit_rows, group->n_rows - found.first_row);
+  return found;
+}
+
+__device__ inline int RoundedRows(const MatMulGroup& group) {
+  return (group.n_rows + kRowsAlign - 1) / kRowsAlign * kRowsAlign;
+}
+
+// Rows [first_row, ...) of input block `block` of a group's activations of `n_blocks` blocks.
+__device__ inline const char* ActivationRows(const void* x, const MatMulGroup& group, int n_blocks,
+                                             int block, int first_row) {
+  return static_cast<const char*>(x) + group.first_row * n_blocks * 128 +
+         (static_cast<int64_t>(block) * RoundedRows(group) + first_row) * 128;
+}
+
+__device__ inline float Silu(float z) { return z / (1.0f + __expf(-z)); }
+
+// y[slot][out] = sum + bias of 64 outputs.
+template <int kSums>
+__device__ inline void StoreSums(const GroupedMatMul& work, const Unit& unit, int64_t first_out,
+                                 int first_row, int warp, int lane, const float (&sums)[kSums]) {
+  const int64_t outs[2] = {first_out + 16 * warp + lane / 4, first_out + 16 * warp + lane / 4 + 8};
+  float bias[2] = {0.0f, 0.0f};
+  for (int half = 0; half < 2; ++half) {
+    if (unit.group->bias != nullptr && outs[half] < work.shape.n_out) {
+      bias[half] = unit.group->bias[outs[half]];
+    }
+  }
+#pragma unroll
+  for (int j = 0; j < kSums / 4; ++j) {
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      const int row = first_row + 8 * j + 2 * (lane % 4) + i;  // of the unit
+      if (row >= unit.n_rows) continue;
+      const int64_t packed_row = unit.group->first_row + unit.first_row + row;
+      const int64_t slot = work.slots == nullptr ? packed_row : work.slots[packed_row];
+      float* y = work.y + slot * work.y_stride;
+      if (outs[0] < work.shape.n_out) y[outs[0]] = sums[4 * j + i] + bias[0];
+      if (outs[1] < work.shape.n_out) y[outs[1]] = sums[4 * j + 2 + i] + bias[1];
+    }
+  }
+}
+
+// Puts silu(gate) * up of 64 outputs, as bfloat16, into shared memory: one block of activations of
+// the rows `first_row` and on, as a following product reads it. `block`: its 128 bytes per row.
+template <int kSums>
+__device__ inline void GateToShared(const GroupedMatMul& work, const Unit& unit, int warp, int lane,
+                                    const float (&gate)[kSums], const float (&up)[kSums], char* block) {
+  const int outs[2] = {16 * warp + lane / 4, 16 * warp + lane / 4 + 8};  // of the tile
+  float gate_bias[2] = {0.0f, 0.0f}, up_bias[2] = {0.0f, 0.0f};
+  for (int half = 0; half < 2; ++half) {
+    const int64_t out = static_cast<int64_t>(unit.tile) * kTileRows + outs[half];
+    if (out >= work.shape.n_out) continue;
+    if (unit.group->bias != nullptr) gate_bias[half] = unit.group->bias[out];
+    if (unit.group->bias2 != nullptr) up_bias[half] = unit.group->bias2[out];
+  }
+#pragma unroll
+  for (int j = 0; j < kSums / 4; ++j) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const int row = 8 * j + 2 * (lane % 4) + i % 2;
+      const int half = i / 2;
+      const float h = Silu(gate[4 * j + i] + gate_bias[half]) * (up[4 * j + i] + up_bias[half]);
+      *reinterpret_cast<__nv_bfloat16*>(block + SwizzledOffset(row, outs[half])) = __float2bfloat16_rn(h);
+    }
+  }
+}
+
+// Copies `n_rows` rows (rounded up to 8) of such a block to the activations of the group: rows
+// first_row and on of the unit. `thread` of 128.
+__device__ inline void SharedToActivations(const GroupedMatMul& work, const Unit& unit, int first_row,
+                                           int n_rows, int thread, const char* block) {
+  const int n_blocks = static_cast<int>(RoundUp(work.shape.n_out, kInputsAlign) / kTileInputs);
+  char* to = const_cast<char*>(ActivationRows(work.activations, *unit.group, n_blocks, unit.tile,
+                                              unit.first_row + first_row));
+  const int chunks = (n_rows + kRowsAlign - 1) / kRowsAlign * kRowsAlign * 8;
+  for (int i = thread; i < chunks; i += 128) {
+    reinterpret_cast<uint4*>(to)[i] = reinterpret_cast<const uint4*>(block)[i];
+  }
+}
+
+}  // namespace gatefold::cuda

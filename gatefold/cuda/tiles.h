@@ -1,0 +1,64 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#ifdef __CUDACC__
+#define GATEFOLD_HOST_DEVICE __host__ __device__
+#else
+#define GATEFOLD_HOST_DEVICE
+#endif
+
+namespace gatefold::cuda {
+
+// How matrices lie in device memory for the tensor cores. The unit is a *tile*: 64 rows of 64 bfloat16,
+// each row 128 bytes, whose eight 16-byte chunks are permuted (chunk c of row r is stored as chunk
+// c ^ (r % 8)): what shared memory wants so that eight rows are read without bank conflicts. A tile is
+// copied into shared memory as it lies, by one instruction where the device has bulk copies.
+inline constexpr int kTileRows = 64;
+inline constexpr int kTileInputs = 64;  // along the sum
+inline constexpr int kTileBytes = kTileRows * kTileInputs * 2;
+// Two tiles that are always read together.
+inline constexpr int kPairBytes = 2 * kTileBytes;
+// Sums are padded with zeros to two tiles, rows of activations to one permutation.
+inline constexpr int kInputsAlign = 2 * kTileInputs;
+inline constexpr int kRowsAlign = 8;
+
+GATEFOLD_HOST_DEVICE constexpr int64_t RoundUp(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
+
+// Byte offset of element (row, input) inside a run of rows of one 64-input block, 128 bytes a row.
+GATEFOLD_HOST_DEVICE constexpr int64_t SwizzledOffset(int64_t row, int input) {
+  return row * 128 + (((input / 8) ^ (row % 8)) * 16) + (input % 8) * 2;
+}
+
+// A weight matrix [n_out, n_in] as pairs of tiles, and an activation matrix as runs of rows.
+//
+// Weights: [n_pairs, n_in_blocks, 2, tile]. A pair holds outputs 128 i to 128 i + 127 of one matrix, or
+// outputs 64 i to 64 i + 63 of two matrices (w1, w3) of which a kernel needs the same outputs at once.
+// Activations of one group of rows: [n_in_blocks, rows, 64 inputs], rows rounded up to kRowsAlign.
+struct TileShape {
+  int64_t n_out = 0;  // of one matrix
+  int64_t n_in = 0;
+  bool two_matrices = false;
+
+  GATEFOLD_HOST_DEVICE constexpr int n_in_blocks() const {
+    return static_cast<int>(RoundUp(n_in, kInputsAlign) / kTileInputs);
+  }
+  GATEFOLD_HOST_DEVICE constexpr int n_tiles() const {  // along the outputs of one matrix, without padding
+    return static_cast<int>(RoundUp(n_out, kTileRows) / kTileRows);
+  }
+  // Two matrices make activations of a following sum, so their outputs are padded as its inputs are.
+  GATEFOLD_HOST_DEVICE constexpr int n_pairs() const {
+    return two_matrices ? static_cast<int>(RoundUp(n_out, kInputsAlign) / kTileRows) : (n_tiles() + 1) / 2;
+  }
+  GATEFOLD_HOST_DEVICE constexpr size_t weight_bytes() const {
+    return static_cast<size_t>(n_pairs()) * n_in_blocks() * kPairBytes;
+  }
+};
+
+// Bytes of activations [n_rows, n_in] of one group.
+constexpr size_t ActivationBytes(int64_t n_rows, int64_t n_in) {
+  return static_cast<size_t>(RoundUp(n_rows, kRowsAlign)) * RoundUp(n_in, kInputsAlign) * 2;
+}
+
+}  // namespace gatefold::cuda
