@@ -103,12 +103,13 @@ class LocalRouterImplementation final : public LocalRouter {
     AttentionHostOptions host_options;
     host_options.kv_memory_bytes = local.kv_memory_bytes;
     GF_ASSIGN_OR_RETURN(host_, AttentionHost::Load(*weights_, host_options, &threads_, &progress));
-    store_ = std::make_unique<ExpertStore>(weights_.get());
+    backend_ = MakeCpuExpertBackend(&threads_);
+    store_ = std::make_unique<ExpertStore>(weights_.get(), backend_.get());
     GF_ASSIGN_OR_RETURN(const std::vector<ExpertId> all,
                         ParseExpertSelection("all", config.n_layers, config.experts_per_layer()));
-    store_->Load(all, &threads_, &progress);
+    GF_RETURN_IF_ERROR(store_->Load(all, &threads_, &progress));
     progress.Finish();
-    runner_ = std::make_unique<ExpertRunner>(store_.get(), &threads_);
+    runner_ = std::make_unique<ExpertRunner>(store_.get());
     return absl::OkStatus();
   }
 
@@ -140,6 +141,7 @@ class LocalRouterImplementation final : public LocalRouter {
   ThreadPool threads_;
   std::unique_ptr<ModelWeights> weights_;
   std::unique_ptr<AttentionHost> host_;
+  std::unique_ptr<ExpertBackend> backend_;
   std::unique_ptr<ExpertStore> store_;
   std::unique_ptr<ExpertRunner> runner_;
   std::unique_ptr<LocalView> view_;

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "gatefold/base/log.h"
 
 namespace gatefold {
 
@@ -97,7 +98,14 @@ void ExpertLoader::Run() {
       work = NextWork();
     }
     store_->Drop(work.to_drop);
-    store_->Load(work.to_load, /*threads=*/nullptr, /*progress=*/nullptr);
+    const absl::Status loaded = store_->Load(work.to_load, /*threads=*/nullptr, /*progress=*/nullptr);
+    if (!loaded.ok()) {
+      LogEvent(LogLevel::kError, "expert_not_loaded",
+               {{"error", loaded.ToString()}, {"again_in", absl::FormatDuration(options_.retry_after)}});
+      absl::MutexLock lock(&mu_);
+      mu_.AwaitWithTimeout(absl::Condition(&stopping_), options_.retry_after);
+      continue;
+    }
     {
       absl::MutexLock lock(&mu_);
       for (const ExpertId& id : work.to_drop) held_.erase(id);

@@ -18,7 +18,8 @@ namespace gatefold {
 // Makes a store hold what a planner assigned last. What is not assigned any more is dropped first,
 // so that there is room: a planner takes an expert away only when it is held elsewhere. Then what is
 // missing is loaded, one expert after another, on a thread of the loader's own: computing never
-// waits for it, and each expert serves as soon as it is there.
+// waits for it, and each expert serves as soon as it is there. What cannot be loaded (no memory left on
+// a device) is logged and tried again, since what it lacks may come back.
 // Threads: safe.
 class ExpertLoader {
  public:
@@ -26,6 +27,7 @@ class ExpertLoader {
     uint64_t capacity_bytes = 0;  // 0: not limited
     // Called after every expert that came or went, on the loader's thread and with no lock held.
     std::function<void()> on_change;
+    absl::Duration retry_after = absl::Seconds(5);  // an expert that could not be loaded
   };
 
   // Weights and store outlive the loader.

@@ -14,6 +14,27 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
 
+// Refuses the first few loads, as a device without memory does.
+class ShortOfMemory final : public ExpertBackend {
+ public:
+  explicit ShortOfMemory(int n_refused) : n_refused_(n_refused) {}
+  std::string name() const override { return cpu_->name(); }
+  std::string device() const override { return cpu_->device(); }
+  uint64_t numerics_class() const override { return cpu_->numerics_class(); }
+  absl::StatusOr<std::shared_ptr<const HeldExpert>> Load(const ExpertWeightsView& weights,
+                                                         ThreadPool* threads) override {
+    if (n_refused_-- > 0) return absl::ResourceExhaustedError("no memory");
+    return cpu_->Load(weights, threads);
+  }
+  absl::Status Run(absl::Span<const HeldGroup> groups, const float* x, int n_rows, float* y) override {
+    return cpu_->Run(groups, x, n_rows, y);
+  }
+
+ private:
+  const std::unique_ptr<ExpertBackend> cpu_ = MakeCpuExpertBackend(nullptr);
+  std::atomic<int> n_refused_;
+};
+
 class ExpertLoaderTest : public testing::Test {
  protected:
   void Start(uint64_t capacity_bytes = 0) {
@@ -24,7 +45,8 @@ class ExpertLoaderTest : public testing::Test {
   bool Settles() { return loader_->AwaitIdle(absl::Now() + absl::Seconds(30)); }
 
   std::unique_ptr<ModelWeights> weights_ = *ModelWeights::Open("tests/golden/mixtral/bf16");
-  ExpertStore store_{weights_.get()};
+  const std::unique_ptr<ExpertBackend> backend_ = MakeCpuExpertBackend(nullptr);
+  ExpertStore store_{weights_.get(), backend_.get()};
   std::atomic<int> n_changes_{0};
   std::unique_ptr<ExpertLoader> loader_;
 };
@@ -48,7 +70,7 @@ TEST_F(ExpertLoaderTest, LoadsWhatIsAssignedAndDropsTheRest) {
 
 TEST_F(ExpertLoaderTest, StartsFromWhatTheStoreHolds) {
   const std::vector<ExpertId> held = {{0, 0}, {0, 1}};
-  store_.Load(held, nullptr, nullptr);
+  ASSERT_TRUE(store_.Load(held, nullptr, nullptr).ok());
   Start();
   EXPECT_EQ(loader_->n_loading(), 0u);
   ASSERT_TRUE(loader_->Assign(5, {{0, 1}}).ok());
@@ -92,6 +114,26 @@ TEST_F(ExpertLoaderTest, ALaterAssignmentOvertakesAnEarlierOne) {
   ASSERT_TRUE(loader_->Assign(2, {{3, 7}}).ok());
   ASSERT_TRUE(Settles());
   EXPECT_THAT(store_.Held(), ElementsAre(ExpertId{3, 7}));
+}
+
+TEST_F(ExpertLoaderTest, TriesAgainWhatCouldNotBeLoaded) {
+  ShortOfMemory backend(3);
+  ExpertStore store(weights_.get(), &backend);
+  ExpertLoader loader(weights_.get(), &store, {.retry_after = absl::Milliseconds(1)});
+  ASSERT_TRUE(loader.Assign(1, {{0, 1}, {0, 2}}).ok());
+  ASSERT_TRUE(loader.AwaitIdle(absl::Now() + absl::Seconds(30)));
+  EXPECT_THAT(store.Held(), ElementsAre(ExpertId{0, 1}, ExpertId{0, 2}));
+}
+
+TEST(ExpertStoreTest, SaysWhichExpertCouldNotBeLoaded) {
+  auto weights = *ModelWeights::Open("tests/golden/mixtral/bf16");
+  ShortOfMemory backend(1);
+  ExpertStore store(weights.get(), &backend);
+  const std::vector<ExpertId> experts = {{2, 5}};
+  const absl::Status loaded = store.Load(experts, nullptr, nullptr);
+  EXPECT_EQ(loaded.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_THAT(std::string(loaded.message()), HasSubstr("expert 5 of layer 2: no memory"));
+  EXPECT_THAT(store.Held(), IsEmpty());
 }
 
 }  // namespace

@@ -1,14 +1,13 @@
 #include "expert-service/expert_runner.h"
 
 #include "absl/strings/str_cat.h"
-#include "gatefold/kernels/expert_mlp.h"
 
 namespace gatefold {
 
 absl::Status ExpertRunner::Run(int layer, absl::Span<const ExpertVisit> visits, const float* x,
                                int n_rows, float* y) {
-  std::vector<std::shared_ptr<const ExpertWeights>> held;  // until the computation is done
-  std::vector<kernels::ExpertGroup> groups;
+  std::vector<std::shared_ptr<const HeldExpert>> held;  // until the computation is done
+  std::vector<HeldGroup> groups;
   for (const ExpertVisit& visit : visits) {
     if (visit.rows.empty()) continue;
     held.push_back(store_->Find({layer, visit.expert}));
@@ -22,8 +21,7 @@ absl::Status ExpertRunner::Run(int layer, absl::Span<const ExpertVisit> visits, 
     if (!visit.rows.empty()) rows_[Index(layer, visit.expert)] += visit.rows.size();
   }
   absl::MutexLock lock(&compute_mu_);
-  kernels::ExpertMlp(groups, x, n_rows, y, threads_);
-  return absl::OkStatus();
+  return store_->backend()->Run(groups, x, n_rows, y);
 }
 
 }  // namespace gatefold

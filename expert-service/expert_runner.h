@@ -10,7 +10,6 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/types/span.h"
 #include "expert-service/expert_store.h"
-#include "gatefold/base/thread_pool.h"
 
 namespace gatefold {
 
@@ -22,18 +21,18 @@ struct ExpertVisit {
 };
 
 // Computes what a batch of visits asks for, all of them in one go. Knows no gRPC.
-// Threads: safe; computations take turns, since each uses the whole pool.
+// Threads: safe; computations take turns, since each uses the whole backend.
 class ExpertRunner {
  public:
-  // Store and threads outlive the runner.
-  ExpertRunner(const ExpertStore* store, ThreadPool* threads)
+  // The store outlives the runner.
+  explicit ExpertRunner(const ExpertStore* store)
       : store_(store),
-        threads_(threads),
         rows_(static_cast<size_t>(store->config().n_layers) *
               store->config().experts_per_layer()) {}
 
   // x: [n_rows, d_model]. y: [n slots, d_model], out. The caller has checked rows and slots.
-  // kNotFound, naming layer and expert, if one is not held: then nothing was computed.
+  // kNotFound, naming layer and expert, if one is not held: then nothing was computed. Errors of the
+  // backend.
   absl::Status Run(int layer, absl::Span<const ExpertVisit> visits, const float* x, int n_rows,
                    float* y);
 
@@ -48,7 +47,6 @@ class ExpertRunner {
   }
 
   const ExpertStore* const store_;
-  ThreadPool* const threads_;
   std::vector<std::atomic<uint64_t>> rows_;  // [layer, expert]
   absl::Mutex compute_mu_;
 };

@@ -35,11 +35,14 @@ absl::StatusOr<std::unique_ptr<ExpertServer>> ExpertServer::Start(
 absl::Status ExpertServer::Listen() {
   GF_ASSIGN_OR_RETURN(weights_,
                       ModelWeights::Open(options_.worker.model_dir, {options_.worker.n_slices}));
-  store_ = std::make_unique<ExpertStore>(weights_.get());
-  runner_ = std::make_unique<ExpertRunner>(store_.get(), &threads_);
+  GF_ASSIGN_OR_RETURN(backend_, ChooseExpertBackend(options_.backend, *weights_, &threads_));
+  store_ = std::make_unique<ExpertStore>(weights_.get(), backend_.get());
+  runner_ = std::make_unique<ExpertRunner>(store_.get());
   GF_ASSIGN_OR_RETURN(meter_, ExpertMeter::Create(*store_, options_));
   internal::v1::WorkerDescription worker = DescribeWorker(options_.worker, *weights_);
   worker.set_metrics_address(meter_->address());
+  worker.set_numerics_class(backend_->numerics_class());
+  worker.set_isa(backend_->device());
   service_ = std::make_unique<ExpertService>(runner_.get(), worker, meter_.get());
   if (options_.experts == "none") {
     loader_ = std::make_unique<ExpertLoader>(
@@ -74,7 +77,7 @@ absl::Status ExpertServer::Load() {
   for (const ExpertId& id : selected) bytes += weights_->ExpertBytes(id.layer, id.expert);
   LoadProgress progress({.label = "experts", .total_bytes = bytes});
   const absl::Time start = absl::Now();
-  store_->Load(selected, &threads_, &progress);
+  GF_RETURN_IF_ERROR(store_->Load(selected, &threads_, &progress));
   progress.Finish();
   meter_->OnLoaded(absl::Now() - start);
   LogEvent(LogLevel::kInfo, "experts_loaded",

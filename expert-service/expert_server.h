@@ -37,6 +37,7 @@ class ExpertServer {
   const ExpertServiceOptions options_;
   ThreadPool threads_;
   std::unique_ptr<ModelWeights> weights_;
+  std::unique_ptr<ExpertBackend> backend_;
   std::unique_ptr<ExpertStore> store_;
   std::unique_ptr<ExpertRunner> runner_;
   std::unique_ptr<ExpertMeter> meter_;

@@ -21,7 +21,7 @@ using testing::HasSubstr;
 class ExpertServiceTest : public testing::Test {
  protected:
   ExpertServiceTest() {
-    store_.Load(*ParseExpertSelection("*:0-3", 4, 8), nullptr, nullptr);
+    EXPECT_TRUE(store_.Load(*ParseExpertSelection("*:0-3", 4, 8), nullptr, nullptr).ok());
     internal::v1::WorkerDescription worker;
     worker.set_incarnation(77);
     service_ = std::make_unique<ExpertService>(&runner_, worker, nullptr);
@@ -74,8 +74,9 @@ class ExpertServiceTest : public testing::Test {
   }
 
   std::unique_ptr<ModelWeights> weights_ = *ModelWeights::Open("tests/golden/mixtral/bf16");
-  ExpertStore store_{weights_.get()};
-  ExpertRunner runner_{&store_, nullptr};
+  const std::unique_ptr<ExpertBackend> backend_ = MakeCpuExpertBackend(nullptr);
+  ExpertStore store_{weights_.get(), backend_.get()};
+  ExpertRunner runner_{&store_};
   std::unique_ptr<ExpertService> service_;
   std::unique_ptr<StreamSession> session_;
   FramePayload payload_;

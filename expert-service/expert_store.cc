@@ -2,24 +2,31 @@
 
 #include <utility>
 
+#include "absl/strings/str_cat.h"
+#include "gatefold/base/status_macros.h"
+
 namespace gatefold {
 
-ExpertStore::ExpertStore(const ModelWeights* weights) : weights_(weights) {
+ExpertStore::ExpertStore(const ModelWeights* weights, ExpertBackend* backend)
+    : weights_(weights), backend_(backend) {
   absl::MutexLock lock(&mu_);
   experts_.resize(static_cast<size_t>(config().n_layers) * config().experts_per_layer());
 }
 
-void ExpertStore::Load(absl::Span<const ExpertId> experts, ThreadPool* threads,
-                       LoadProgress* progress) {
+absl::Status ExpertStore::Load(absl::Span<const ExpertId> experts, ThreadPool* threads,
+                               LoadProgress* progress) {
   for (size_t i = 0; i < experts.size(); ++i) {
     const ExpertId id = experts[i];
     if (i + 1 < experts.size()) {
       weights_->PrefetchExpert(experts[i + 1].layer, experts[i + 1].expert);
     }
     if (Find(id) == nullptr) {
-      const ExpertWeightsView view = weights_->Expert(id.layer, id.expert);
-      auto loaded = std::make_shared<const ExpertWeights>(
-          ExpertWeights::Views{view.w1, view.w3, view.w2, view.b1, view.b3, view.b2}, threads);
+      absl::StatusOr<std::shared_ptr<const HeldExpert>> copy =
+          backend_->Load(weights_->Expert(id.layer, id.expert), threads);
+      if (!copy.ok()) {
+        return Annotate(copy.status(), absl::StrCat("expert ", id.expert, " of layer ", id.layer));
+      }
+      std::shared_ptr<const HeldExpert> loaded = *std::move(copy);
       weights_->DropExpert(id.layer, id.expert);
       absl::MutexLock lock(&mu_);
       loaded_bytes_ += loaded->size_bytes();
@@ -27,18 +34,19 @@ void ExpertStore::Load(absl::Span<const ExpertId> experts, ThreadPool* threads,
     }
     if (progress != nullptr) progress->Add(weights_->ExpertBytes(id.layer, id.expert));
   }
+  return absl::OkStatus();
 }
 
 void ExpertStore::Drop(absl::Span<const ExpertId> experts) {
   absl::MutexLock lock(&mu_);
   for (const ExpertId& id : experts) {
-    std::shared_ptr<const ExpertWeights>& held = experts_[Index(id)];
+    std::shared_ptr<const HeldExpert>& held = experts_[Index(id)];
     if (held != nullptr) loaded_bytes_ -= held->size_bytes();
     held = nullptr;
   }
 }
 
-std::shared_ptr<const ExpertWeights> ExpertStore::Find(ExpertId id) const {
+std::shared_ptr<const HeldExpert> ExpertStore::Find(ExpertId id) const {
   absl::MutexLock lock(&mu_);
   return experts_[Index(id)];
 }

@@ -11,6 +11,8 @@
 
 ABSL_FLAG(std::string, model, "", "folder of the model (Hugging Face layout)");
 ABSL_FLAG(std::string, listen, "", "host:port (port 0: any free one), unix:/path");
+ABSL_FLAG(std::string, backend, "auto",
+          "where experts are computed: cpu, cuda, or auto: a CUDA device where there is one");
 ABSL_FLAG(std::string, experts, "all",
           "all, none (a planner assigns them), I/N, or LAYER:FIRST-LAST,... (* for all)");
 ABSL_FLAG(std::string, capacity, "0",
@@ -41,6 +43,7 @@ int main(int argc, char** argv) {
   options.worker.metrics_port = absl::GetFlag(FLAGS_metrics_port);
   options.worker.node = absl::GetFlag(FLAGS_node);
   options.worker.zone = absl::GetFlag(FLAGS_zone);
+  options.backend = absl::GetFlag(FLAGS_backend);
   options.experts = absl::GetFlag(FLAGS_experts);
   const absl::StatusOr<uint64_t> capacity = gatefold::ParseBytes(absl::GetFlag(FLAGS_capacity));
   if (!capacity.ok()) {

@@ -11,6 +11,7 @@ namespace gatefold {
 
 struct ExpertServiceOptions {
   WorkerOptions worker;
+  std::string backend = "auto"; // where experts are computed: auto, cpu or cuda; see expert_backend.h
   std::string experts = "all";  // see expert_selection.h
   uint64_t capacity_bytes = 0;  // most bytes of experts a planner may assign; 0: not limited
   std::string wait = "block";   // of the thread that polls the network; see wait_policy.h

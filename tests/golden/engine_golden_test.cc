@@ -58,10 +58,11 @@ TEST_P(EngineGoldenTest, MatchesTheReference) {
   auto kv = KvBlockPool::Create(
       {config.n_layers, {.n_kv_heads = config.n_kv_heads, .head_dim = config.head_dim}}, 32 << 20);
   AttentionRunner attention_runner(attention.get(), kv->get(), &threads);
-  ExpertStore store(weights->get());
-  store.Load(*ParseExpertSelection("all", config.n_layers, config.experts_per_layer()), &threads,
-             nullptr);
-  ExpertRunner expert_runner(&store, &threads);
+  const std::unique_ptr<ExpertBackend> backend = MakeCpuExpertBackend(&threads);
+  ExpertStore store(weights->get(), backend.get());
+  ASSERT_TRUE(store.Load(*ParseExpertSelection("all", config.n_layers, config.experts_per_layer()), &threads,
+             nullptr).ok());
+  ExpertRunner expert_runner(&store);
   auto router = RouterModel::Load(**weights);
   LaneEngine engine;
   engine.attention = std::make_unique<LocalAttentionClient>(&attention_runner);

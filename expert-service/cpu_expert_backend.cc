@@ -1,0 +1,52 @@
+#include <utility>
+#include <vector>
+
+#include "expert-service/expert_backend.h"
+#include "gatefold/kernels/expert_mlp.h"
+#include "gatefold/kernels/isa.h"
+
+namespace gatefold {
+namespace {
+
+struct CpuExpert final : HeldExpert {
+  CpuExpert(const ExpertWeights::Views& views, ThreadPool* threads) : weights(views, threads) {}
+  size_t size_bytes() const override { return weights.size_bytes(); }
+
+  const ExpertWeights weights;
+};
+
+class CpuExpertBackend final : public ExpertBackend {
+ public:
+  explicit CpuExpertBackend(ThreadPool* threads) : threads_(threads) {}
+
+  std::string name() const override { return "cpu"; }
+  std::string device() const override { return kernels::Kernels().isa; }
+  uint64_t numerics_class() const override { return kernels::NumericsClass(); }
+
+  absl::StatusOr<std::shared_ptr<const HeldExpert>> Load(const ExpertWeightsView& view,
+                                                         ThreadPool* threads) override {
+    return std::make_shared<const CpuExpert>(
+        ExpertWeights::Views{view.w1, view.w3, view.w2, view.b1, view.b3, view.b2}, threads);
+  }
+
+  absl::Status Run(absl::Span<const HeldGroup> groups, const float* x, int n_rows, float* y) override {
+    std::vector<kernels::ExpertGroup> kernel_groups;
+    for (const HeldGroup& group : groups) {
+      kernel_groups.push_back(
+          {&static_cast<const CpuExpert*>(group.expert)->weights, group.rows, group.slots});
+    }
+    kernels::ExpertMlp(kernel_groups, x, n_rows, y, threads_);
+    return absl::OkStatus();
+  }
+
+ private:
+  ThreadPool* const threads_;
+};
+
+}  // namespace
+
+std::unique_ptr<ExpertBackend> MakeCpuExpertBackend(ThreadPool* threads) {
+  return std::make_unique<CpuExpertBackend>(threads);
+}
+
+}  // namespace gatefold

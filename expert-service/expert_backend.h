@@ -1,0 +1,65 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/types/span.h"
+#include "gatefold/base/thread_pool.h"
+#include "gatefold/model/model_weights.h"
+
+namespace gatefold {
+
+// One expert as its backend keeps it. Immutable.
+class HeldExpert {
+ public:
+  virtual ~HeldExpert() = default;
+  virtual size_t size_bytes() const = 0;
+};
+
+// Rows that visit one expert: input row rows[i] gives output row slots[i].
+struct HeldGroup {
+  const HeldExpert* expert = nullptr;
+  absl::Span<const int32_t> rows;
+  absl::Span<const int32_t> slots;
+};
+
+// Where experts are kept and computed: on the CPU, or on a CUDA device. The services, the protocol and
+// the laws are the same for both; bits are equal between shards of one numerics class.
+class ExpertBackend {
+ public:
+  virtual ~ExpertBackend() = default;
+
+  virtual std::string name() const = 0;    // "cpu" or "cuda"
+  virtual std::string device() const = 0;  // for people: the instruction set, or the device's name
+  // Of what this backend computes; see NumericsClass() in gatefold/kernels/isa.h.
+  virtual uint64_t numerics_class() const = 0;
+
+  // Copies an expert out of the checkpoint. Threads: safe, and beside Run(); `threads` may be null.
+  // Errors: ResourceExhausted (no memory left), Unavailable (the device failed).
+  virtual absl::StatusOr<std::shared_ptr<const HeldExpert>> Load(const ExpertWeightsView& weights,
+                                                                 ThreadPool* threads) = 0;
+
+  // Computes all groups, of experts that this backend loaded. x: [n_rows, d_model]. y: [n slots,
+  // d_model]. Threads: one call at a time. Errors: Unavailable (the device failed).
+  virtual absl::Status Run(absl::Span<const HeldGroup> groups, const float* x, int n_rows, float* y) = 0;
+};
+
+// Computes with the threads, which outlive it.
+std::unique_ptr<ExpertBackend> MakeCpuExpertBackend(ThreadPool* threads);
+
+// On the first CUDA device. FailedPrecondition, saying why: this build has no CUDA, there is no device,
+// it is too old, or the model's experts are of a type or shape that it does not compute.
+absl::StatusOr<std::unique_ptr<ExpertBackend>> MakeCudaExpertBackend(const ModelWeights& weights);
+
+// "cpu", "cuda", or "auto": CUDA where it can be had. Logs what was chosen and why.
+// InvalidArgument for another name; for "cuda" the errors of MakeCudaExpertBackend.
+absl::StatusOr<std::unique_ptr<ExpertBackend>> ChooseExpertBackend(absl::string_view name,
+                                                                   const ModelWeights& weights,
+                                                                   ThreadPool* threads);
+
+}  // namespace gatefold

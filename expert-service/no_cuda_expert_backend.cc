@@ -1,0 +1,9 @@
+#include "expert-service/expert_backend.h"
+
+namespace gatefold {
+
+absl::StatusOr<std::unique_ptr<ExpertBackend>> MakeCudaExpertBackend(const ModelWeights& /*weights*/) {
+  return absl::FailedPreconditionError("this build has no CUDA (GATEFOLD_WITH_CUDA)");
+}
+
+}  // namespace gatefold
