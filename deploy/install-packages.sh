@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Installs the Debian packages that the build needs and that are missing. Says nothing if none is.
-# docs/dependencies.md says what each is for.
+# Installs the Debian packages that the build needs and that are missing, and those it is given:
+#   deploy/install-packages.sh [PACKAGE ...]
+# Says nothing if none is missing. docs/dependencies.md says what each is for.
 set -euo pipefail
 
 packages=(
@@ -9,6 +10,7 @@ packages=(
   prometheus-cpp-dev
   nlohmann-json3-dev libpcre2-dev libutf8proc-dev
   libgtest-dev libgmock-dev
+  "$@"
 )
 
 if ! command -v dpkg-query >/dev/null; then
