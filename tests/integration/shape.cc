@@ -50,6 +50,7 @@ class ProcessShape final : public Shape {
       addresses.push_back(absl::StrCat("unix:", folder_.Path(absl::StrCat("expert-", i))));
       expert_args_.push_back(common);
       expert_args_.back().push_back(absl::StrCat("--experts=", options.experts[i]));
+      expert_args_.back().push_back(absl::StrCat("--backend=", options.backend));
       expert_args_.back().push_back(absl::StrCat("--listen=", addresses.back()));
     }
     experts_.resize(options.experts.size());
@@ -72,6 +73,7 @@ class ProcessShape final : public Shape {
     args.push_back(absl::StrCat("--lanes=", options.n_lanes));
     args.push_back(absl::StrCat("--max-step-tokens=", options.max_step_tokens));
     args.push_back(absl::StrCat("--wire-dtype=", options.wire_dtype));
+    if (options.backend != "cpu") args.push_back("--allow-mixed-numerics");
     args.insert(args.end(), options.router_flags.begin(), options.router_flags.end());
     GF_ASSIGN_OR_RETURN(router_,
                         Process::Start("router-service", args, folder_.Path("router.log")));

@@ -22,6 +22,7 @@ struct ShapeOptions {
   int n_threads = 1;
   int max_step_tokens = 512;
   std::string isa = "auto";
+  std::string backend = "cpu";  // of the expert-services
   std::string wire_dtype = "float32";
 };
 
