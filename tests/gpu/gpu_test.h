@@ -31,11 +31,15 @@ class GpuTest : public testing::Test {
   }
 };
 
-// Device memory, freed at the end of its scope.
+// Device memory, freed at the end of its scope. Made by size it is NaN at first, so that what nobody
+// wrote is seen.
 template <typename T>
 class DeviceArray {
  public:
-  explicit DeviceArray(size_t n) : n_(n) { EXPECT_CUDA(cudaMalloc(&data_, n * sizeof(T))); }
+  explicit DeviceArray(size_t n) : n_(n) {
+    EXPECT_CUDA(cudaMalloc(&data_, n * sizeof(T)));
+    if (n > 0) Fill(0xFF);
+  }
   explicit DeviceArray(const std::vector<T>& host) : DeviceArray(host.size()) {
     EXPECT_CUDA(cudaMemcpy(data_, host.data(), n_ * sizeof(T), cudaMemcpyHostToDevice));
   }
@@ -88,6 +92,16 @@ inline double RelativeError(const std::vector<float>& a, const std::vector<doubl
     size += b[i] * b[i];
   }
   return std::sqrt(difference / size);
+}
+
+// Index of the first element whose bits differ, -1 if none does.
+template <typename T>
+int64_t FirstDifference(const std::vector<T>& a, const std::vector<T>& b) {
+  if (a.size() != b.size()) return 0;
+  for (size_t i = 0; i < a.size(); ++i) {
+    if (std::memcmp(&a[i], &b[i], sizeof(T)) != 0) return static_cast<int64_t>(i);
+  }
+  return -1;
 }
 
 }  // namespace gatefold::cuda

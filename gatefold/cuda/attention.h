@@ -1,0 +1,85 @@
+#pragma once
+
+#include <cuda_bf16.h>
+#include <cuda_runtime_api.h>
+
+#include <cstddef>
+#include <cstdint>
+
+#include "gatefold/cuda/attention_plan.h"
+
+namespace gatefold::cuda {
+
+// The attention of one layer on the device: rotate q and k, keep k and v, attend.
+//
+// Pointers are device memory unless said otherwise, from cudaMalloc or offsets that keep 16-byte
+// alignment. Launchers enqueue on `stream`, never wait and allocate nothing; they can be captured
+// in a graph. Errors: cudaErrorInvalidValue for a shape this code does not serve (see
+// AttentionShape::IsServed) or a null or misaligned pointer, before anything is enqueued; else
+// what the launch returned. Positions, sequences and block ids are not checked on the device.
+// Threads: safe, no state.
+//
+// A row's output depends on its q and on the keys and values of its own sequence's positions up
+// to its own (within the window), bit for bit, whatever rows share the launch, however the plan
+// tiles them. Keys and values must be finite; those of places never written may hold anything.
+
+// Keys (or values) of one layer: [n_blocks, n_kv_heads, 16 positions, head_dim] bf16, so that a
+// head's 16 positions are 2 or 4 KiB in a row.
+struct KvCacheLayout {
+  static constexpr int kBlockTokens = 16;
+  int n_kv_heads = 0;
+  int head_dim = 0;
+  int64_t HeadElements() const { return int64_t{kBlockTokens} * head_dim; }
+  int64_t BlockElements() const { return HeadElements() * n_kv_heads; }
+};
+
+// Rows of a step, on the device.
+struct RowBatch {
+  int n_rows = 0;
+  const int32_t* positions = nullptr;     // [n_rows]
+  const int32_t* sequences = nullptr;     // [n_rows] row of block_tables
+  const int32_t* block_tables = nullptr;  // [n_sequences, table_stride] block ids
+  int table_stride = 0;                   // a multiple of 4; the base is aligned to 16 bytes
+};
+
+// Cosines and sines of positions, attention factor included.
+struct RopeTables {
+  const float* cos = nullptr;  // [n_positions, head_dim / 2]
+  const float* sin = nullptr;  // [n_positions, head_dim / 2]
+};
+
+// Turns the pairs (x[i], x[i + head_dim / 2]) of q and k by the angles of the row's position, in
+// float32 with the CPU's roundings, then rounds to bf16: q to `q`, k and v to the row's place in
+// the cache. No two rows of a batch are the same position of the same sequence.
+// qkv: row r starts r * qkv_stride floats in: q [n_heads, head_dim], then k and v, each
+// [n_kv_heads, head_dim]. q: [n_rows, n_heads, head_dim] bf16, out.
+cudaError_t RopeAppend(const AttentionShape& shape, const RowBatch& rows, const float* qkv,
+                       int64_t qkv_stride, const RopeTables& rope, __nv_bfloat16* q,
+                       __nv_bfloat16* keys, __nv_bfloat16* values, cudaStream_t stream);
+
+// Where a plan lies on the device, and the room it works in.
+struct DevicePlan {
+  const AttentionItem* items = nullptr;   // [n_narrow + n_wide]
+  int n_narrow = 0;
+  int n_wide = 0;
+  const int32_t* row_slots = nullptr;     // [n_rows]
+  const int32_t* combine_rows = nullptr;  // [n_combine]
+  int n_combine = 0;
+  float* workspace = nullptr;             // AttentionWorkspaceBytes(shape, n_slots) bytes
+  int64_t n_slots = 0;
+};
+
+// `packed`: device copy of what AttentionPlan::Pack wrote; aligned to 16 bytes.
+DevicePlan ViewPlan(const AttentionPlan& plan, const void* packed, void* workspace);
+
+// out = softmax(scale q k, over keys of positions 0 to the row's own) v for every row and head;
+// window w > 0: only the last w positions, the row's own included. Query head h reads KV head
+// h / (n_heads / n_kv_heads). Keys and values of the rows themselves have been appended.
+// q: [n_rows, n_heads, head_dim] bf16. The plan was made for these rows in this order.
+// out: [n_rows, n_heads, head_dim], float32 or bf16: one is given, the other null.
+cudaError_t Attention(const AttentionShape& shape, const RowBatch& rows, const DevicePlan& plan,
+                      const __nv_bfloat16* q, const __nv_bfloat16* keys,
+                      const __nv_bfloat16* values, float* out, __nv_bfloat16* out_bf16,
+                      cudaStream_t stream);
+
+}  // namespace gatefold::cuda

@@ -1,0 +1,66 @@
+#pragma once
+
+// How parts of a softmax over a cut context become one. Device code only. Both the attention
+// kernel and the combine kernel merge through here, so a row's bits do not tell which of them did.
+//
+// A part is (m, l, o): the highest score, the sum of 2^(score - m), and that sum over values.
+// Scores are in units of log2. A part without any key is (-inf, 0, 0) and leaves the bits of what
+// it is merged into.
+
+#include <limits>
+
+#include "gatefold/cuda/warp_ops.h"
+
+namespace gatefold::cuda {
+
+constexpr float kNever = -std::numeric_limits<float>::infinity();
+
+// What exponents are taken relative to: without any key yet, -inf - -inf would be NaN.
+__device__ __forceinline__ float Reference(float m) { return m == kNever ? 0.0f : m; }
+
+struct Softmax {
+  float m = kNever;
+  float l = 0.0f;
+};
+
+struct MergeWeights {
+  float whole;
+  float part;
+};
+
+__device__ __forceinline__ MergeWeights Merge(float m, float l, Softmax& whole) {
+  const float top = fmaxf(whole.m, m);
+  const float reference = Reference(top);
+  const MergeWeights weights = {Exp2(__fsub_rn(whole.m, reference)),
+                                Exp2(__fsub_rn(m, reference))};
+  whole.l = __fmaf_rn(whole.l, weights.whole, __fmul_rn(l, weights.part));
+  whole.m = top;
+  return weights;
+}
+
+__device__ __forceinline__ float MergeValue(float whole, float part, const MergeWeights& weights) {
+  return __fmaf_rn(whole, weights.whole, __fmul_rn(part, weights.part));
+}
+
+// The added zero turns -0 into +0: whether an underflow's sign survives depends on how many empty
+// parts came after it, which a row must not show.
+__device__ __forceinline__ float Normalised(float value, float reciprocal) {
+  return __fadd_rn(__fmul_rn(value, reciprocal), 0.0f);
+}
+
+// The first position that a row reads.
+__device__ __forceinline__ int FirstPosition(int window, int position) {
+  return window > 0 && position >= window ? position - window + 1 : 0;
+}
+
+// Two neighbours to whichever of the outputs is there.
+__device__ __forceinline__ void WritePair(float* out, __nv_bfloat16* out_bf16, int64_t at, float x,
+                                          float y) {
+  if (out != nullptr) {
+    *reinterpret_cast<float2*>(out + at) = make_float2(x, y);
+  } else {
+    *reinterpret_cast<uint32_t*>(out_bf16 + at) = PackBF16(x, y);
+  }
+}
+
+}  // namespace gatefold::cuda

@@ -1,0 +1,279 @@
+#include "gatefold/cuda/attention.h"
+
+#include <cmath>
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "tests/gpu/attention_fixture.h"
+
+namespace gatefold::cuda {
+namespace {
+
+using Floats = std::vector<float>;
+constexpr double kLog2E = 1.4426950408889634;
+
+AttentionShape Shape(int n_heads, int n_kv_heads, int head_dim, int window) {
+  return {n_heads, n_kv_heads, head_dim, window, 1.0f / std::sqrt(static_cast<float>(head_dim))};
+}
+
+std::string Name(const AttentionShape& shape) {
+  return std::to_string(shape.n_heads) + "/" + std::to_string(shape.n_kv_heads) + " heads of " +
+         std::to_string(shape.head_dim) + ", window " + std::to_string(shape.window);
+}
+
+class AttentionTest : public GpuTest {};
+
+// One row and head in float64. `exact`: from the float32 projections. Else from operands rounded
+// to bf16, with weights rounded where the kernel does it: relative to the highest score so far, 64
+// positions at a time, afresh in each chunk.
+std::vector<double> Reference(const Prompts& prompts, const PlanRow& row, int head, bool exact) {
+  const AttentionShape& shape = prompts.shape;
+  const int d_head = shape.head_dim, half = d_head / 2;
+  const auto operand = [&](int position, int h) {
+    std::vector<float> rounded = prompts.Head(row.sequence, position, h);
+    std::vector<double> x(rounded.begin(), rounded.end());
+    if (!exact) return x;
+    const float* raw = &prompts.qkv[row.sequence][static_cast<size_t>(position) * prompts.width() +
+                                                  static_cast<size_t>(h) * d_head];
+    for (int i = 0; i < half; ++i) {
+      const bool turn = h < shape.n_heads + shape.n_kv_heads;
+      const double c = turn ? prompts.cos[position * half + i] : 1;
+      const double s = turn ? prompts.sin[position * half + i] : 0;
+      x[i] = raw[i] * c - raw[i + half] * s;
+      x[i + half] = raw[i + half] * c + raw[i] * s;
+    }
+    return x;
+  };
+  const int kv_head = head / shape.group();
+  const std::vector<double> q = operand(row.position, head);
+  const int first = shape.window > 0 ? std::max(0, row.position - shape.window + 1) : 0;
+  std::vector<double> out(d_head, 0.0);
+  double sum = 0, top = -std::numeric_limits<double>::infinity();
+  for (int chunk = first / kChunkTokens; chunk <= row.position / kChunkTokens; ++chunk) {
+    std::vector<double> o(d_head, 0.0);
+    double m = -std::numeric_limits<double>::infinity(), l = 0;
+    for (int tile = chunk * kChunkTokens; tile < (chunk + 1) * kChunkTokens; tile += 64) {
+      const int begin = std::max(tile, first), end = std::min(tile + 64, row.position + 1);
+      if (begin >= end) continue;
+      std::vector<double> scores;
+      double highest = m;
+      for (int p = begin; p < end; ++p) {
+        const std::vector<double> k = operand(p, shape.n_heads + kv_head);
+        double score = 0;
+        for (int d = 0; d < d_head; ++d) score += q[d] * k[d];
+        scores.push_back(score * shape.scale * kLog2E);
+        highest = std::max(highest, scores.back());
+      }
+      const double scale = std::exp2(m - highest);
+      m = highest;
+      l *= scale;
+      for (double& value : o) value *= scale;
+      for (int p = begin; p < end; ++p) {
+        const std::vector<double> v = operand(p, shape.n_heads + shape.n_kv_heads + kv_head);
+        const double weight = std::exp2(scores[p - begin] - m);
+        const double used = exact ? weight : RoundBF16(static_cast<float>(weight));
+        l += weight;
+        for (int d = 0; d < d_head; ++d) o[d] += used * v[d];
+      }
+    }
+    const double highest = std::max(top, m);
+    const double before = std::exp2(top - highest), now = std::exp2(m - highest);
+    sum = sum * before + l * now;
+    for (int d = 0; d < d_head; ++d) out[d] = out[d] * before + o[d] * now;
+    top = highest;
+  }
+  for (double& value : out) value /= sum;
+  return out;
+}
+
+// All positions of all sequences in one step.
+std::vector<PlanRow> Everything(const Prompts& prompts) {
+  std::vector<PlanRow> rows;
+  for (size_t s = 0; s < prompts.lengths.size(); ++s) {
+    for (const PlanRow& row : Span(static_cast<int>(s), 0, prompts.lengths[s])) rows.push_back(row);
+  }
+  return rows;
+}
+
+// The rows' outputs out of those of Everything.
+Floats Pick(const Prompts& prompts, const Floats& all, const std::vector<PlanRow>& rows) {
+  const int64_t width = prompts.shape.n_heads * prompts.shape.head_dim;
+  Floats picked;
+  for (const PlanRow& row : rows) {
+    int64_t at = row.position;
+    for (int s = 0; s < row.sequence; ++s) at += prompts.lengths[s];
+    picked.insert(picked.end(), all.begin() + at * width, all.begin() + (at + 1) * width);
+  }
+  return picked;
+}
+
+const AttentionShape kShapes[] = {
+    Shape(8, 2, 128, 0), Shape(4, 4, 64, 0),    Shape(7, 1, 64, 100), Shape(16, 1, 128, 0),
+    Shape(5, 1, 128, 1), Shape(10, 2, 64, 300), Shape(32, 2, 64, 0),  Shape(8, 2, 128, 64)};
+
+TEST_F(AttentionTest, MatchesTheDefinition) {
+  for (const AttentionShape& shape : kShapes) {
+    const Prompts prompts(shape, {530, 3, 257}, 1);
+    const Floats out = Server(prompts, 2).Step(Everything(prompts));
+    Floats checked;
+    std::vector<double> exact, rounded;
+    for (const PlanRow& row :
+         {PlanRow{529, 0}, {0, 0}, {1, 0}, {63, 0}, {64, 0}, {255, 0}, {256, 0}, {383, 0}, {511, 0},
+          {512, 0}, {2, 1}, {256, 2}, {100, 2}}) {
+      const Floats picked = Pick(prompts, out, {row});
+      for (int h = 0; h < shape.n_heads; ++h) {
+        const std::vector<double> a = Reference(prompts, row, h, true);
+        const std::vector<double> b = Reference(prompts, row, h, false);
+        exact.insert(exact.end(), a.begin(), a.end());
+        rounded.insert(rounded.end(), b.begin(), b.end());
+      }
+      checked.insert(checked.end(), picked.begin(), picked.end());
+    }
+    // bf16 keeps 8 bits of q, k, v and of the weights.
+    EXPECT_LT(RelativeError(checked, exact), 1e-2) << Name(shape);
+    // What is left is float32 arithmetic, and weights that it rounds to the other side.
+    EXPECT_LT(RelativeError(checked, rounded), 3e-4) << Name(shape);
+    for (float value : out) ASSERT_TRUE(std::isfinite(value)) << Name(shape);
+  }
+}
+
+TEST_F(AttentionTest, ChunkSizesOfPrefillDoNotShow) {
+  for (const AttentionShape& shape : {Shape(8, 2, 128, 0), Shape(7, 1, 64, 100)}) {
+    const Prompts prompts(shape, {400}, 3);
+    const Floats whole = Server(prompts, 4).Step(Span(0, 0, 400));
+    for (int chunk : {1, 7, 64, 399}) {
+      Server server(prompts, 5 + chunk);
+      Floats out;
+      for (int begin = 0; begin < 400; begin += chunk) {
+        const Floats some = server.Step(Span(0, begin, std::min(400, begin + chunk)));
+        out.insert(out.end(), some.begin(), some.end());
+      }
+      EXPECT_EQ(FirstDifference(out, whole), -1) << Name(shape) << ", chunks of " << chunk;
+    }
+  }
+}
+
+TEST_F(AttentionTest, DecodeGivesTheBitsOfPrefill) {
+  for (const AttentionShape& shape : kShapes) {
+    const Prompts prompts(shape, {800, 514}, 7);
+    const Floats whole = Server(prompts, 8).Step(Everything(prompts));
+    Server server(prompts, 9);
+    server.Step(Span(0, 0, 760));
+    server.Step(Span(1, 0, 474));
+    for (int i = 0; i < 40; ++i) {
+      const std::vector<PlanRow> rows = {{474 + i, 1}, {760 + i, 0}};
+      ASSERT_EQ(FirstDifference(server.Step(rows), Pick(prompts, whole, rows)), -1)
+          << Name(shape) << ", decode step " << i;
+    }
+  }
+}
+
+TEST_F(AttentionTest, OtherRowsOfTheStepDoNotShow) {
+  const AttentionShape shape = Shape(8, 2, 128, 0);
+  const Prompts prompts(shape, {300, 290, 17, 600}, 11);
+  const Floats whole = Server(prompts, 12).Step(Everything(prompts));
+  // Decode rows between chunks of prefill, the sequences in another order.
+  Server server(prompts, 13);
+  server.Step(Span(3, 0, 599));
+  server.Step(Span(1, 0, 280));
+  std::vector<PlanRow> rows = {{599, 3}};
+  for (const PlanRow& row : Span(0, 0, 300)) rows.push_back(row);
+  rows.push_back({280, 1});
+  for (const PlanRow& row : Span(2, 0, 17)) rows.push_back(row);
+  EXPECT_EQ(FirstDifference(server.Step(rows), Pick(prompts, whole, rows)), -1);
+  // Computed again, alone.
+  for (const PlanRow& row : {PlanRow{599, 3}, {299, 0}, {131, 0}, {280, 1}, {16, 2}, {0, 2}}) {
+    EXPECT_EQ(FirstDifference(server.Step({row}), Pick(prompts, whole, {row})), -1)
+        << "position " << row.position << " of " << row.sequence;
+  }
+}
+
+TEST_F(AttentionTest, HowThePlanCutsDoesNotShow) {
+  for (const AttentionShape& shape : {Shape(8, 2, 128, 0), Shape(4, 4, 64, 300)}) {
+    const Prompts prompts(shape, {700}, 15);
+    std::vector<Floats> outs;
+    for (const PlanLimits& limits :
+         {PlanLimits{132, 1 << 16}, PlanLimits{132, 0}, PlanLimits{1, 1 << 16},
+          PlanLimits{100000, 1 << 16}, PlanLimits{100000, 300}}) {
+      Server server(prompts, 16 + outs.size(), limits);
+      server.Step(Span(0, 0, 600));
+      Floats out = server.Step(Span(0, 600, 690));
+      const Floats last = server.Step(Span(0, 690, 691));
+      out.insert(out.end(), last.begin(), last.end());
+      outs.push_back(out);
+      EXPECT_EQ(FirstDifference(outs.back(), outs.front()), -1)
+          << Name(shape) << ", " << limits.n_multiprocessors << " multiprocessors, "
+          << limits.max_slots << " slots";
+    }
+  }
+}
+
+TEST_F(AttentionTest, PaddingOfThePlanDoesNotShow) {
+  const Prompts prompts(Shape(8, 2, 128, 0), {300, 70}, 18);
+  const Floats whole = Server(prompts, 19).Step(Everything(prompts));
+  Server server(prompts, 20, {}, {.n_narrow = 9, .n_wide = 30, .n_combine = 7, .n_slots = 12});
+  std::vector<PlanRow> rows = Span(0, 0, 299);
+  for (const PlanRow& row : Span(1, 0, 69)) rows.push_back(row);
+  EXPECT_EQ(FirstDifference(server.Step(rows), Pick(prompts, whole, rows)), -1);
+  rows = {{299, 0}, {69, 1}};
+  EXPECT_EQ(FirstDifference(server.Step(rows), Pick(prompts, whole, rows)), -1);
+}
+
+TEST_F(AttentionTest, RoundsItsOutputToBF16) {
+  const Prompts prompts(Shape(8, 2, 128, 0), {300}, 21);
+  const Floats out = Server(prompts, 22).Step(Span(0, 0, 300));
+  const std::vector<uint16_t> halves = Server(prompts, 23).StepBF16(Span(0, 0, 300));
+  std::vector<uint16_t> want;
+  for (float value : out) want.push_back(ToBF16(value));
+  EXPECT_EQ(FirstDifference(halves, want), -1);
+  Server server(prompts, 24);
+  server.StepBF16(Span(0, 0, 299));
+  const std::vector<uint16_t> last = server.StepBF16(Span(0, 299, 300));
+  EXPECT_EQ(std::vector<uint16_t>(want.end() - last.size(), want.end()), last);
+}
+
+TEST_F(AttentionTest, RotatesAndKeeps) {
+  for (const AttentionShape& shape : {Shape(6, 2, 128, 0), Shape(3, 3, 64, 0)}) {
+    const Prompts prompts(shape, {40, 21}, 25);
+    Server server(prompts, 26);
+    server.Step(Everything(prompts));
+    const auto bits = [&](int sequence, int position, int head) {
+      std::vector<uint16_t> halves;
+      for (float value : prompts.Head(sequence, position, head)) halves.push_back(ToBF16(value));
+      return halves;
+    };
+    for (const PlanRow& row : {PlanRow{0, 0}, {39, 0}, {16, 1}, {20, 1}}) {
+      const int64_t at = row.position + 40 * row.sequence;
+      for (int h = 0; h < shape.n_heads; ++h) {
+        const auto begin = server.q().begin() + (at * shape.n_heads + h) * shape.head_dim;
+        EXPECT_EQ(std::vector<uint16_t>(begin, begin + shape.head_dim),
+                  bits(row.sequence, row.position, h));
+      }
+      for (int h = 0; h < shape.n_kv_heads; ++h) {
+        EXPECT_EQ(server.Kept(server.keys(), row.sequence, row.position, h),
+                  bits(row.sequence, row.position, shape.n_heads + h));
+        EXPECT_EQ(server.Kept(server.values(), row.sequence, row.position, h),
+                  bits(row.sequence, row.position, shape.n_heads + shape.n_kv_heads + h));
+      }
+    }
+    // A place nobody wrote is still poison.
+    EXPECT_EQ(server.Kept(server.keys(), 0, 47, 0),
+              std::vector<uint16_t>(shape.head_dim, uint16_t{0xffff}));
+  }
+}
+
+TEST_F(AttentionTest, RefusesWhatItDoesNotServe) {
+  const RowBatch rows;
+  for (const AttentionShape& shape :
+       {Shape(8, 3, 128, 0), Shape(8, 2, 80, 0), Shape(34, 2, 64, 0), Shape(8, 2, 128, -1),
+        Shape(8, 2, 128, 0) /* no rows */}) {
+    EXPECT_EQ(Attention(shape, rows, {}, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr),
+              cudaErrorInvalidValue);
+    EXPECT_EQ(RopeAppend(shape, rows, nullptr, 0, {}, nullptr, nullptr, nullptr, nullptr),
+              cudaErrorInvalidValue);
+  }
+}
+
+}  // namespace
+}  // namespace gatefold::cuda
