@@ -1,0 +1,191 @@
+#include "gatefold/cuda/launch.h"
+#include "gatefold/cuda/rows.h"
+#include "gatefold/cuda/warp_ops.h"
+
+namespace gatefold::cuda {
+namespace {
+
+constexpr int kNormThreads = 256;
+constexpr int kRowThreads = 256;
+
+struct NormArgs {
+  const float* x;
+  float* x_out;        // null, or x
+  const float* added;  // null, or what is added to x first
+  const float* weight;
+  float eps;
+  float* y;
+  __nv_bfloat16* y_bf16;
+  int d;
+};
+
+__device__ __forceinline__ float4 Add(const float4& a, const float4& b) {
+  return make_float4(__fadd_rn(a.x, b.x), __fadd_rn(a.y, b.y), __fadd_rn(a.z, b.z),
+                     __fadd_rn(a.w, b.w));
+}
+
+__device__ __forceinline__ float4 Multiply(const float4& a, const float4& b) {
+  return make_float4(__fmul_rn(a.x, b.x), __fmul_rn(a.y, b.y), __fmul_rn(a.z, b.z),
+                     __fmul_rn(a.w, b.w));
+}
+
+__device__ __forceinline__ float AddSquares(float sum, const float4& a) {
+  sum = __fmaf_rn(a.x, a.x, sum);
+  sum = __fmaf_rn(a.y, a.y, sum);
+  sum = __fmaf_rn(a.z, a.z, sum);
+  return __fmaf_rn(a.w, a.w, sum);
+}
+
+// The sum over the block, to all its threads: within warps by halves, then warps in order.
+__device__ __forceinline__ float BlockSum(float value) {
+  __shared__ float sums[kNormThreads / kWarp];
+#pragma unroll
+  for (int step = kWarp / 2; step > 0; step /= 2) {
+    value = __fadd_rn(value, __shfl_xor_sync(kAllLanes, value, step));
+  }
+  if (threadIdx.x % kWarp == 0) sums[threadIdx.x / kWarp] = value;
+  __syncthreads();
+  value = sums[0];
+#pragma unroll
+  for (int i = 1; i < kNormThreads / kWarp; ++i) value = __fadd_rn(value, sums[i]);
+  return value;
+}
+
+__device__ __forceinline__ void Store(const NormArgs& args, int64_t at, const float4& y) {
+  if (args.y != nullptr) {
+    *reinterpret_cast<float4*>(args.y + at) = y;
+  } else {
+    const uint2 halves = make_uint2(PackBF16(y.x, y.y), PackBF16(y.z, y.w));
+    *reinterpret_cast<uint2*>(args.y_bf16 + at) = halves;
+  }
+}
+
+// A block per row. A thread reads its own elements twice: the second time from the cache.
+__global__ void __launch_bounds__(kNormThreads) NormKernel(const __grid_constant__ NormArgs args) {
+  const int64_t row = static_cast<int64_t>(blockIdx.x) * args.d;
+  const float* from = args.x + row;
+  float sum = 0.0f;
+  for (int i = static_cast<int>(threadIdx.x) * 4; i < args.d; i += kNormThreads * 4) {
+    float4 x = *reinterpret_cast<const float4*>(from + i);
+    if (args.added != nullptr) {
+      x = Add(x, *reinterpret_cast<const float4*>(args.added + row + i));
+      *reinterpret_cast<float4*>(args.x_out + row + i) = x;
+    }
+    sum = AddSquares(sum, x);
+  }
+  const float mean = __fdiv_rn(BlockSum(sum), static_cast<float>(args.d));
+  const float scale = __fdiv_rn(1.0f, __fsqrt_rn(__fadd_rn(mean, args.eps)));
+  if (args.added != nullptr) from = args.x_out + row;
+  for (int i = static_cast<int>(threadIdx.x) * 4; i < args.d; i += kNormThreads * 4) {
+    const float4 x = *reinterpret_cast<const float4*>(from + i);
+    const float4 w = *reinterpret_cast<const float4*>(args.weight + i);
+    Store(args, row + i, Multiply(Multiply(x, make_float4(scale, scale, scale, scale)), w));
+  }
+}
+
+struct EmbedArgs {
+  const __nv_bfloat16* table;
+  int64_t vocab_size;
+  const int32_t* token_ids;
+  float* x;
+  int d;
+};
+
+__device__ __forceinline__ float4 Widen(const uint2& halves) {
+  return make_float4(__uint_as_float(halves.x << 16), __uint_as_float(halves.x & 0xffff0000u),
+                     __uint_as_float(halves.y << 16), __uint_as_float(halves.y & 0xffff0000u));
+}
+
+__global__ void __launch_bounds__(kRowThreads) EmbedKernel(const __grid_constant__ EmbedArgs args) {
+  const int64_t token = args.token_ids[blockIdx.x];
+  const bool known = token >= 0 && token < args.vocab_size;
+  const __nv_bfloat16* from = args.table + (known ? token * args.d : 0);
+  float* to = args.x + static_cast<int64_t>(blockIdx.x) * args.d;
+  for (int i = static_cast<int>(threadIdx.x) * 4; i < args.d; i += kRowThreads * 4) {
+    uint2 halves = make_uint2(0xffffffffu, 0xffffffffu);
+    if (known) halves = *reinterpret_cast<const uint2*>(from + i);
+    *reinterpret_cast<float4*>(to + i) = Widen(halves);
+  }
+}
+
+struct RoundArgs {
+  const float* x;
+  __nv_bfloat16* y;
+  int64_t n;
+};
+
+__global__ void __launch_bounds__(kRowThreads) RoundKernel(const __grid_constant__ RoundArgs args) {
+  const int64_t i = (static_cast<int64_t>(blockIdx.x) * kRowThreads + threadIdx.x) * 4;
+  if (i >= args.n) return;
+  const float4 x = *reinterpret_cast<const float4*>(args.x + i);
+  *reinterpret_cast<uint2*>(args.y + i) = make_uint2(PackBF16(x.x, x.y), PackBF16(x.z, x.w));
+}
+
+bool IsAligned(const void* pointer) {
+  return pointer != nullptr && reinterpret_cast<uintptr_t>(pointer) % 16 == 0;
+}
+
+bool IsWidth(int64_t d) { return d > 0 && d % 8 == 0 && d <= INT32_MAX / 8; }
+
+cudaError_t LaunchNorm(const NormArgs& args, int64_t n_rows, cudaStream_t stream) {
+  const void* const y = args.y != nullptr ? static_cast<const void*>(args.y) : args.y_bf16;
+  if (n_rows < 0 || !IsWidth(args.d) || !IsAligned(args.x) || !IsAligned(args.weight) ||
+      !IsAligned(y) || (args.y != nullptr && args.y_bf16 != nullptr)) {
+    return cudaErrorInvalidValue;
+  }
+  return LaunchKernel(NormKernel, args, n_rows, kNormThreads, 0, stream);
+}
+
+}  // namespace
+
+cudaError_t RmsNorm(const float* x, const float* weight, float eps, float* y,
+                    __nv_bfloat16* y_bf16, int64_t n_rows, int64_t d, cudaStream_t stream) {
+  if (!IsWidth(d)) return cudaErrorInvalidValue;
+  return LaunchNorm({.x = x,
+                     .x_out = nullptr,
+                     .added = nullptr,
+                     .weight = weight,
+                     .eps = eps,
+                     .y = y,
+                     .y_bf16 = y_bf16,
+                     .d = static_cast<int>(d)},
+                    n_rows, stream);
+}
+
+cudaError_t AddRmsNorm(float* x, const float* added, const float* weight, float eps, float* y,
+                       __nv_bfloat16* y_bf16, int64_t n_rows, int64_t d, cudaStream_t stream) {
+  if (!IsWidth(d) || !IsAligned(added) || y == x || y == added) return cudaErrorInvalidValue;
+  return LaunchNorm({.x = x,
+                     .x_out = x,
+                     .added = added,
+                     .weight = weight,
+                     .eps = eps,
+                     .y = y,
+                     .y_bf16 = y_bf16,
+                     .d = static_cast<int>(d)},
+                    n_rows, stream);
+}
+
+cudaError_t Embed(const __nv_bfloat16* table, int64_t vocab_size, const int32_t* token_ids,
+                  float* x, int64_t n_rows, int64_t d, cudaStream_t stream) {
+  if (n_rows < 0 || vocab_size <= 0 || !IsWidth(d) || !IsAligned(table) || token_ids == nullptr ||
+      !IsAligned(x)) {
+    return cudaErrorInvalidValue;
+  }
+  return LaunchKernel(EmbedKernel,
+                      EmbedArgs{.table = table,
+                                .vocab_size = vocab_size,
+                                .token_ids = token_ids,
+                                .x = x,
+                                .d = static_cast<int>(d)},
+                      n_rows, kRowThreads, 0, stream);
+}
+
+cudaError_t RoundToBF16(const float* x, __nv_bfloat16* y, int64_t n, cudaStream_t stream) {
+  if (n < 0 || n % 8 != 0 || !IsAligned(x) || !IsAligned(y)) return cudaErrorInvalidValue;
+  constexpr int64_t kEach = kRowThreads * 4;
+  return LaunchKernel(RoundKernel, RoundArgs{.x = x, .y = y, .n = n}, (n + kEach - 1) / kEach,
+                      kRowThreads, 0, stream);
+}
+
+}  // namespace gatefold::cuda

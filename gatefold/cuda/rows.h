@@ -1,0 +1,35 @@
+#pragma once
+
+#include <cuda_bf16.h>
+#include <cuda_runtime_api.h>
+
+#include <cstdint>
+
+namespace gatefold::cuda {
+
+// What is done row by row on the device.
+//
+// Pointers are device memory aligned to 16 bytes; d is a multiple of 8. Launchers enqueue on
+// `stream` and neither wait nor allocate. Errors: cudaErrorInvalidValue for a null or misaligned
+// pointer or such a d, before anything is enqueued; else what the launch returned. n_rows 0 is
+// nothing. Threads: safe, no state.
+// Each row is one block's work, added up in an order that depends on d alone.
+
+// y = x / sqrt(mean(x^2) + eps) * weight. x: [n_rows, d]. weight: [d].
+// y: [n_rows, d], may be x; y_bf16: [n_rows, d]; one of the two is given, the other null.
+cudaError_t RmsNorm(const float* x, const float* weight, float eps, float* y,
+                    __nv_bfloat16* y_bf16, int64_t n_rows, int64_t d, cudaStream_t stream);
+
+// x += added, then as RmsNorm of the new x. x, added: [n_rows, d]; y is neither of them.
+cudaError_t AddRmsNorm(float* x, const float* added, const float* weight, float eps, float* y,
+                       __nv_bfloat16* y_bf16, int64_t n_rows, int64_t d, cudaStream_t stream);
+
+// x[r] = table[token_ids[r]], widened. table: [vocab_size, d]. x: [n_rows, d], out.
+// A token id outside the vocabulary, which the caller refuses, gives a row of NaN.
+cudaError_t Embed(const __nv_bfloat16* table, int64_t vocab_size, const int32_t* token_ids,
+                  float* x, int64_t n_rows, int64_t d, cudaStream_t stream);
+
+// To the nearest bfloat16, ties to even. x, y: n elements, n a multiple of 8.
+cudaError_t RoundToBF16(const float* x, __nv_bfloat16* y, int64_t n, cudaStream_t stream);
+
+}  // namespace gatefold::cuda
