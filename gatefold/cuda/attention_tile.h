@@ -29,10 +29,12 @@ __device__ __forceinline__ void LoadTile(uint32_t to, const __nv_bfloat16* from,
                                          int64_t block_elements, const int (&blocks)[4],
                                          int first_position, int lo, int hi) {
   constexpr int kPieces = kHeadDim / 8;
-  constexpr int kStep = kThreads / kPieces;  // positions per pass
-  static_assert(16 % kStep == 0, "a pass stays within a block");
+  // Positions per pass, which stays within a block.
+  constexpr int kStep = kThreads / kPieces < 16 ? kThreads / kPieces : 16;
+  static_assert(16 % kStep == 0);
   const int piece = static_cast<int>(threadIdx.x) % kPieces;
   const int at = static_cast<int>(threadIdx.x) / kPieces;
+  if (kThreads > kStep * kPieces && at >= kStep) return;
   from += at * kHeadDim + piece * 8;
   to += PieceOffset<kHeadDim>(at, piece);
 #pragma unroll
