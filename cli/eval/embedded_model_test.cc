@@ -8,8 +8,10 @@
 #include <fstream>
 #include <sstream>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "cli/command.h"
 #include "cli/output.h"
@@ -61,6 +63,17 @@ TEST(EmbeddedModel, StaysInTheLanguageOfThePrompt) {
   const std::string code = GoOn("/*\n** Free the memory held by the object.\n*/\nstatic void");
   EXPECT_THAT(code, HasSubstr("("));
   EXPECT_THAT(code, HasSubstr(";"));
+}
+
+TEST(EmbeddedModel, AddsTwoDigits) {
+  int n_right = 0;
+  for (const auto& [a, b] : std::vector<std::pair<int, int>>{
+           {37, 45}, {12, 34}, {99, 11}, {58, 67}, {20, 80}, {73, 19}, {64, 28}, {41, 50}}) {
+    const std::string text = Ask({"generate", absl::StrCat(a, " + ", b, " ="), "--temperature", "0",
+                                  "--max-tokens", "6"})["text"];
+    n_right += text.starts_with(absl::StrCat(" ", a + b, "\n"));
+  }
+  EXPECT_GE(n_right, 4);
 }
 
 TEST(EmbeddedModel, UsesItsExperts) {
