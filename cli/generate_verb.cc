@@ -50,6 +50,9 @@ std::string SummaryLine(const Answer& answer) {
   if (answer.summary.mixed_numerics()) {
     absl::StrAppend(&line, "\nshards of different numerics classes took part");
   }
+  if (const uint32_t n = answer.summary.degraded_tokens(); n > 0) {
+    absl::StrAppend(&line, "\n", n, " tokens were computed without some of their experts");
+  }
   return line;
 }
 

@@ -64,6 +64,7 @@ void RouterMeter::Watch(const ClusterPlanner* planner) {
 void RouterMeter::Watch(const GenerationService* scheduler) {
   requests_.WatchRunning([scheduler] { return scheduler->load().n_running; });
   requests_.WatchWaiting([scheduler] { return scheduler->load().n_waiting; });
+  requests_.WatchWaitingForExpert([scheduler] { return scheduler->load().n_waiting_for_expert; });
 }
 
 void RouterMeter::OnRequestEnded(const RequestReport& report) {

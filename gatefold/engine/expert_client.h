@@ -25,6 +25,17 @@ struct Routes {
   }
 };
 
+// In place of a shard's index: nobody answered.
+inline constexpr uint8_t kNoShard = 255;
+
+// A row of a step that needs an expert which no live shard holds.
+struct MissingExpert {
+  int row = 0;
+  int layer = 0;
+  int expert = 0;
+  absl::Status why;  // kUnavailable
+};
+
 // The step loop's door to the experts: in this process or over gRPC, with the same bits. One object
 // belongs to one lane. Threads: one at a time.
 class ExpertClient {
@@ -33,10 +44,21 @@ class ExpertClient {
 
   // Computes every (row, expert) pair of `routes` in `layer`.
   // h: [n_rows, d_model]. answers: [n_rows, top_k, d_model], unweighted, out. served_by:
-  // [n_rows, top_k], the shard (an index into ShardNames()) that answered, out.
+  // [n_rows, top_k], the shard (an index into ShardNames()) that answered, out; kNoShard with an
+  // answer of zeros where the policy lets a row go on without one of its experts, never all.
   // Errors: kUnavailable naming layer and expert, when no live shard holds it.
   virtual absl::Status Run(const Step& step, int layer, const float* h, const Routes& routes,
                            float* answers, uint8_t* served_by) = 0;
+
+  // Why the last Run() gave kUnavailable, in ascending rows: the other rows could go on. Empty: for
+  // another reason.
+  virtual const std::vector<MissingExpert>& missing() const {
+    static const auto* const none = new std::vector<MissingExpert>();
+    return *none;
+  }
+
+  // Whether a live shard holds it now.
+  virtual bool Holds(int /*layer*/, int /*expert*/) const { return true; }
 
   // Names by shard index; grows, never changes an entry.
   virtual std::vector<std::string> ShardNames() const = 0;

@@ -91,11 +91,33 @@ absl::Status StepLoop::FeedForward(const Step& step, int layer, StepResult* resu
                                      served_by_.data()));
   }
   PhaseTimer timer(result, StepPhase::kFold);
+  Renormalise(result);
   RoundToWire(answers_.as<float>(), static_cast<size_t>(n_rows) * k * config.d_model);
   kernels::Fold(answers_.as<float>(), routes_.weights.data(), x_.as<float>(), n_rows, k,
                 config.d_model, pool_);
   if (step.want_trace && config.sparse()) Record(layer, result);
   return absl::OkStatus();
+}
+
+// A row that goes on without one of its experts: the weights of those that answered are scaled to
+// the sum that all had.
+void StepLoop::Renormalise(StepResult* result) {
+  const size_t k = routes_.top_k;
+  const auto end = served_by_.begin() + static_cast<ptrdiff_t>(routes_.experts.size());
+  for (auto it = std::find(served_by_.begin(), end, kNoShard); it != end;) {
+    const size_t row = (it - served_by_.begin()) / k;
+    float* const weights = &routes_.weights[row * k];
+    float all = 0, present = 0;
+    for (size_t i = 0; i < k; ++i) {
+      all += weights[i];
+      if (served_by_[row * k + i] == kNoShard) weights[i] = 0;
+      present += weights[i];
+    }
+    for (size_t i = 0; i < k && present > 0; ++i) weights[i] *= all / present;
+    result->degraded.resize(routes_.n_rows);
+    result->degraded[row] = true;
+    it = std::find(served_by_.begin() + static_cast<ptrdiff_t>((row + 1) * k), end, kNoShard);
+  }
 }
 
 // The one line between the two schools: k of N experts by the gate, or all N slices.

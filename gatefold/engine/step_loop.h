@@ -34,6 +34,8 @@ struct StepResult {
   int n_rows = 0;
   std::vector<Sampled> sampled;   // one per step.samples entry
   std::vector<LayerTrace> trace;  // if step.want_trace; sparse layers only
+  // By row: whether it was computed without one of its experts somewhere. Empty: none was.
+  std::vector<bool> degraded;
   absl::Duration phase_time[kStepPhases];
 };
 
@@ -56,6 +58,7 @@ class StepLoop {
   absl::Status FeedForward(const Step& step, int layer, StepResult* result);
   void Gate(int layer, int n_rows);
   void SortByExpert();
+  void Renormalise(StepResult* result);
   absl::Status Sample(const Step& step, StepResult* result);
   void RoundToWire(float* values, size_t n) const;
   void Reserve(int n_rows);

@@ -51,6 +51,8 @@ std::vector<MetricSpec> MakeTable() {
        "Requests that ended, by gRPC code in lower case: ok, cancelled, resource_exhausted, ..."},
       {"gatefold_requests_running", G, "", "requests", "router", "Requests that take part in steps"},
       {"gatefold_requests_waiting", G, "", "requests", "router", "Requests that wait for room"},
+      {"gatefold_requests_waiting_for_expert", G, "", "requests", "router",
+       "Of those that run: waiting for an expert that no live shard holds"},
 
       {"gatefold_step_seconds", H, "phase", "seconds", "router",
        "Where a step's time goes: attention, gate, experts, fold, sample, summed over its layers",

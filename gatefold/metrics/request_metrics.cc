@@ -31,6 +31,10 @@ void RequestMetrics::WatchWaiting(std::function<double()> n_waiting) {
   registry_->Watch("gatefold_requests_waiting", {}, std::move(n_waiting));
 }
 
+void RequestMetrics::WatchWaitingForExpert(std::function<double()> n_waiting) {
+  registry_->Watch("gatefold_requests_waiting_for_expert", {}, std::move(n_waiting));
+}
+
 void RequestMetrics::ObserveFirstToken(absl::Duration ttft) {
   ttft_->Observe(absl::ToDoubleSeconds(ttft));
 }

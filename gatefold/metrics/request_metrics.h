@@ -19,6 +19,7 @@ class RequestMetrics {
   // Read at each scrape; see Registry::Watch.
   void WatchRunning(std::function<double()> n_running);
   void WatchWaiting(std::function<double()> n_waiting);
+  void WatchWaitingForExpert(std::function<double()> n_waiting);
 
   void ObserveFirstToken(absl::Duration ttft);
   void ObserveNextToken(absl::Duration itl);

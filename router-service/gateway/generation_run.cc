@@ -234,6 +234,7 @@ void GenerationRun::OnEnd(int index, const GenerationEnd& end) {
   {
     absl::MutexLock lock(&mu_);
     if (events_.ended()) return;
+    n_degraded_tokens_ += end.n_degraded_tokens;
     if (timings_.first_step == absl::InfinitePast()) {
       timings_.first_step = end.timings.first_step;
     } else if (end.timings.first_step != absl::InfinitePast()) {
@@ -385,6 +386,7 @@ inference::v1::Summary GenerationRun::MakeSummary() const {
   summary.set_model(context_.model.name);
   summary.set_model_fingerprint(context_.model.fingerprint);
   summary.set_mixed_numerics(context_.cluster->mixed_numerics());
+  summary.set_degraded_tokens(n_degraded_tokens_);
   return summary;
 }
 
@@ -401,6 +403,7 @@ RequestReport GenerationRun::MakeReport(const absl::Status& status) const {
   if (timings_.first_step != absl::InfinitePast()) {
     report.queue = timings_.first_step - arrival_;
   }
+  report.n_degraded_tokens = static_cast<int>(n_degraded_tokens_);
   report.end_to_end = context_.clock() - arrival_;
   return report;
 }

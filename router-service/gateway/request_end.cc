@@ -52,6 +52,7 @@ void ReportEnd(const RequestReport& report, GatewayObserver* observer) {
             {"outcome", absl::StatusCodeToString(report.status.code())},
             {"prompt_tokens", report.n_prompt_tokens},
             {"output_tokens", report.n_output_tokens},
+            {"degraded_tokens", report.n_degraded_tokens},
             {"seconds", absl::ToDoubleSeconds(report.end_to_end)},
             {"reason", ours ? report.status.message() : ReasonOf(report.status)}});
   if (observer != nullptr) observer->OnRequestEnded(report);

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "absl/strings/str_cat.h"
+#include "gatefold/engine/expert_client.h"
 
 namespace gatefold {
 namespace {
@@ -61,7 +62,10 @@ bool AppendTrace(const TraceChunk& chunk, int first_position, int end_position,
     const uint8_t shard = chunk.served_by[i];
     if (local[shard] < 0) {
       local[shard] = IndexOfShard(
-          shard < shard_names.size() ? shard_names[shard] : absl::StrCat("shard-", shard), trace);
+          shard == kNoShard              ? "none"
+          : shard < shard_names.size() ? shard_names[shard]
+                                       : absl::StrCat("shard-", shard),
+          trace);
     }
     trace->mutable_shards()->push_back(static_cast<char>(local[shard]));
   }

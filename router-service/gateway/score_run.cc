@@ -139,6 +139,7 @@ void ScoreRun::OnEnd(const GenerationEnd& end) {
   {
     absl::MutexLock lock(&mu_);
     first_step_ = end.timings.first_step;
+    response_.set_degraded_tokens(end.n_degraded_tokens);
     if (end.cause == StopCause::kError || end.cause == StopCause::kCancelled) {
       status = OutcomeOf(end);
     } else if (n_scored_ != response_.token_ids_size()) {
@@ -193,6 +194,7 @@ RequestReport ScoreRun::MakeReport(const absl::Status& status) const {
   report.kind = RequestKind::kScore;
   report.status = status;
   report.n_prompt_tokens = response_.token_ids_size();
+  report.n_degraded_tokens = static_cast<int>(response_.degraded_tokens());
   if (first_step_ != absl::InfinitePast()) report.queue = first_step_ - arrival_;
   report.end_to_end = context_.clock() - arrival_;
   return report;

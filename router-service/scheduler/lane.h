@@ -31,6 +31,10 @@ class Lane {
   void Commit(const StepResult& result);
   // Decides who is tried again and who has been tried long enough.
   void Fail(const absl::Status& status);
+  // Whether it must not ride yet.
+  bool Held(const Sequence& sequence, absl::Time now) const;
+  // Says so, now and then, while sequences wait for an expert.
+  void ReportWaits(absl::Time now);
   void DropEnded();
 
   const int index_;
@@ -40,6 +44,9 @@ class Lane {
   std::vector<Sequence::Share> shares_;             // of the step under way
   uint64_t next_step_ = 1;
   bool kv_full_ = false;  // the last admission found no KV blocks
+  bool held_ = false;     // some of `running_` did not ride in the last step
+  int n_waiting_for_expert_ = 0;
+  absl::Time next_report_ = absl::InfinitePast();
   std::thread thread_;
 };
 

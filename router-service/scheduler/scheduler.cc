@@ -53,6 +53,7 @@ absl::StatusOr<std::unique_ptr<Scheduler>> Scheduler::Create(const SchedulerOpti
   {
     absl::MutexLock lock(&scheduler->mu_);
     scheduler->n_running_.resize(engines.size());
+    scheduler->n_waiting_for_expert_.resize(engines.size());
   }
   for (size_t i = 0; i < engines.size(); ++i) {
     scheduler->lanes_.push_back(
@@ -105,7 +106,8 @@ absl::StatusOr<std::unique_ptr<GenerationService::Handle>> Scheduler::Submit(
 GenerationService::Load Scheduler::load() const {
   absl::MutexLock lock(&mu_);
   return {std::accumulate(n_running_.begin(), n_running_.end(), 0),
-          static_cast<int>(waiting_.size())};
+          static_cast<int>(waiting_.size()),
+          std::accumulate(n_waiting_for_expert_.begin(), n_waiting_for_expert_.end(), 0)};
 }
 
 bool Scheduler::Drain(absl::Time deadline) {
@@ -143,6 +145,11 @@ void Scheduler::Release(int lane, int n_ended) {
   absl::MutexLock lock(&mu_);
   n_running_[lane] -= n_ended;
   ++news_;
+}
+
+void Scheduler::SetWaitingForExpert(int lane, int n) {
+  absl::MutexLock lock(&mu_);
+  n_waiting_for_expert_[lane] = n;
 }
 
 void Scheduler::SweepWaiting() {

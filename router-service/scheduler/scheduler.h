@@ -31,6 +31,7 @@ class GenerationService {
   struct Load {
     int n_running = 0;
     int n_waiting = 0;
+    int n_waiting_for_expert = 0;  // of those that run
   };
 
   virtual ~GenerationService() = default;
@@ -55,6 +56,7 @@ struct SchedulerOptions {
   // How long a sequence whose steps keep failing is tried again before it is ended.
   absl::Duration step_retry_timeout = absl::Seconds(30);
   absl::Duration step_retry_delay = absl::Milliseconds(20);
+  bool fail_on_missing_expert = false;  // instead of waiting for it
 
   absl::Status Validate() const;
 };
@@ -111,6 +113,7 @@ class Scheduler final : public GenerationService {
   // It could not start for lack of KV blocks: it goes back to the head of the queue.
   void PutBack(int lane, std::shared_ptr<Sequence> sequence);
   void Release(int lane, int n_ended);
+  void SetWaitingForExpert(int lane, int n);
   // Ends waiting sequences that were cancelled or are out of time.
   void SweepWaiting();
   // Counts up with every submission, cancellation and ending. A lane reads it before it looks for
@@ -127,6 +130,7 @@ class Scheduler final : public GenerationService {
   mutable absl::Mutex mu_;
   std::deque<std::shared_ptr<Sequence>> waiting_ ABSL_GUARDED_BY(mu_);  // by priority, then arrival
   std::vector<int> n_running_ ABSL_GUARDED_BY(mu_);                     // by lane
+  std::vector<int> n_waiting_for_expert_ ABSL_GUARDED_BY(mu_);          // by lane
   uint64_t next_id_ ABSL_GUARDED_BY(mu_) = 1;
   uint64_t news_ ABSL_GUARDED_BY(mu_) = 0;
   bool draining_ ABSL_GUARDED_BY(mu_) = false;

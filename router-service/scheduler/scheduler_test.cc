@@ -8,6 +8,7 @@
 
 #include "absl/synchronization/notification.h"
 #include "absl/time/clock.h"
+#include "gatefold/base/errors.h"
 #include "gatefold/engine/router_model.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -16,6 +17,7 @@ namespace gatefold {
 namespace {
 
 using testing::ElementsAre;
+using testing::HasSubstr;
 using testing::IsEmpty;
 
 // Stands for an attention-service: every drawn token is the one before plus one. Looks at what a
@@ -86,14 +88,45 @@ class FakeAttention final : public AttentionClient {
   Shared* const shared_;
 };
 
-class NoExperts final : public ExpertClient {
+// Stands for the shards: no expert is ever computed. One of them may be gone, which rows of tokens
+// from `needed_from` on need.
+class FakeExperts final : public ExpertClient {
  public:
-  absl::Status Run(const Step&, int, const float*, const Routes& routes, float*,
+  static constexpr int kLayer = 1, kExpert = 3;
+  struct Shared {
+    std::atomic<bool> gone = false;
+    std::atomic<bool> degraded = false;  // rows go on without it
+    std::atomic<int> needed_from = 1000;
+    std::atomic<int> n_failed = 0;
+  };
+  explicit FakeExperts(Shared* shared) : shared_(shared) {}
+
+  absl::Status Run(const Step& step, int layer, const float*, const Routes& routes, float*,
                    uint8_t* served_by) override {
     std::fill_n(served_by, routes.experts.size(), 0);
-    return absl::OkStatus();
+    missing_.clear();
+    for (int row = 0; row < step.n_rows() && layer == kLayer && shared_->gone; ++row) {
+      if (step.token_ids[row] < shared_->needed_from) continue;
+      if (shared_->degraded) {
+        served_by[row * routes.top_k] = kNoShard;
+      } else {
+        missing_.push_back(
+            {row, layer, kExpert, ExpertUnavailable(layer, kExpert, absl::Seconds(1))});
+      }
+    }
+    if (missing_.empty()) return absl::OkStatus();
+    ++shared_->n_failed;
+    return missing_[0].why;
+  }
+  const std::vector<MissingExpert>& missing() const override { return missing_; }
+  bool Holds(int layer, int expert) const override {
+    return layer != kLayer || expert != kExpert || !shared_->gone;
   }
   std::vector<std::string> ShardNames() const override { return {"none"}; }
+
+ private:
+  Shared* const shared_;
+  std::vector<MissingExpert> missing_;
 };
 
 class Recorder final : public GenerationListener {
@@ -137,7 +170,7 @@ class SchedulerTest : public testing::Test {
     for (int i = 0; i < n_lanes; ++i) {
       LaneEngine engine;
       engine.attention = std::make_unique<FakeAttention>(&shared_);
-      engine.experts = std::make_unique<NoExperts>();
+      engine.experts = std::make_unique<FakeExperts>(&experts_);
       engine.loop = std::make_unique<StepLoop>(model_.get(), engine.attention.get(),
                                                engine.experts.get(), &threads_, DType::kF32);
       engines.push_back(std::move(engine));
@@ -163,6 +196,7 @@ class SchedulerTest : public testing::Test {
   std::unique_ptr<RouterModel> model_ = RouterModel::Load(*weights_);
   ThreadPool threads_{1, absl::ZeroDuration()};
   FakeAttention::Shared shared_;
+  FakeExperts::Shared experts_;
   std::unique_ptr<Scheduler> scheduler_;
 };
 
@@ -309,6 +343,69 @@ TEST_F(SchedulerTest, EndsWhatFailsForTooLong) {
   recorder->done.WaitForNotification();
   EXPECT_EQ(recorder->end.cause, StopCause::kError);
   EXPECT_EQ(recorder->end.status, absl::UnavailableError("layer 1 expert 2 has no shard"));
+}
+
+// Tokens count up, so a prompt of 998 needs the expert from its third token on.
+TEST_F(SchedulerTest, OnlyThoseWhoNeedAMissingExpertWaitForIt) {
+  Start({});
+  experts_.gone = true;
+  auto needs = std::make_shared<Recorder>();
+  auto waiting = Submit(Request({998}, 5), needs);
+  for (int i = 0; i < 5; ++i) {
+    auto other = std::make_shared<Recorder>();
+    auto handle = Submit(Request({10}, 20), other);
+    other->done.WaitForNotification();
+    EXPECT_EQ(other->tokens.size(), 20u);
+  }
+  EXPECT_FALSE(needs->done.HasBeenNotified());
+  EXPECT_EQ(scheduler_->load().n_waiting_for_expert, 1);
+  // It rides in no step in vain.
+  EXPECT_EQ(experts_.n_failed, 1);
+  experts_.gone = false;
+  needs->done.WaitForNotification();
+  EXPECT_THAT(needs->tokens, ElementsAre(999, 1000, 1001, 1002, 1003));
+  waiting.reset();
+  EXPECT_TRUE(scheduler_->Drain(absl::InfiniteFuture()));
+}
+
+TEST_F(SchedulerTest, ADeadlineThatPassesForWantOfAnExpertSaysSo) {
+  Start({});
+  experts_.gone = true;
+  auto recorder = std::make_shared<Recorder>();
+  GenerationRequest request = Request({1000}, 5);
+  request.deadline = absl::Now() + absl::Milliseconds(200);
+  auto handle = Submit(request, recorder);
+  recorder->done.WaitForNotification();
+  EXPECT_LT(absl::Now(), request.deadline);  // in time to be heard
+  EXPECT_EQ(recorder->end.cause, StopCause::kError);
+  EXPECT_EQ(recorder->end.status.code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(ReasonOf(recorder->end.status), kExpertUnavailable);
+  EXPECT_THAT(std::string(recorder->end.status.message()), HasSubstr("expert 3 of layer 1"));
+}
+
+TEST_F(SchedulerTest, MayFailAtOnceForWantOfAnExpert) {
+  SchedulerOptions options;
+  options.fail_on_missing_expert = true;
+  Start(options);
+  experts_.gone = true;
+  auto needs = std::make_shared<Recorder>();
+  auto other = std::make_shared<Recorder>();
+  auto first = Submit(Request({1000}, 5), needs);
+  auto second = Submit(Request({10}, 5), other);
+  needs->done.WaitForNotification();
+  other->done.WaitForNotification();
+  EXPECT_EQ(ReasonOf(needs->end.status), kExpertUnavailable);
+  EXPECT_EQ(other->end.cause, StopCause::kMaxTokens);
+}
+
+TEST_F(SchedulerTest, CountsTokensThatWentWithoutAnExpert) {
+  Start({});
+  experts_.gone = experts_.degraded = true;
+  auto recorder = std::make_shared<Recorder>();
+  auto handle = Submit(Request({997, 998}, 4), recorder);
+  recorder->done.WaitForNotification();
+  EXPECT_THAT(recorder->tokens, ElementsAre(999, 1000, 1001, 1002));
+  EXPECT_EQ(recorder->end.n_degraded_tokens, 2);  // 1000 and 1001; 1002 was never computed
 }
 
 TEST_F(SchedulerTest, CancellingFreesTheSequence) {

@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "gatefold/base/check.h"
+#include "gatefold/base/status_macros.h"
 
 namespace gatefold {
 
@@ -72,7 +73,10 @@ Sequence::Share Sequence::AddTo(int budget, absl::Time now, Step* step) {
 
 void Sequence::Commit(const Share& share, const StepResult& result, absl::Time now) {
   if (ended_) return;
-  failing_since = absl::InfiniteFuture();
+  hold = Hold();
+  for (int row = 0; row < share.span.n_tokens && !result.degraded.empty(); ++row) {
+    n_degraded_ += result.degraded[share.first_row + row];
+  }
   TellTrace(share, result);
   TellPromptScores(share, result);
   n_computed_ += share.span.n_tokens;
@@ -149,6 +153,8 @@ void Sequence::EndIfDue(absl::Time now) {
   if (ended_) return;
   if (cancelled_) {
     End(StopCause::kCancelled, absl::CancelledError("the request was cancelled"));
+  } else if (HeldTooLong(now)) {
+    EndHeld(now);
   } else if (now >= request_.deadline) {
     End(StopCause::kError,
         absl::DeadlineExceededError(absl::StrCat("the deadline passed after ", n_output(), " of ",
@@ -156,6 +162,24 @@ void Sequence::EndIfDue(absl::Time now) {
   } else if (!request_.resumed.empty()) {
     EndIfComplete();
   }
+}
+
+// Its deadline comes, and no shard holds the expert it waits for. A little before it, so that the
+// caller, whose clock has the same deadline, is still told why.
+bool Sequence::HeldTooLong(absl::Time now) const {
+  const absl::Duration notice =
+      std::min(absl::Milliseconds(250), (request_.deadline - timings_.arrival) / 10);
+  return hold.expert >= 0 && now >= request_.deadline - notice;
+}
+
+void Sequence::EndHeld(absl::Time now) {
+  const absl::Duration waited = absl::Trunc(now - hold.since, absl::Milliseconds(1));
+  absl::Status why = hold.why;
+  if (absl::IsAborted(why)) why = absl::UnavailableError(why.message());
+  if (waited > absl::ZeroDuration()) {
+    why = Annotate(why, absl::StrCat("after ", absl::FormatDuration(waited)));
+  }
+  End(StopCause::kError, std::move(why));
 }
 
 void Sequence::End(StopCause cause, absl::Status status) {
@@ -167,6 +191,7 @@ void Sequence::End(StopCause cause, absl::Status status) {
   end.stop_token = stop_token_;
   end.n_output_tokens = n_output();
   end.timings = timings_;
+  end.n_degraded_tokens = n_degraded_;
   listener_->OnEnd(end);
 }
 

@@ -57,8 +57,18 @@ class Sequence {
   // Ends it if it was cancelled, is out of time, or was complete when it arrived.
   void EndIfDue(absl::Time now);
 
-  // When its step first failed since the last that worked; InfiniteFuture: it did not.
-  absl::Time failing_since = absl::InfiniteFuture();
+  // A step failed with it: it rides in none until `retry_at`, and until a shard holds the expert.
+  // Kept until a step works.
+  struct Hold {
+    absl::Time since = absl::InfiniteFuture();
+    absl::Time retry_at = absl::InfinitePast();
+    absl::Status why;
+    int layer = -1;
+    int expert = -1;  // -1: it was not for an expert
+  };
+  Hold hold;
+  // Ends it for the reason it is held for.
+  void EndHeld(absl::Time now);
 
  private:
   bool ScoresPosition(int position) const;
@@ -66,6 +76,7 @@ class Sequence {
   void TellPromptScores(const Share& share, const StepResult& result);
   void TakeToken(const Sampled& token, absl::Time now);
   void EndIfComplete();
+  bool HeldTooLong(absl::Time now) const;
   int n_output() const { return static_cast<int>(tokens_.size() - request_.prompt.size()); }
 
   const SequenceId id_;
@@ -77,6 +88,7 @@ class Sequence {
   int n_told_ = 0;               // positions whose trace and scores the listener has
   int32_t stop_token_ = -1;
   GenerationTimings timings_;
+  int n_degraded_ = 0;  // rows computed without some of their experts
   std::atomic<bool> cancelled_{false};
   bool ended_ = false;
 };
