@@ -17,6 +17,7 @@ namespace {
 
 constexpr size_t kMaxDescriptionBytes = size_t{16} << 20;
 constexpr char kDescribeExpert[] = "/gatefold.internal.v1.ExpertService/Describe";
+constexpr char kWatchExpert[] = "/gatefold.internal.v1.ExpertService/Watch";
 constexpr char kDescribeAttention[] = "/gatefold.internal.v1.AttentionService/Describe";
 
 // Decides whether a worker that answered may serve with this router.
@@ -82,6 +83,8 @@ struct Directory::Poll {
   bool fixed = false;  // by the options
   std::shared_ptr<grpc::Channel> channel;
   PeerStream* stream = nullptr;  // while a question is open
+  PeerStream* watch = nullptr;   // on which an expert-service tells of changes
+  absl::Time watched = absl::InfinitePast();  // when that was opened
   absl::Time asked;
   absl::Time due = absl::InfinitePast();
   bool serves = false;
@@ -121,6 +124,7 @@ absl::Status Directory::Add(const std::string& address, bool expert, bool fixed)
     poll->index = gone->index;
     entries[gone->index] = std::move(entry);
     if (gone->stream != nullptr) streams_.Close(gone->stream);
+    if (gone->watch != nullptr) streams_.Close(gone->watch);
     *gone = std::move(*poll);
   } else {
     return absl::ResourceExhaustedError(
@@ -171,6 +175,8 @@ void Directory::TakeDiscovered(const std::vector<std::string>& addresses, bool e
 
 Directory::Directory(const Options& options, const ClusterIdentity& identity)
     : options_(options), identity_(identity), streams_(WaitPolicy::Block()) {
+  // Requests wait for who comes back. (gRPC takes nothing shorter.)
+  options_.channels.max_reconnect_backoff = absl::Milliseconds(100);
   auto table = std::make_shared<RoutingTable>();
   Rebuild(table.get());
   absl::MutexLock lock(&mu_);
@@ -245,13 +251,24 @@ void Directory::Run() {
     }
     StreamEvent event;
     if (!streams_.WaitAny(wake, &event) || event.kind == StreamEvent::Kind::kWoken) continue;
-    Poll* poll = static_cast<Poll*>(event.stream->user_data);
-    streams_.Close(std::exchange(poll->stream, nullptr));
-    if (event.kind == StreamEvent::Kind::kAnswer) {
-      Take(poll, std::move(event.answer));
-    } else {
-      Take(poll, event.status.ok() ? absl::InternalError("ended without an answer") : event.status);
-    }
+    OnEvent(std::move(event));
+  }
+}
+
+void Directory::OnEvent(StreamEvent event) {
+  Poll* poll = static_cast<Poll*>(event.stream->user_data);
+  const bool answered = event.kind == StreamEvent::Kind::kAnswer;
+  if (event.stream == poll->watch) {
+    if (answered) return TakeAnnouncement(poll, event.answer);
+    streams_.Close(std::exchange(poll->watch, nullptr));
+    poll->due = absl::InfinitePast();  // it may be gone: ask at once
+    return;
+  }
+  streams_.Close(std::exchange(poll->stream, nullptr));
+  if (answered) {
+    Take(poll, std::move(event.answer));
+  } else {
+    Take(poll, event.status.ok() ? absl::InternalError("ended without an answer") : event.status);
   }
 }
 
@@ -270,17 +287,45 @@ void Directory::Take(Poll* poll, const absl::StatusOr<grpc::ByteBuffer>& answer)
   if (answer.ok() && poll->expert) {
     internal::v1::ExpertServiceDescribeResponse response;
     status = ReadMessage(*answer, kMaxDescriptionBytes, &response);
-    entry.shard = std::move(*response.mutable_shard());
-    entry.worker = entry.shard.worker();
-    entry.shard.clear_worker();
-    ExpertRows rows = TakeRows(&entry.shard);
-    absl::MutexLock lock(&mu_);
-    rows_[poll->index] = std::move(rows);
+    TakeShard(poll, response.mutable_shard(), &entry);
   } else if (answer.ok()) {
     status = ReadMessage(*answer, kMaxDescriptionBytes, &entry.attention);
     entry.worker = entry.attention.worker();
     entry.attention.clear_worker();
   }
+  TakeEntry(poll, status, std::move(entry));
+  if (!poll->expert) return;
+  if (!poll->reached && poll->watch != nullptr) {
+    streams_.Close(std::exchange(poll->watch, nullptr));
+  } else if (poll->reached && poll->watch == nullptr &&
+             absl::Now() >= poll->watched + options_.interval) {
+    poll->watched = absl::Now();
+    poll->watch = streams_.Open(poll->channel, kWatchExpert);
+    poll->watch->user_data = poll;
+    (void)poll->watch->SendLast(WriteMessage(internal::v1::WatchRequest()));
+  }
+}
+
+void Directory::TakeAnnouncement(Poll* poll, const grpc::ByteBuffer& answer) {
+  internal::v1::WatchResponse response;
+  WorkerEntry entry;
+  entry.address = poll->address;
+  // What cannot be read is asked for.
+  if (!ReadMessage(answer, kMaxDescriptionBytes, &response).ok()) return;
+  TakeShard(poll, response.mutable_shard(), &entry);
+  TakeEntry(poll, absl::OkStatus(), std::move(entry));
+}
+
+void Directory::TakeShard(Poll* poll, internal::v1::ExpertShard* shard, WorkerEntry* entry) {
+  entry->shard = std::move(*shard);
+  entry->worker = entry->shard.worker();
+  entry->shard.clear_worker();
+  ExpertRows rows = TakeRows(&entry->shard);
+  absl::MutexLock lock(&mu_);
+  rows_[poll->index] = std::move(rows);
+}
+
+void Directory::TakeEntry(Poll* poll, const absl::Status& status, WorkerEntry entry) {
   if (status.ok()) {
     Judge(identity_, &entry);
   } else {
@@ -339,6 +384,8 @@ void Directory::Update(const Poll& poll, WorkerEntry entry) {
 
 void Directory::Rebuild(RoutingTable* table) const {
   const size_t n_experts = static_cast<size_t>(identity_.n_layers) * identity_.experts_per_layer;
+  table->experts_per_layer = identity_.experts_per_layer;
+  table->last_holders.resize(n_experts, -1);
   table->holders.assign(n_experts, {});
   for (const auto state : {WorkerEntry::State::kReady, WorkerEntry::State::kDraining}) {
     const bool last_resort = state == WorkerEntry::State::kDraining;
@@ -356,6 +403,9 @@ void Directory::Rebuild(RoutingTable* table) const {
         }
       }
     }
+  }
+  for (size_t i = 0; i < n_experts; ++i) {
+    if (!table->holders[i].empty()) table->last_holders[i] = table->holders[i].front();
   }
 }
 

@@ -40,6 +40,9 @@ struct WorkerEntry {
   internal::v1::WorkerDescription worker;
   internal::v1::ExpertShard shard;                           // of an expert-service
   internal::v1::AttentionServiceDescribeResponse attention;  // of an attention-service
+
+  // For people.
+  const std::string& name() const { return worker.name().empty() ? address : worker.name(); }
 };
 
 // Who serves what, at one moment. Immutable. A worker keeps its index while it lives; the index of
@@ -52,11 +55,22 @@ struct RoutingTable {
   // [layer * experts_per_layer + expert]: indices of the shards that announce it and are ready;
   // draining ones only where no other holds it.
   std::vector<std::vector<int>> holders;
+  std::vector<int> last_holders;  // the same; of those that nobody holds, who did last; -1: nobody
+  int experts_per_layer = 0;
+
+  size_t IndexOf(int layer, int expert) const {
+    return static_cast<size_t>(layer) * experts_per_layer + expert;
+  }
+  const std::vector<int>& HoldersOf(int layer, int expert) const {
+    return holders[IndexOf(layer, expert)];
+  }
+  int LastHolderOf(int layer, int expert) const { return last_holders[IndexOf(layer, expert)]; }
 
   double CoverageRatio() const;
 };
 
-// Asks every worker what it is, again and again: the pods are the truth. Owns a thread.
+// Asks every worker what it is, again and again: the pods are the truth. Expert-services tell of
+// changes themselves in between, so that one is known at once. Owns a thread.
 // Threads: safe.
 class Directory {
  public:
@@ -101,14 +115,19 @@ class Directory {
   Poll* FindGone(bool expert);
   void Run();
   void Ask(Poll* poll, absl::Time now);
+  void OnEvent(StreamEvent event);
   void Take(Poll* poll, const absl::StatusOr<grpc::ByteBuffer>& answer);
+  // A worker's word about itself, or why there is none.
+  void TakeEntry(Poll* poll, const absl::Status& status, WorkerEntry entry);
+  void TakeShard(Poll* poll, internal::v1::ExpertShard* shard, WorkerEntry* entry);
+  void TakeAnnouncement(Poll* poll, const grpc::ByteBuffer& answer);
   // Publishes a new table if an entry changed.
   void Update(const Poll& poll, WorkerEntry entry);
   void Rebuild(RoutingTable* table) const;
   // Moves the counts out of a description.
   ExpertRows TakeRows(internal::v1::ExpertShard* shard) const;
 
-  const Options options_;
+  Options options_;  // never changes once it runs
   const ClusterIdentity identity_;
   std::vector<std::unique_ptr<Poll>> polls_;  // of both kinds; the thread's alone once it runs
   StreamSet streams_;                         // the thread's alone, but for Wake()
