@@ -81,7 +81,13 @@ absl::StatusOr<std::unique_ptr<ClusterDoors>> ClusterDoors::Connect(const Cluste
   }
   doors->router_id_ = RandomId();
   doors->d_model_ = config.d_model;
-  doors->experts_per_layer_ = config.experts_per_layer();
+  doors->experts_.hedge = options.hedge;
+  doors->experts_.verify_share = options.verify_share;
+  doors->experts_.renormalise = options.on_missing_expert == "renormalise";
+  if (doors->experts_.renormalise && !config.sparse()) {
+    return absl::InvalidArgumentError(
+        "--on_missing_expert is renormalise, but the model is dense: every row needs every slice");
+  }
   doors->experts_.dtype = options.wire_dtype == "bfloat16" ? internal::v1::WIRE_DTYPE_BFLOAT16
                                                            : internal::v1::WIRE_DTYPE_FLOAT32;
   doors->attention_.dtype = doors->experts_.dtype;
@@ -127,7 +133,7 @@ RouterDoors ClusterDoors::Doors(
   RouterDoors doors;
   doors.cluster = view_.get();
   doors.experts = [this](int) -> absl::StatusOr<std::unique_ptr<ExpertClient>> {
-    return std::make_unique<RemoteExpertClient>(experts_, router_id_, d_model_, experts_per_layer_,
+    return std::make_unique<RemoteExpertClient>(experts_, router_id_, d_model_,
                                                 directory_.get(), counters_.get());
   };
   if (local_attention) {

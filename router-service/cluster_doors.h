@@ -51,7 +51,6 @@ class ClusterDoors {
 
   uint64_t router_id_ = 0;
   int d_model_ = 0;
-  int experts_per_layer_ = 0;
   RemoteExpertOptions experts_;
   RemoteAttentionOptions attention_;
   bool remote_attention_ = false;

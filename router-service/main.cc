@@ -35,6 +35,19 @@ ABSL_FLAG(std::string, planner, "off",
           "on: plan which shard (of those with --experts=none) holds which experts; one router of a "
           "cluster does. only: that and nothing else. off: another router does, or none is needed");
 ABSL_FLAG(int, min_replicas, 1, "shards that hold each expert at least, as far as there is room");
+ABSL_FLAG(std::string, hedge, "on",
+          "on: a call that is late is sent to a replica as well, and the first answer wins; off");
+ABSL_FLAG(double, hedge_quantile, 0.95,
+          "a call is late after twice this quantile of the replica's recent latencies");
+ABSL_FLAG(absl::Duration, hedge_floor, absl::Milliseconds(5), "no call is late before that");
+ABSL_FLAG(std::string, hedge_budget, "10%", "hedges, of all calls, at most in the long run");
+ABSL_FLAG(std::string, verify, "0%",
+          "share of calls whose answers are computed again on a replica and compared bit for bit");
+ABSL_FLAG(std::string, on_missing_expert, "wait",
+          "for rows whose expert no live shard holds: wait, fail (their requests, at once) or "
+          "renormalise (go on without it; the response says so)");
+ABSL_FLAG(absl::Duration, step_retry_timeout, absl::Seconds(30),
+          "how long a request whose steps fail is tried again; its deadline may be sooner");
 ABSL_FLAG(bool, allow_mixed_numerics, false, "use shards of another numerics class, too");
 ABSL_FLAG(int, threads, 0, "threads that compute; 0: the cores there are");
 ABSL_FLAG(int, spin_us, 0, "microseconds that idle compute threads spin before they sleep");
@@ -47,7 +60,7 @@ ABSL_FLAG(absl::Duration, drain_limit, absl::Seconds(60), "after SIGTERM, at mos
 namespace gatefold {
 namespace {
 
-RouterOptions OptionsFromFlags() {
+absl::StatusOr<RouterOptions> OptionsFromFlags() {
   RouterOptions options;
   options.worker.model_dir = absl::GetFlag(FLAGS_model);
   options.worker.listen = absl::GetFlag(FLAGS_listen);
@@ -65,6 +78,22 @@ RouterOptions OptionsFromFlags() {
   options.scheduler.max_running = absl::GetFlag(FLAGS_max_running);
   options.scheduler.max_waiting = absl::GetFlag(FLAGS_max_waiting);
   options.drain_limit = absl::GetFlag(FLAGS_drain_limit);
+  options.scheduler.step_retry_timeout = absl::GetFlag(FLAGS_step_retry_timeout);
+  options.on_missing_expert = absl::GetFlag(FLAGS_on_missing_expert);
+  const std::string hedge = absl::GetFlag(FLAGS_hedge);
+  if (hedge != "on" && hedge != "off") {
+    return absl::InvalidArgumentError(absl::StrCat("--hedge is \"", hedge, "\", must be on or off"));
+  }
+  options.hedge.enabled = hedge == "on";
+  options.hedge.quantile = absl::GetFlag(FLAGS_hedge_quantile);
+  options.hedge.floor = absl::GetFlag(FLAGS_hedge_floor);
+  for (const auto& [flag, value, share] :
+       {std::tuple("--hedge_budget", absl::GetFlag(FLAGS_hedge_budget), &options.hedge.budget),
+        std::tuple("--verify", absl::GetFlag(FLAGS_verify), &options.verify_share)}) {
+    const absl::StatusOr<double> parsed = ParseShare(value);
+    if (!parsed.ok()) return Annotate(parsed.status(), flag);
+    *share = *parsed;
+  }
   return options;
 }
 
@@ -109,7 +138,7 @@ absl::Status PlanOnly(const RouterOptions& options, const ClusterOptions& cluste
 }
 
 absl::Status Serve() {
-  const RouterOptions options = OptionsFromFlags();
+  GF_ASSIGN_OR_RETURN(const RouterOptions options, OptionsFromFlags());
   GF_RETURN_IF_ERROR(options.Validate());
   GF_ASSIGN_OR_RETURN(const ClusterOptions cluster, ClusterFromFlags());
   const bool colocated = absl::GetFlag(FLAGS_colocated);

@@ -4,8 +4,11 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "gatefold/worker/worker.h"
+#include "router-service/dispatch/hedging.h"
 #include "router-service/gateway/gateway_options.h"
 #include "router-service/scheduler/scheduler.h"
 
@@ -19,6 +22,11 @@ struct RouterOptions {
   std::string wire_dtype = "float32";  // of hidden states between services, or "bfloat16"
   std::string wait = "block";          // how lanes await their peers; see wait_policy.h
   SchedulerOptions scheduler;          // max_sequence_tokens is filled in from the attention side
+  HedgeOptions hedge;
+  double verify_share = 0;  // of all calls to shards: computed again on a replica and compared
+  // What becomes of a row that needs an expert which no live shard holds: "wait" until one does or
+  // its request's time is over, "fail" at once, or "renormalise": go on without it and say so.
+  std::string on_missing_expert = "wait";
   GatewayOptions gateway;
   absl::Duration drain_limit = absl::Seconds(60);  // after SIGTERM, for requests under way
 
@@ -26,5 +34,8 @@ struct RouterOptions {
   // model_name, or its default.
   std::string ModelName() const;
 };
+
+// "5%" or "0.05" as 0.05; nothing outside of 0 and 1.
+absl::StatusOr<double> ParseShare(absl::string_view text);
 
 }  // namespace gatefold

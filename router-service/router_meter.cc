@@ -47,14 +47,32 @@ void RouterMeter::Watch(const Directory* directory, const DispatchCounters* coun
       return static_cast<double>(counters->retries[reason]);
     });
   }
-  dispatch_.WatchShards([directory, counters] {
-    DispatchMetrics::ShardRows rows;
-    const std::shared_ptr<const RoutingTable> table = directory->Table();
-    for (size_t i = 0; i < table->experts.size(); ++i) {
-      rows.emplace_back(table->experts[i].address, static_cast<double>(counters->rows_served[i]));
-    }
-    return rows;
-  });
+  using Counts = std::vector<DispatchCounters::Count>;
+  const auto by_shard = [directory](const Counts& counts) {
+    return [directory, &counts] {
+      DispatchMetrics::ShardRows rows;
+      const std::shared_ptr<const RoutingTable> table = directory->Table();
+      for (size_t i = 0; i < table->experts.size(); ++i) {
+        rows.emplace_back(table->experts[i].address, static_cast<double>(counts[i]));
+      }
+      return rows;
+    };
+  };
+  dispatch_.WatchShards(by_shard(counters->rows_served));
+  dispatch_.WatchTraffic({by_shard(counters->rows_sent), by_shard(counters->messages),
+                          by_shard(counters->bytes_sent), by_shard(counters->bytes_received)});
+  const auto value = [](const DispatchCounters::Count& count) {
+    return [&count] { return static_cast<double>(count); };
+  };
+  dispatch_.WatchRetries("silent", value(counters->retries_silent));
+  dispatch_.WatchHedges(true, value(counters->hedges_won));
+  dispatch_.WatchHedges(false, value(counters->hedges_lost));
+  dispatch_.WatchVerified("equal", value(counters->verified_equal));
+  dispatch_.WatchVerified("different", value(counters->verified_different));
+  dispatch_.WatchVerified("no_replica", value(counters->unverified_no_replica));
+  dispatch_.WatchVerified("no_answer", value(counters->unverified_no_answer));
+  dispatch_.WatchVerified("busy", value(counters->unverified_busy));
+  dispatch_.WatchDegraded(value(counters->rows_degraded));
 }
 
 void RouterMeter::Watch(const ClusterPlanner* planner) {

@@ -4,7 +4,9 @@
 #include <filesystem>
 #include <utility>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 #include "absl/time/clock.h"
 #include "gatefold/base/log.h"
 #include "gatefold/base/status_macros.h"
@@ -33,6 +35,17 @@ std::string RouterOptions::ModelName() const {
   return path.filename().string();
 }
 
+absl::StatusOr<double> ParseShare(absl::string_view text) {
+  absl::string_view number = text;
+  const double unit = absl::ConsumeSuffix(&number, "%") ? 0.01 : 1;
+  double value = 0;
+  if (!absl::SimpleAtod(number, &value) || !(value * unit >= 0 && value * unit <= 1)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("\"", text, "\" must be a share within 0% and 100%, as 5%"));
+  }
+  return value * unit;
+}
+
 absl::Status RouterOptions::Validate() const {
   GF_RETURN_IF_ERROR(gateway.Validate());
   GF_RETURN_IF_ERROR(scheduler.Validate());
@@ -45,6 +58,12 @@ absl::Status RouterOptions::Validate() const {
         absl::StrCat("--wire-dtype is \"", wire_dtype, "\", must be float32 or bfloat16"));
   }
   GF_RETURN_IF_ERROR(ParseWaitPolicy(wait).status());
+  GF_RETURN_IF_ERROR(hedge.Validate());
+  if (on_missing_expert != "wait" && on_missing_expert != "fail" &&
+      on_missing_expert != "renormalise") {
+    return absl::InvalidArgumentError(absl::StrCat("--on_missing_expert is \"", on_missing_expert,
+                                                   "\", must be wait, fail or renormalise"));
+  }
   WorkerOptions common = worker;
   if (common.listen.empty()) common.listen = "in process";
   return common.Validate();
@@ -77,6 +96,7 @@ absl::Status RouterServer::StartScheduler(const ModelWeights& weights, ThreadPoo
   SchedulerOptions scheduler = options_.scheduler;
   scheduler.max_sequence_tokens = doors.max_sequence_tokens;
   scheduler.max_step_tokens = MaxStepTokens(options_, weights.config());
+  scheduler.fail_on_missing_expert = options_.on_missing_expert == "fail";
   GF_ASSIGN_OR_RETURN(scheduler_, Scheduler::Create(scheduler, std::move(engines), meter_));
   return absl::OkStatus();
 }

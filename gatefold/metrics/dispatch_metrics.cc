@@ -26,6 +26,20 @@ void DispatchMetrics::WatchRetries(absl::string_view reason, std::function<doubl
   registry_->Watch("gatefold_router_retries_total", {{"reason", std::string(reason)}}, std::move(n_retries));
 }
 
+void DispatchMetrics::WatchHedges(bool won, std::function<double()> n_hedges) {
+  registry_->Watch("gatefold_router_hedges_total", {{"won", won ? "true" : "false"}},
+                   std::move(n_hedges));
+}
+
+void DispatchMetrics::WatchVerified(absl::string_view result, std::function<double()> n_rows) {
+  registry_->Watch("gatefold_router_verified_rows_total", {{"result", std::string(result)}},
+                   std::move(n_rows));
+}
+
+void DispatchMetrics::WatchDegraded(std::function<double()> n_rows) {
+  registry_->Watch("gatefold_router_degraded_rows_total", {}, std::move(n_rows));
+}
+
 void DispatchMetrics::WatchCoverage(std::function<double()> coverage_ratio) {
   registry_->Watch("gatefold_router_coverage_ratio", {}, std::move(coverage_ratio));
 }
@@ -36,6 +50,13 @@ void DispatchMetrics::WatchMoves(std::function<double()> n_moves) {
 
 void DispatchMetrics::WatchPlacementEpoch(std::function<double()> epoch) {
   registry_->Watch("gatefold_router_placement_epoch", {}, std::move(epoch));
+}
+
+void DispatchMetrics::WatchTraffic(const ShardTraffic& traffic) {
+  registry_->WatchEach("gatefold_router_shard_rows_sent_total", traffic.rows_sent);
+  registry_->WatchEach("gatefold_router_shard_calls_total", traffic.calls);
+  registry_->WatchEach("gatefold_router_shard_sent_bytes_total", traffic.sent_bytes);
+  registry_->WatchEach("gatefold_router_shard_received_bytes_total", traffic.received_bytes);
 }
 
 void DispatchMetrics::WatchShards(std::function<ShardRows()> rows) {

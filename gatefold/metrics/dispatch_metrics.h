@@ -19,6 +19,10 @@ class DispatchMetrics {
   void WatchQueue(std::function<double()> n_queued);
   // reason: one of a fixed few names, such as "busy" or "unreachable". Counts up.
   void WatchRetries(absl::string_view reason, std::function<double()> n_retries);
+  void WatchHedges(bool won, std::function<double()> n_hedges);
+  // result: equal, different, no_replica, no_answer or busy. Counts up.
+  void WatchVerified(absl::string_view result, std::function<double()> n_rows);
+  void WatchDegraded(std::function<double()> n_rows);
   void WatchCoverage(std::function<double()> coverage_ratio);
   void WatchPlacementEpoch(std::function<double()> epoch);
   void WatchMoves(std::function<double()> n_moves);  // counts up
@@ -26,6 +30,11 @@ class DispatchMetrics {
   // By shard: (row, expert) pairs answered, which count up. Shards come and go.
   using ShardRows = std::vector<std::pair<std::string, double>>;
   void WatchShards(std::function<ShardRows()> rows);
+  // By shard, too, counting up: rows, messages and bytes on the wire.
+  struct ShardTraffic {
+    std::function<ShardRows()> rows_sent, calls, sent_bytes, received_bytes;
+  };
+  void WatchTraffic(const ShardTraffic& traffic);
 
  private:
   Registry* const registry_;

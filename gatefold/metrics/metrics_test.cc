@@ -5,6 +5,8 @@
 #include <thread>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
+
 #include "gatefold/metrics/attention_metrics.h"
 #include "gatefold/metrics/build_info.h"
 #include "gatefold/metrics/dispatch_metrics.h"
@@ -112,6 +114,26 @@ TEST(DispatchMetricsTest, ShowsTrafficAndHowEvenItIs) {
   EXPECT_THAT(text, HasSubstr("gatefold_router_placement_epoch 11\n"));
   EXPECT_THAT(text, HasSubstr("gatefold_router_shard_rows_total{shard=\"b\"} 10\n"));
   EXPECT_THAT(text, HasSubstr("gatefold_router_imbalance_ratio 1.5\n"));
+}
+
+TEST(DispatchMetricsTest, ShowsWhatWasSentTwice) {
+  Registry registry;
+  DispatchMetrics metrics(&registry);
+  metrics.WatchHedges(true, [] { return 3; });
+  metrics.WatchHedges(false, [] { return 1; });
+  metrics.WatchVerified("different", [] { return 2; });
+  metrics.WatchDegraded([] { return 5; });
+  const auto rows = [] { return DispatchMetrics::ShardRows{{"a", 30}}; };
+  metrics.WatchTraffic({rows, rows, rows, rows});
+  const std::string text = registry.Text();
+  EXPECT_THAT(text, HasSubstr("gatefold_router_hedges_total{won=\"true\"} 3\n"));
+  EXPECT_THAT(text, HasSubstr("gatefold_router_hedges_total{won=\"false\"} 1\n"));
+  EXPECT_THAT(text, HasSubstr("gatefold_router_verified_rows_total{result=\"different\"} 2\n"));
+  EXPECT_THAT(text, HasSubstr("gatefold_router_degraded_rows_total 5\n"));
+  for (const char* what : {"rows_sent", "calls", "sent_bytes", "received_bytes"}) {
+    EXPECT_THAT(text, HasSubstr(absl::StrCat("gatefold_router_shard_", what,
+                                             "_total{shard=\"a\"} 30\n")));
+  }
 }
 
 TEST(DispatchMetricsTest, CallsAnIdleClusterEven) {

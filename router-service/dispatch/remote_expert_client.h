@@ -1,88 +1,120 @@
 #pragma once
 
-#include <array>
-#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "gatefold/engine/expert_client.h"
 #include "gatefold/internal/v1/expert.pb.h"
 #include "gatefold/rpc/frame.h"
 #include "gatefold/rpc/stream_client.h"
+#include "router-service/dispatch/answer_verifier.h"
 #include "router-service/dispatch/directory.h"
+#include "router-service/dispatch/dispatch_counters.h"
+#include "router-service/dispatch/expert_batch.h"
+#include "router-service/dispatch/expert_call.h"
+#include "router-service/dispatch/hedging.h"
 #include "router-service/dispatch/peer_link.h"
+#include "router-service/dispatch/shard_pace.h"
 
 namespace gatefold {
-
-// What a router counted of its dispatch, by shard index. Threads: safe.
-struct DispatchCounters {
-  DispatchCounters(size_t n_shards, size_t n_experts)
-      : rows_served(n_shards), rows_sent(n_shards), messages(n_shards), rows_of_expert(n_experts) {}
-  std::vector<std::atomic<uint64_t>> rows_served;  // (row, expert) pairs answered
-  std::vector<std::atomic<uint64_t>> rows_sent;    // rows on the wire
-  std::vector<std::atomic<uint64_t>> messages;
-  std::vector<std::atomic<uint64_t>> rows_of_expert;  // answered, [layer, expert]
-  // Calls that were not answered and so sent again, by RefusalReason; 0: no answer at all.
-  std::array<std::atomic<uint64_t>, internal::v1::RefusalReason_ARRAYSIZE> retries{};
-  std::atomic<uint64_t> queue_rows{0};  // (row, expert) pairs sent and not yet answered
-};
 
 struct RemoteExpertOptions {
   internal::v1::WireDtype dtype = internal::v1::WIRE_DTYPE_FLOAT32;
   WaitPolicy wait;
   ChannelOptions channels;
-  absl::Duration call_timeout = absl::Seconds(20);  // then the shard counts as hung
-  int max_attempts = 4;                             // per step and layer
+  HedgeOptions hedge;
+  double verify_share = 0;   // of all calls: computed again on a replica and compared
+  bool renormalise = false;  // a row goes on without an expert that no live shard holds
+  // A call that is not answered for so long fails, though its shard still says what it holds; and
+  // sooner, but not before `silence`, if it takes many times what is usual.
+  absl::Duration call_timeout = absl::Seconds(20);
+  absl::Duration silence = absl::Seconds(2);
+  int max_attempts = 4;  // per step and layer
 };
 
 // Sends each row once to every shard that holds some of its experts, and takes one answer per (row,
-// expert). What fails is sent again, to a replica where there is one.
+// expert). What fails is sent again, and what is late is sent to a replica as well: the first
+// answer is taken, a later one dropped.
 class RemoteExpertClient final : public ExpertClient {
  public:
   // Directory and counters outlive the client.
   RemoteExpertClient(const RemoteExpertOptions& options, uint64_t router_id, int d_model,
-                     int experts_per_layer, Directory* directory, DispatchCounters* counters);
+                     Directory* directory, DispatchCounters* counters);
   ~RemoteExpertClient() override;
 
   absl::Status Run(const Step& step, int layer, const float* h, const Routes& routes,
                    float* answers, uint8_t* served_by) override;
+  const std::vector<MissingExpert>& missing() const override { return missing_; }
+  bool Holds(int layer, int expert) const override;
   std::vector<std::string> ShardNames() const override;
 
  private:
-  // One message to one shard and what its answer fills.
-  struct Call {
-    int shard = 0;
-    std::vector<uint32_t> experts, n_rows_of_expert, rows;
-    std::vector<int> sent_rows;  // rows of the step, in the order of the payload
-    std::vector<size_t> slots;   // entries of the routes, in the order of the answer
-    internal::v1::RefusalReason refusal = internal::v1::REFUSAL_REASON_UNSPECIFIED;
-    bool done = false;
+  struct Link {
+    std::string address;
+    std::unique_ptr<PeerLink> link;              // null until used
+    absl::Time reported = absl::InfinitePast();  // when a failure was logged
   };
-  struct Batch;  // one Run() under way
 
-  absl::Status Plan(Batch* batch);
-  absl::Status Send(Batch* batch, size_t call);
-  absl::Status Collect(Batch* batch);
-  absl::Status TakeAnswer(Batch* batch, Call* call, const grpc::ByteBuffer& answer);
-  void Fail(Batch* batch, Call* call, const absl::Status& status);
+  // ---- Sending: remote_expert_client.cc.
+  absl::Status SendUnsent(ExpertBatch* batch);
+  void Launch(ExpertBatch* batch, ExpertCall call);
+  absl::Status Send(const ExpertBatch& batch, const ExpertCall& call, uint64_t token);
+  // For slots that no live shard computes: an error, unless they can be dropped.
+  absl::Status Missing(ExpertBatch* batch, ExpertBatch::Slots slots);
+  // Where the policy says so, rows go on without `slots` that no shard holds, but not without all of
+  // their experts. What cannot be dropped is left in `slots`.
+  void Drop(ExpertBatch* batch, ExpertBatch::Slots* slots);
+  absl::Status Unavailable(const ExpertBatch& batch, size_t slot) const;
+
+  // ---- Calls that are late, or were sent for a comparison: late_calls.cc.
+  void Look(ExpertBatch* batch);
+  absl::Time LateAt(const ExpertBatch& batch, const ExpertCall& call) const;
+  absl::Time SilentAt(const ExpertCall& call) const;
+  void Hedge(ExpertBatch* batch, uint64_t token);
+  void Verify(ExpertBatch* batch, const ExpertCall& answered, ExpertBatch::Slots slots);
+  // Nobody waits any more for what the batch has under way.
+  void Abandon(const ExpertBatch& batch);
+  // Takes what came since the last run from shards that still owe answers.
+  void CatchUp();
+  // Closes the connections to a shard that does not answer: all calls to it fail.
+  void GiveUp(ExpertBatch* batch, int shard);
+
+  // ---- Answers and failures: call_results.cc. `batch` is null between two runs.
+  // Its connections are gone or closed here, and all calls to it fail.
+  void Lose(ExpertBatch* batch, int shard, const absl::Status& status,
+            DispatchCounters::Count* retries);
+  void Take(ExpertBatch* batch, const StreamEvent& event);
+  void TakeAnswer(ExpertBatch* batch, uint64_t token, const grpc::ByteBuffer& answer);
+  void TakeFirst(ExpertBatch* batch, const ExpertCall& call);
+  // The call is over without an answer.
+  void Fail(ExpertBatch* batch, uint64_t token, const absl::Status& status,
+            DispatchCounters::Count* retries);
+  // Calls that end elsewhere than in the run that sent them, and verifications.
+  void Settle(const ExpertCall& call);
+  bool Current(const ExpertBatch* batch, const ExpertCall& call) const;
 
   const RemoteExpertOptions options_;
   const uint64_t router_id_;
   const int d_model_;
-  const int experts_per_layer_;
   Directory* const directory_;
   DispatchCounters* const counters_;
   StreamSet streams_;
-  struct Link {
-    std::string address;
-    std::unique_ptr<PeerLink> link;  // null until used
-  };
   std::vector<Link> links_;  // by shard
+  ShardPace pace_;
+  HedgeBudget budget_;
+  AnswerVerifier verifier_;
+
+  absl::flat_hash_map<uint64_t, ExpertCall> calls_;  // under way, by token; of earlier runs, too
   uint64_t next_token_ = 1;
+  uint64_t n_batches_ = 0;
+  int n_owed_ = 0;       // of calls_: of earlier runs; nobody waits for them
+  int n_verifying_ = 0;  // of calls_: verifications
+  std::vector<MissingExpert> missing_;
   std::vector<float> received_;
   FramePayload payload_;
 };

@@ -1,0 +1,57 @@
+#include "router-service/dispatch/directory.h"
+
+#include <memory>
+#include <set>
+
+#include "absl/time/clock.h"
+#include "gtest/gtest.h"
+#include "router-service/dispatch/fake_shard.h"
+
+namespace gatefold {
+namespace {
+
+// Nobody is asked twice: what the directory learns later, it is told.
+class DirectoryTest : public testing::Test {
+ protected:
+  void Connect() {
+    Directory::Options options;
+    options.expert_addresses = {shard_.address()};
+    options.interval = absl::Hours(1);
+    options.starting_interval = absl::Hours(1);
+    ClusterIdentity identity;
+    identity.n_layers = 2;
+    identity.experts_per_layer = 4;
+    directory_ = *Directory::Start(options, identity);
+    ASSERT_TRUE(AwaitHolders(0, 1));
+  }
+  bool AwaitHolders(int expert, size_t n) {
+    return directory_->Await(
+        [=](const RoutingTable& table) { return table.HoldersOf(1, expert).size() == n; },
+        absl::Now() + absl::Seconds(20));
+  }
+
+  FakeShard shard_{"directory-test", {0, 1}, 2};
+  std::unique_ptr<Directory> directory_;
+};
+
+TEST_F(DirectoryTest, HearsOfExpertsThatComeAndGo) {
+  Connect();
+  EXPECT_TRUE(directory_->Table()->HoldersOf(1, 2).empty());
+  shard_.SetExperts({0, 2});
+  EXPECT_TRUE(AwaitHolders(2, 1));
+  EXPECT_TRUE(directory_->Table()->HoldersOf(1, 1).empty());
+}
+
+TEST_F(DirectoryTest, NoticesAtOnceThatAShardIsGoneAndRemembersWhatItHeld) {
+  Connect();
+  shard_.SetExperts({0, 1});  // it is watched
+  shard_.Die();
+  EXPECT_TRUE(AwaitHolders(0, 0));
+  const auto table = directory_->Table();
+  EXPECT_EQ(table->experts[0].state, WorkerEntry::State::kUnreachable);
+  EXPECT_EQ(table->LastHolderOf(1, 0), 0);
+  EXPECT_EQ(table->LastHolderOf(1, 3), -1);
+}
+
+}  // namespace
+}  // namespace gatefold

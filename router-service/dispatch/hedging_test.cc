@@ -1,0 +1,85 @@
+#include "router-service/dispatch/hedging.h"
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "router-service/dispatch/shard_pace.h"
+
+namespace gatefold {
+namespace {
+
+using testing::HasSubstr;
+
+const absl::Time kNow = absl::UnixEpoch() + absl::Hours(1);
+
+TEST(HedgeOptionsTest, NameTheFlagThatIsOutOfBounds) {
+  EXPECT_TRUE(HedgeOptions().Validate().ok());
+  HedgeOptions options;
+  options.quantile = 1;
+  EXPECT_THAT(std::string(options.Validate().message()), HasSubstr("--hedge_quantile is 1"));
+  options = HedgeOptions();
+  options.floor = absl::ZeroDuration();
+  EXPECT_THAT(std::string(options.Validate().message()), HasSubstr("--hedge_floor is 0"));
+  options = HedgeOptions();
+  options.budget = 2;
+  EXPECT_THAT(std::string(options.Validate().message()), HasSubstr("--hedge_budget is 2"));
+}
+
+TEST(HedgeBudgetTest, AllowsABurstAndThenAShareOfTheCalls) {
+  HedgeBudget budget(0.125);
+  int n_taken = 0;
+  while (budget.Take(1)) ++n_taken;
+  EXPECT_EQ(n_taken, static_cast<int>(HedgeBudget::kBurst));
+  for (int i = 0; i < 80; ++i) {
+    budget.OnCall();
+    n_taken += budget.Take(1);
+  }
+  EXPECT_EQ(n_taken, static_cast<int>(HedgeBudget::kBurst) + 10);
+  EXPECT_FALSE(budget.Take(1));
+}
+
+TEST(ShardPaceTest, KnowsTheQuantileOfRecentAnswersBySizeOfCall) {
+  ShardPace pace(2, 0.75);
+  EXPECT_EQ(pace.Usual(0, 1), absl::InfiniteDuration());
+  for (int ms : {1, 2, 3, 100}) pace.Answered(0, 1, absl::Milliseconds(ms));
+  EXPECT_EQ(absl::ToInt64Milliseconds(pace.Usual(0, 1) + absl::Microseconds(1)), 100);
+  for (int i = 0; i < 28; ++i) pace.Answered(0, 1, absl::Milliseconds(2));
+  EXPECT_LT(pace.Usual(0, 1), absl::Milliseconds(3));
+  EXPECT_EQ(pace.Usual(0, 64), absl::InfiniteDuration());
+  EXPECT_EQ(pace.Usual(1, 1), absl::InfiniteDuration());
+  // What is long ago is forgotten.
+  for (int i = 0; i < ShardPace::kWindow; ++i) pace.Answered(0, 1, absl::Seconds(1));
+  EXPECT_GT(pace.Usual(0, 1), absl::Milliseconds(900));
+}
+
+TEST(ShardPaceTest, AShardThatLagsIsLeftAloneLongerEachTime) {
+  ShardPace pace(1, 0.95);
+  EXPECT_FALSE(pace.Lags(0, kNow));
+  absl::Time now = kNow;
+  for (const absl::Duration penalty :
+       {ShardPace::kFirstPenalty, 2 * ShardPace::kFirstPenalty, 4 * ShardPace::kFirstPenalty}) {
+    pace.Strike(0, now);
+    EXPECT_TRUE(pace.Lags(0, now + penalty - absl::Milliseconds(1)));
+    now += penalty;
+    EXPECT_FALSE(pace.Lags(0, now));
+  }
+  for (int i = 0; i < 20; ++i) {
+    pace.Strike(0, now);
+    now += ShardPace::kLongestPenalty;
+    EXPECT_FALSE(pace.Lags(0, now));
+  }
+  EXPECT_EQ(pace.Lag(0, now - absl::Milliseconds(1)), 23);  // all its strikes
+  pace.InTime(0);
+  pace.Strike(0, now);
+  EXPECT_FALSE(pace.Lags(0, now + ShardPace::kFirstPenalty));
+}
+
+TEST(ShardPaceTest, AShardLagsAsLongAsItOwesAnAnswer) {
+  ShardPace pace(1, 0.95);
+  pace.AddOwed(0, 1);
+  EXPECT_EQ(pace.Lag(0, kNow), ShardPace::kOwes);
+  pace.AddOwed(0, -1);
+  EXPECT_FALSE(pace.Lags(0, kNow));
+}
+
+}  // namespace
+}  // namespace gatefold

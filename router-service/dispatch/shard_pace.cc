@@ -1,0 +1,39 @@
+#include "router-service/dispatch/shard_pace.h"
+
+#include <algorithm>
+#include <bit>
+
+namespace gatefold {
+
+void ShardPace::Answered(int shard, size_t n_rows, absl::Duration took) {
+  std::vector<Window>& by_size = shards_[shard].by_size;
+  const size_t size = std::bit_width(n_rows);
+  if (by_size.size() <= size) by_size.resize(size + 1);
+  Window& window = by_size[size];
+  window.seconds[window.next] = static_cast<float>(absl::ToDoubleSeconds(took));
+  window.next = (window.next + 1) % kWindow;
+  window.n = std::min(window.n + 1, kWindow);
+  // A few microseconds of sorting, every eighth answer once there are enough.
+  if (window.n < kFewest || (window.n == kWindow && window.next % 8 != 0)) return;
+  std::array<float, kWindow> sorted = window.seconds;
+  const int rank = std::min(window.n - 1, static_cast<int>(quantile_ * window.n));
+  std::nth_element(sorted.begin(), sorted.begin() + rank, sorted.begin() + window.n);
+  window.usual_seconds = sorted[rank];
+}
+
+absl::Duration ShardPace::Usual(int shard, size_t n_rows) const {
+  const std::vector<Window>& by_size = shards_[shard].by_size;
+  const size_t size = std::bit_width(n_rows);
+  if (size >= by_size.size() || by_size[size].n < kFewest) return absl::InfiniteDuration();
+  return absl::Seconds(by_size[size].usual_seconds);
+}
+
+void ShardPace::Strike(int shard, absl::Time now) {
+  Shard& struck = shards_[shard];
+  if (now < struck.lags_until) return;  // known
+  absl::Duration penalty = kFirstPenalty * (1 << std::min(struck.n_strikes, 10));
+  struck.lags_until = now + std::min(penalty, kLongestPenalty);
+  ++struck.n_strikes;
+}
+
+}  // namespace gatefold

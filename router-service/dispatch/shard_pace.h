@@ -1,0 +1,68 @@
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <vector>
+
+#include "absl/time/time.h"
+
+namespace gatefold {
+
+// How fast each shard answered one lane lately, and which of them lag and are better left alone
+// where there is a replica. Threads: the lane's.
+class ShardPace {
+ public:
+  static constexpr int kWindow = 32;      // answers remembered, by shard and size of call
+  static constexpr int kFewest = 4;       // fewer say nothing
+  static constexpr absl::Duration kFirstPenalty = absl::Milliseconds(100);
+  static constexpr absl::Duration kLongestPenalty = absl::Seconds(5);
+
+  // `quantile` of its recent latencies is what a shard usually takes.
+  ShardPace(int n_shards, double quantile) : quantile_(quantile), shards_(n_shards) {}
+
+  // A call that was answered, however late.
+  void Answered(int shard, size_t n_rows, absl::Duration took);
+
+  // For calls of about that many rows; InfiniteDuration: not known yet.
+  absl::Duration Usual(int shard, size_t n_rows) const;
+
+  // It let a call wait too long, or failed: it lags for a while, and longer each time until it is
+  // in time again.
+  void Strike(int shard, absl::Time now);
+  void InTime(int shard) { shards_[shard].n_strikes = 0; }
+  // Calls that nobody waits for any more and that it has not answered yet: it lags as long as there
+  // are any.
+  void AddOwed(int shard, int n) { shards_[shard].n_owed += n; }
+  // 0: it does not lag. Of several that do, the one with the least is the one to take; one that owes
+  // answers has kOwes.
+  static constexpr int kOwes = 1 << 20;
+  int Lag(int shard, absl::Time now) const {
+    const Shard& asked = shards_[shard];
+    if (asked.n_owed > 0) return kOwes;
+    return now < asked.lags_until ? asked.n_strikes : 0;
+  }
+  bool Lags(int shard, absl::Time now) const { return Lag(shard, now) > 0; }
+
+  // Another shard has its index now.
+  void Forget(int shard) { shards_[shard] = Shard(); }
+
+ private:
+  // The latest latencies of calls of one size, and their quantile.
+  struct Window {
+    std::array<float, kWindow> seconds;
+    int n = 0;     // in use
+    int next = 0;  // oldest, once all are in use
+    float usual_seconds = 0;
+  };
+  struct Shard {
+    std::vector<Window> by_size;  // index: bits of the number of rows
+    int n_strikes = 0;
+    int n_owed = 0;
+    absl::Time lags_until = absl::InfinitePast();
+  };
+
+  const double quantile_;
+  std::vector<Shard> shards_;
+};
+
+}  // namespace gatefold

@@ -1,0 +1,35 @@
+#include "router-service/options.h"
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace gatefold {
+namespace {
+
+using testing::HasSubstr;
+
+TEST(ParseShareTest, TakesPercentsAndFractions) {
+  EXPECT_DOUBLE_EQ(*ParseShare("5%"), 0.05);
+  EXPECT_DOUBLE_EQ(*ParseShare("0.25"), 0.25);
+  EXPECT_EQ(*ParseShare("0"), 0);
+  EXPECT_EQ(*ParseShare("100%"), 1);
+  for (const char* bad : {"", "%", "101%", "-1%", "1.5", "nan", "inf", "5 percent"}) {
+    EXPECT_THAT(std::string(ParseShare(bad).status().message()), HasSubstr(bad)) << bad;
+    EXPECT_FALSE(ParseShare(bad).ok()) << bad;
+  }
+}
+
+TEST(RouterOptionsTest, NameThePolicyThatIsNone) {
+  RouterOptions options;
+  options.worker.model_dir = "somewhere";
+  EXPECT_TRUE(options.Validate().ok()) << options.Validate();
+  for (const char* policy : {"wait", "fail", "renormalise"}) {
+    options.on_missing_expert = policy;
+    EXPECT_TRUE(options.Validate().ok()) << policy;
+  }
+  options.on_missing_expert = "ignore";
+  EXPECT_THAT(std::string(options.Validate().message()), HasSubstr("\"ignore\""));
+}
+
+}  // namespace
+}  // namespace gatefold
