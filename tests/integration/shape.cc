@@ -44,14 +44,19 @@ class ProcessShape final : public Shape {
     const bool colocated = options.kind == ShapeOptions::Kind::kColocated;
     const std::vector<std::string> common = {
         absl::StrCat("--model=", model_dir), absl::StrCat("--threads=", options.n_threads),
-        absl::StrCat("--isa=", options.isa), "--metrics-port=-1"};
-    std::vector<std::string> addresses;
+        absl::StrCat("--isa=", options.isa),
+        absl::StrCat("--metrics-port=", options.metrics ? 0 : -1)};
     for (size_t i = 0; i < options.experts.size(); ++i) {
-      addresses.push_back(absl::StrCat("unix:", folder_.Path(absl::StrCat("expert-", i))));
+      const std::string path = folder_.Path(absl::StrCat("expert-", i));
       expert_args_.push_back(common);
       expert_args_.back().push_back(absl::StrCat("--experts=", options.experts[i]));
       expert_args_.back().push_back(absl::StrCat("--backend=", options.backend));
-      expert_args_.back().push_back(absl::StrCat("--listen=", addresses.back()));
+      expert_args_.back().push_back(absl::StrCat("--listen=unix:", path));
+      addresses_.push_back(absl::StrCat("unix:", path));
+      if (!options.proxied) continue;
+      const std::string proxy_path = folder_.Path(absl::StrCat("proxy-", i));
+      addresses_.back() = absl::StrCat("unix:", proxy_path);
+      GF_ASSIGN_OR_RETURN(proxies_.emplace_back(), FaultProxy::Start(proxy_path, path));
     }
     experts_.resize(options.experts.size());
     const size_t n_started = options.n_started < 0 ? experts_.size() : options.n_started;
@@ -67,7 +72,7 @@ class ProcessShape final : public Shape {
     const std::string router = absl::StrCat("unix:", folder_.Path("router"));
     std::vector<std::string> args = common;
     args.push_back(absl::StrCat("--listen=", router));
-    args.push_back(absl::StrCat("--experts=", absl::StrJoin(addresses, ",")));
+    args.push_back(absl::StrCat("--experts=", absl::StrJoin(addresses_, ",")));
     args.push_back(colocated ? "--colocated" : absl::StrCat("--attention=", attention));
     if (colocated) args.push_back("--kv-memory=64MiB");
     args.push_back(absl::StrCat("--lanes=", options.n_lanes));
@@ -90,11 +95,15 @@ class ProcessShape final : public Shape {
                                        folder_.Path(absl::StrCat("expert-", index, ".log"))));
     return absl::OkStatus();
   }
+  FaultProxy* proxy(int index) override { return proxies_[index].get(); }
+  std::string expert_address(int index) override { return addresses_[index]; }
   Process* attention() override { return attention_.get(); }
   Process* router() override { return router_.get(); }
 
  private:
   TemporaryFolder folder_;
+  std::vector<std::unique_ptr<FaultProxy>> proxies_;
+  std::vector<std::string> addresses_;  // of experts, as the router is told
   std::vector<std::vector<std::string>> expert_args_;
   std::vector<std::unique_ptr<Process>> experts_;  // null: not started
   std::unique_ptr<Process> attention_;

@@ -6,6 +6,7 @@
 
 #include "absl/status/statusor.h"
 #include "grpcpp/channel.h"
+#include "tests/integration/fault_proxy.h"
 #include "tests/integration/process.h"
 
 namespace gatefold {
@@ -18,6 +19,8 @@ struct ShapeOptions {
   std::vector<std::string> experts = {"0/2", "1/2"};
   int n_started = -1;  // so many of them are started at once, -1: all; see StartExpert
   std::vector<std::string> router_flags;
+  bool proxied = false;  // a FaultProxy stands before each expert-service
+  bool metrics = false;  // services of their own serve /metrics
   int n_lanes = 1;
   int n_threads = 1;
   int max_step_tokens = 512;
@@ -41,6 +44,9 @@ class Shape {
   virtual Process* expert(int /*index*/) { return nullptr; }
   // Starts one that was not started at once, and does not wait for it.
   virtual absl::Status StartExpert(int /*index*/) { return absl::UnimplementedError("no process"); }
+  virtual FaultProxy* proxy(int /*index*/) { return nullptr; }
+  // As in the metric `shard` and in logs: where the router reaches it.
+  virtual std::string expert_address(int /*index*/) { return ""; }
   virtual Process* attention() { return nullptr; }
   virtual Process* router() { return nullptr; }
 };
