@@ -105,6 +105,7 @@ void ExpertServer::Drain() {
     if (absl::Now() >= quiet_at) break;
     absl::SleepFor(quiet_at - absl::Now());
   }
+  service_->EndWatches();  // or they would have to be waited for
   server_->Shutdown(absl::Seconds(1));
 }
 

@@ -160,13 +160,21 @@ void ExpertService::Register(RpcServer* server) {
       });
   AddServerStreaming<internal::v1::WatchRequest, internal::v1::WatchResponse>(
       server, kService, "Watch",
-      [this](std::shared_ptr<CallContext>, const internal::v1::WatchRequest&,
+      [this](std::shared_ptr<CallContext> call, const internal::v1::WatchRequest&,
              std::shared_ptr<WatchStream> stream) {
-        internal::v1::WatchResponse now;
-        *now.mutable_shard() = Describe();
-        stream->Write(now);
-        absl::MutexLock lock(&watchers_mu_);
-        watchers_.push_back(std::move(stream));
+        const WatchStream* const watcher = stream.get();
+        {
+          absl::MutexLock lock(&watchers_mu_);
+          internal::v1::WatchResponse now;
+          *now.mutable_shard() = Describe();
+          stream->Write(now);
+          watchers_.push_back(std::move(stream));
+        }
+        // Routers come and go, and a shard may never change again.
+        call->OnCancel([this, watcher] {
+          absl::MutexLock lock(&watchers_mu_);
+          std::erase_if(watchers_, [&](const auto& each) { return each.get() == watcher; });
+        });
       });
   AddStream(server, kService, "Run", this, StreamOptions());
 }
@@ -213,12 +221,23 @@ void ExpertService::SetState(std::atomic<bool>* state) {
 }
 
 void ExpertService::Announce() {
-  internal::v1::WatchResponse now;
-  *now.mutable_shard() = Describe();
   absl::MutexLock lock(&watchers_mu_);
+  internal::v1::WatchResponse now;  // looked at under the lock: the last word is the newest
+  *now.mutable_shard() = Describe();
   std::erase_if(watchers_, [&now](const std::shared_ptr<WatchStream>& watcher) {
     return watcher->Write(now) == StreamWrite::kClosed;
   });
+}
+
+void ExpertService::EndWatches() {
+  absl::MutexLock lock(&watchers_mu_);
+  for (const auto& watcher : watchers_) watcher->Finish(absl::UnavailableError("draining"));
+  watchers_.clear();
+}
+
+int ExpertService::n_watchers() const {
+  absl::MutexLock lock(&watchers_mu_);
+  return static_cast<int>(watchers_.size());
 }
 
 absl::StatusOr<std::unique_ptr<StreamSession>> ExpertService::OnOpen(

@@ -41,6 +41,9 @@ class ExpertService final : public StreamHandler {
   void SetDraining() { SetState(&draining_); }
   // Tells every watcher what the shard is now.
   void Announce();
+  // Ends the streams of all watchers: the shard is about to exit.
+  void EndWatches();
+  int n_watchers() const;
 
   absl::StatusOr<std::unique_ptr<StreamSession>> OnOpen(
       const std::shared_ptr<CallContext>& call) override;
@@ -63,7 +66,7 @@ class ExpertService final : public StreamHandler {
   ExpertLoader* loader_ = nullptr;  // null: the experts are fixed
   std::atomic<bool> ready_{false};
   std::atomic<bool> draining_{false};
-  absl::Mutex watchers_mu_;
+  mutable absl::Mutex watchers_mu_;
   std::vector<std::shared_ptr<WatchStream>> watchers_ ABSL_GUARDED_BY(watchers_mu_);
 };
 

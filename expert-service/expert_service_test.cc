@@ -2,12 +2,18 @@
 
 #include "expert-service/expert_service.h"
 
+#include <unistd.h>
+
 #include <functional>
 #include <memory>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "gatefold/rpc/channel.h"
 #include "gatefold/rpc/frame.h"
+#include "gatefold/rpc/server.h"
+#include "gatefold/rpc/stream_client.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -185,6 +191,48 @@ TEST_F(ExpertServiceTest, BytesThatAreNoMessageEndTheStreamWithAnError) {
   grpc::Slice slice("\xff\xff\xff\xff garbage");
   auto answer = session_->OnFrame(grpc::ByteBuffer(&slice, 1), absl::Now());
   EXPECT_EQ(answer.status().code(), absl::StatusCode::kInvalidArgument);
+}
+
+TEST_F(ExpertServiceTest, TellsWatchersOfChangesAndForgetsThoseWhoLeave) {
+  ServerOptions options;
+  options.addresses = {absl::StrCat("unix-abstract:expert-service-test-", getpid())};
+  RpcServer server(options);
+  service_->Register(&server);
+  ASSERT_TRUE(server.Start().ok());
+  StreamSet streams(WaitPolicy::Block());
+  StreamEvent event;
+  const auto watch = [&] {
+    PeerStream* stream =
+        streams.Open(*MakeChannel(server.address(), ChannelKind::kDecode, ChannelOptions()),
+                     "/gatefold.internal.v1.ExpertService/Watch");
+    EXPECT_TRUE(stream->SendLast(WriteMessage(internal::v1::WatchRequest())).ok());
+    return stream;
+  };
+  const auto told = [&] {
+    internal::v1::WatchResponse response;
+    EXPECT_TRUE(streams.WaitAny(absl::Now() + absl::Seconds(20), &event));
+    EXPECT_EQ(event.kind, StreamEvent::Kind::kAnswer);
+    EXPECT_TRUE(ReadMessage(event.answer, 1 << 20, &response).ok());
+    return response.shard().worker();
+  };
+  PeerStream* const first = watch();
+  EXPECT_FALSE(told().draining());
+  watch();
+  EXPECT_TRUE(told().ready());
+  EXPECT_EQ(service_->n_watchers(), 2);
+  streams.Close(first);
+  const absl::Time deadline = absl::Now() + absl::Seconds(20);
+  while (service_->n_watchers() > 1 && absl::Now() < deadline) {
+    streams.WaitAny(absl::Now() + absl::Milliseconds(1), &event);
+  }
+  EXPECT_EQ(service_->n_watchers(), 1);
+  service_->SetDraining();
+  EXPECT_TRUE(told().draining());
+  service_->EndWatches();
+  ASSERT_TRUE(streams.WaitAny(absl::Now() + absl::Seconds(20), &event));
+  EXPECT_EQ(event.kind, StreamEvent::Kind::kBroken);
+  EXPECT_EQ(event.status.code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(service_->n_watchers(), 0);
 }
 
 }  // namespace
