@@ -17,6 +17,7 @@ std::vector<std::unique_ptr<Verb>> MakeVerbs() {
   verbs.push_back(MakeEvalVerb());
   verbs.push_back(MakeCompareVerb());
   verbs.push_back(MakeInspectVerb());
+  verbs.push_back(MakePlanVerb());
   verbs.push_back(MakeVersionVerb());
   return verbs;
 }

@@ -17,6 +17,7 @@ std::unique_ptr<Verb> MakeBenchVerb();
 std::unique_ptr<Verb> MakeEvalVerb();
 std::unique_ptr<Verb> MakeCompareVerb();
 std::unique_ptr<Verb> MakeInspectVerb();
+std::unique_ptr<Verb> MakePlanVerb();
 std::unique_ptr<Verb> MakeVersionVerb();
 
 }  // namespace gatefold::cli
