@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "gatefold/base/log.h"
 #include "gatefold/base/status_macros.h"
 #include "gatefold/engine/attention_wire.h"
 #include "gatefold/rpc/async_service.h"
@@ -61,6 +62,7 @@ class AttentionService::Session final : public StreamSession {
     response.set_queue_nanos(
         absl::ToInt64Nanoseconds(std::max(start - received, absl::ZeroDuration())));
     response.set_compute_nanos(absl::ToInt64Nanoseconds(end - start));
+    service_->busy_nanos_ += response.compute_nanos();
     if (service_->observer_ != nullptr) {
       service_->observer_->OnCall(static_cast<int>(request.n_rows()), start - received,
                                   end - start);
@@ -183,6 +185,17 @@ AttentionService::AttentionService(AttentionHost* host,
       lanes_(host->kv()) {}
 
 void AttentionService::Register(RpcServer* server) {
+  AddUnary<internal::v1::AttentionServiceSetDrainingRequest,
+           internal::v1::AttentionServiceSetDrainingResponse>(
+      server, kService, "SetDraining",
+      [this](std::shared_ptr<CallContext>,
+             const internal::v1::AttentionServiceSetDrainingRequest& request,
+             Respond<internal::v1::AttentionServiceSetDrainingResponse> respond) {
+        if (absl::Status set = SetDrained(request.draining()); !set.ok()) return respond(set);
+        internal::v1::AttentionServiceSetDrainingResponse response;
+        *response.mutable_attention() = Describe();
+        respond(response);
+      });
   AddUnary<internal::v1::AttentionServiceDescribeRequest,
            internal::v1::AttentionServiceDescribeResponse>(
       server, kService, "Describe",
@@ -191,6 +204,16 @@ void AttentionService::Register(RpcServer* server) {
         respond(Describe());
       });
   AddStream(server, kService, "Run", this, StreamOptions());
+}
+
+absl::Status AttentionService::SetDrained(bool drained) {
+  if (ending_ && !drained) {
+    return absl::FailedPreconditionError("this attention-service is ending; start another one");
+  }
+  draining_ = drained;
+  if (ending_) draining_ = true;  // it was told so just now
+  LogEvent(LogLevel::kInfo, drained ? "drained_by_operator" : "resumed_by_operator", {});
+  return absl::OkStatus();
 }
 
 absl::StatusOr<std::unique_ptr<StreamSession>> AttentionService::OnOpen(
@@ -218,6 +241,7 @@ internal::v1::AttentionServiceDescribeResponse AttentionService::Describe() cons
   response.set_n_kv_blocks_free(runner_->kv()->n_free());
   response.set_n_sequences(lanes_.n_sequences());
   response.set_max_sequence_tokens(host_->max_sequence_tokens());
+  response.set_busy_nanos(busy_nanos_);
   return response;
 }
 

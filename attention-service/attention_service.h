@@ -28,7 +28,10 @@ class AttentionService final : public StreamHandler {
 
   // Adds its methods. The service outlives the server.
   void Register(RpcServer* server);
-  void SetDraining() { draining_ = true; }
+  // The process is going to end: for good.
+  void SetDraining() { ending_ = draining_ = true; }
+  // What an operator wants; errors as in attention.proto.
+  absl::Status SetDrained(bool drained);
 
   absl::StatusOr<std::unique_ptr<StreamSession>> OnOpen(
       const std::shared_ptr<CallContext>& call) override;
@@ -46,6 +49,8 @@ class AttentionService final : public StreamHandler {
   AttentionObserver* const observer_;
   LaneRegistry lanes_;
   std::atomic<bool> draining_{false};
+  std::atomic<bool> ending_{false};  // draining for good
+  std::atomic<uint64_t> busy_nanos_{0};
 };
 
 }  // namespace gatefold

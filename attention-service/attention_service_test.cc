@@ -134,6 +134,20 @@ TEST_F(AttentionServiceTest, RefusesFramesWhoseNumbersDoNotFit) {
   EXPECT_FALSE(Send(attend, 3).has_refusal());
 }
 
+TEST_F(AttentionServiceTest, DrainedItKeepsItsSequencesAndOpensNoMore) {
+  ASSERT_EQ(Open(9, 20), internal::v1::REFUSAL_REASON_UNSPECIFIED);
+  ASSERT_TRUE(service_->SetDrained(true).ok());
+  EXPECT_TRUE(service_->Describe().worker().draining());
+  EXPECT_EQ(Open(10, 20), internal::v1::REFUSAL_REASON_DRAINING);
+  EXPECT_FALSE(Send(Embed()).has_refusal());
+  EXPECT_EQ(service_->Describe().n_sequences(), 1);
+  EXPECT_GT(service_->Describe().busy_nanos(), 0);
+  ASSERT_TRUE(service_->SetDrained(false).ok());
+  EXPECT_EQ(Open(10, 20), internal::v1::REFUSAL_REASON_UNSPECIFIED);
+  service_->SetDraining();  // its process ends
+  EXPECT_TRUE(absl::IsFailedPrecondition(service_->SetDrained(false)));
+}
+
 TEST_F(AttentionServiceTest, RefusesSamplingThatIsNoNumber) {
   RunAttentionRequest request = Request(internal::v1::ATTENTION_OPERATION_SEQUENCES);
   request.add_open()->set_n_positions(1);

@@ -98,6 +98,7 @@ class ExpertService::Session final : public StreamSession {
     const absl::Duration compute = absl::Now() - start;
     response.set_queue_nanos(absl::ToInt64Nanoseconds(queue));
     response.set_compute_nanos(absl::ToInt64Nanoseconds(compute));
+    service_->busy_nanos_ += response.compute_nanos();
     if (service_->observer_ != nullptr) {
       const int layer = response.has_refusal() ? -1 : static_cast<int>(request.key().layer());
       service_->observer_->OnCall(layer, request.rows_size(), queue, compute);
@@ -158,6 +159,17 @@ void ExpertService::Register(RpcServer* server) {
         *response.mutable_shard() = Describe();
         respond(response);
       });
+  AddUnary<internal::v1::ExpertServiceSetDrainingRequest,
+           internal::v1::ExpertServiceSetDrainingResponse>(
+      server, kService, "SetDraining",
+      [this](std::shared_ptr<CallContext>,
+             const internal::v1::ExpertServiceSetDrainingRequest& request,
+             Respond<internal::v1::ExpertServiceSetDrainingResponse> respond) {
+        if (absl::Status set = SetDrained(request.draining()); !set.ok()) return respond(set);
+        internal::v1::ExpertServiceSetDrainingResponse response;
+        *response.mutable_shard() = Describe();
+        respond(response);
+      });
   AddServerStreaming<internal::v1::WatchRequest, internal::v1::WatchResponse>(
       server, kService, "Watch",
       [this](std::shared_ptr<CallContext> call, const internal::v1::WatchRequest&,
@@ -215,6 +227,17 @@ absl::Status ExpertService::Assign(const internal::v1::AssignRequest& request) {
   return absl::OkStatus();
 }
 
+absl::Status ExpertService::SetDrained(bool drained) {
+  if (ending_ && !drained) {
+    return absl::FailedPreconditionError("this shard is ending; start another one");
+  }
+  draining_ = drained;
+  if (ending_) draining_ = true;  // it was told so just now
+  LogEvent(LogLevel::kInfo, drained ? "drained_by_operator" : "resumed_by_operator", {});
+  Announce();
+  return absl::OkStatus();
+}
+
 void ExpertService::SetState(std::atomic<bool>* state) {
   *state = true;
   Announce();
@@ -260,6 +283,7 @@ internal::v1::ExpertShard ExpertService::Describe() const {
   *shard.mutable_worker() = worker_;
   shard.mutable_worker()->set_ready(ready_);
   shard.mutable_worker()->set_draining(draining_);
+  shard.set_busy_nanos(busy_nanos_);
   shard.set_loaded_bytes(runner_->store().loaded_bytes());
   if (loader_ != nullptr) {
     shard.set_assignable(true);

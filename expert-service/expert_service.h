@@ -38,7 +38,13 @@ class ExpertService final : public StreamHandler {
 
   // Until then calls are refused with NOT_READY.
   void SetReady() { SetState(&ready_); }
-  void SetDraining() { SetState(&draining_); }
+  // What an operator wants; errors as in expert.proto.
+  absl::Status SetDrained(bool drained);
+  // The process is going to end: for good.
+  void SetDraining() {
+    ending_ = true;
+    SetState(&draining_);
+  }
   // Tells every watcher what the shard is now.
   void Announce();
   // Ends the streams of all watchers: the shard is about to exit.
@@ -64,6 +70,8 @@ class ExpertService final : public StreamHandler {
   const internal::v1::WorkerDescription worker_;
   ExpertObserver* const observer_;
   ExpertLoader* loader_ = nullptr;  // null: the experts are fixed
+  std::atomic<uint64_t> busy_nanos_{0};
+  std::atomic<bool> ending_{false};  // draining for good
   std::atomic<bool> ready_{false};
   std::atomic<bool> draining_{false};
   mutable absl::Mutex watchers_mu_;

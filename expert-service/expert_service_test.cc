@@ -137,6 +137,20 @@ TEST_F(ExpertServiceTest, RefusesWhileLoading) {
   EXPECT_EQ(Send(Request()).refusal().reason(), internal::v1::REFUSAL_REASON_NOT_READY);
 }
 
+TEST_F(ExpertServiceTest, AnOperatorDrainsAndResumesItAndItAnswersMeanwhile) {
+  ASSERT_TRUE(service_->SetDrained(true).ok());
+  EXPECT_TRUE(service_->Describe().worker().draining());
+  EXPECT_FALSE(Send(Request()).has_refusal());
+  ASSERT_TRUE(service_->SetDrained(false).ok());
+  EXPECT_FALSE(service_->Describe().worker().draining());
+  EXPECT_GT(service_->Describe().busy_nanos(), 0);
+  // A process that ends cannot be taken back.
+  service_->SetDraining();
+  EXPECT_TRUE(absl::IsFailedPrecondition(service_->SetDrained(false)));
+  EXPECT_TRUE(service_->SetDrained(true).ok());
+  EXPECT_TRUE(service_->Describe().worker().draining());
+}
+
 TEST_F(ExpertServiceTest, DescribesWhatItHolds) {
   const internal::v1::ExpertShard shard = service_->Describe();
   ASSERT_EQ(shard.held_size(), 4);

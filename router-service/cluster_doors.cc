@@ -99,6 +99,10 @@ absl::StatusOr<std::unique_ptr<ClusterDoors>> ClusterDoors::Connect(const Cluste
   doors->view_ =
       std::make_unique<DirectoryView>(options.ModelName(), identity.model_fingerprint, config,
                                       doors->directory_.get(), doors->counters_.get());
+  ClusterControl::Options control;
+  control.channels = directory.channels;
+  doors->control_ = std::make_unique<ClusterControl>(control, doors->directory_.get(),
+                                                     doors->view_.get(), doors->planner_.get());
   return doors;
 }
 
@@ -132,6 +136,7 @@ RouterDoors ClusterDoors::Doors(
     int local_max_sequence_tokens) const {
   RouterDoors doors;
   doors.cluster = view_.get();
+  doors.admin = control_.get();
   doors.experts = [this](int) -> absl::StatusOr<std::unique_ptr<ExpertClient>> {
     return std::make_unique<RemoteExpertClient>(experts_, router_id_, d_model_,
                                                 directory_.get(), counters_.get());

@@ -6,6 +6,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "router-service/cluster_control.h"
 #include "router-service/directory_view.h"
 #include "router-service/dispatch/directory.h"
 #include "router-service/dispatch/discovery.h"
@@ -44,6 +45,8 @@ class ClusterDoors {
   const DispatchCounters& counters() const { return *counters_; }
   const Directory& directory() const { return *directory_; }
   const ClusterPlanner* planner() const { return planner_.get(); }  // null: another router plans
+  const ClusterView* view() const { return view_.get(); }
+  ClusterAdmin* admin() const { return control_.get(); }
 
  private:
   ClusterDoors() = default;
@@ -59,6 +62,7 @@ class ClusterDoors {
   std::unique_ptr<ClusterPlanner> planner_;
   std::unique_ptr<DispatchCounters> counters_;
   std::unique_ptr<DirectoryView> view_;
+  std::unique_ptr<ClusterControl> control_;
 };
 
 }  // namespace gatefold

@@ -37,6 +37,16 @@ void Describe(const WorkerEntry& entry, cluster::v1::WorkerKind kind, cluster::v
   worker->set_loaded_bytes(entry.shard.loaded_bytes());
   worker->set_n_kv_blocks(entry.attention.n_kv_blocks());
   worker->set_n_kv_blocks_free(entry.attention.n_kv_blocks_free());
+  worker->set_n_sequences(entry.attention.n_sequences());
+}
+
+// By shard: experts that only it serves.
+std::vector<uint32_t> CountSole(const RoutingTable& table) {
+  std::vector<uint32_t> sole(table.experts.size());
+  for (const std::vector<int>& holders : table.holders) {
+    if (holders.size() == 1) ++sole[holders[0]];
+  }
+  return sole;
 }
 
 }  // namespace
@@ -49,14 +59,20 @@ cluster::v1::GetClusterResponse DirectoryView::Snapshot() const {
   cluster.set_coverage_ratio(table->CoverageRatio());
   cluster.set_topology_version(table->version);
   bool attention_ready = table->attention.empty();  // colocated
-  for (const WorkerEntry& entry : table->attention) {
-    Describe(entry, cluster::v1::WORKER_KIND_ATTENTION, cluster.add_workers());
+  for (size_t i = 0; i < table->attention.size(); ++i) {
+    const WorkerEntry& entry = table->attention[i];
+    cluster::v1::Worker* worker = cluster.add_workers();
+    Describe(entry, cluster::v1::WORKER_KIND_ATTENTION, worker);
+    worker->set_busy_ratio(directory_->BusyRatio(/*expert=*/false, static_cast<int>(i)));
     attention_ready |= entry.state == WorkerEntry::State::kReady;
   }
+  const std::vector<uint32_t> sole = CountSole(*table);
   for (size_t i = 0; i < table->experts.size(); ++i) {
     cluster::v1::Worker* worker = cluster.add_workers();
     Describe(table->experts[i], cluster::v1::WORKER_KIND_EXPERT, worker);
     worker->set_rows_served(counters_->rows_served[i]);
+    worker->set_n_sole_experts(sole[i]);
+    worker->set_busy_ratio(directory_->BusyRatio(/*expert=*/true, static_cast<int>(i)));
   }
   cluster.set_ready(attention_ready && cluster.coverage_ratio() == 1);
   return cluster;

@@ -20,6 +20,9 @@
 ABSL_FLAG(std::string, model, "", "folder of the model; norms, gates and tokenizer are read");
 ABSL_FLAG(std::string, model_name, "", "as requests name it; default: the folder's name");
 ABSL_FLAG(std::string, listen, "127.0.0.1:7070", "host:port (port 0: any free one), unix:/path");
+ABSL_FLAG(std::string, admin_listen, "",
+          "host:port or unix:/path for operators: AdminService, as `gatefold drain` calls it; keep "
+          "it from those who only send requests; empty: none");
 ABSL_FLAG(std::string, experts, "",
           "addresses of the expert-services, with commas; dns:NAME:PORT for all that a name has");
 ABSL_FLAG(std::string, attention, "", "addresses of the attention-services, likewise");
@@ -64,6 +67,7 @@ absl::StatusOr<RouterOptions> OptionsFromFlags() {
   RouterOptions options;
   options.worker.model_dir = absl::GetFlag(FLAGS_model);
   options.worker.listen = absl::GetFlag(FLAGS_listen);
+  options.admin_listen = absl::GetFlag(FLAGS_admin_listen);
   options.worker.name = absl::GetFlag(FLAGS_name);
   options.worker.n_threads = absl::GetFlag(FLAGS_threads);
   options.worker.spin_us = absl::GetFlag(FLAGS_spin_us);
@@ -131,7 +135,15 @@ absl::Status PlanOnly(const RouterOptions& options, const ClusterOptions& cluste
   GF_ASSIGN_OR_RETURN(const auto meter, RouterMeter::Create(options));
   meter->Watch(&doors->directory(), &doors->counters());
   meter->Watch(doors->planner());
-  PrintReady("none, planner only", meter->address());
+  ClusterWatch watch(doors->view());
+  std::unique_ptr<AdminServer> admin;
+  if (!options.admin_listen.empty()) {
+    ServerOptions server;
+    server.addresses = {options.admin_listen};
+    GF_ASSIGN_OR_RETURN(admin, AdminServer::Start(std::move(server), {doors->view(), &watch},
+                                                  /*gateway=*/nullptr, doors->admin()));
+  }
+  PrintReady(admin == nullptr ? "none, planner only" : admin->address(), meter->address());
   WaitForTermination(absl::InfiniteFuture());
   meter->StopWatching();
   return absl::OkStatus();
@@ -170,6 +182,9 @@ absl::Status Serve() {
       RouterServer::Start(options, *weights, &threads,
                           doors->Doors(local_attention, host ? host->max_sequence_tokens() : 0),
                           meter.get()));
+  if (!server->admin_address().empty()) {
+    std::printf("admin on %s\n", server->admin_address().c_str());
+  }
   PrintReady(server->address(), meter->address());
   WaitForTermination(absl::InfiniteFuture());
   server->Drain();

@@ -17,6 +17,7 @@ namespace gatefold {
 struct RouterOptions {
   // listen may be empty where requests come in process only.
   WorkerOptions worker;
+  std::string admin_listen;  // for operators; empty: nobody can drain workers through this router
   std::string model_name;  // as requests name it; default: the folder's name
   int n_lanes = 1;
   std::string wire_dtype = "float32";  // of hidden states between services, or "bfloat16"

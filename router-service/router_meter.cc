@@ -80,9 +80,28 @@ void RouterMeter::Watch(const ClusterPlanner* planner) {
 }
 
 void RouterMeter::Watch(const GenerationService* scheduler) {
+  scheduler_ = scheduler;
   requests_.WatchRunning([scheduler] { return scheduler->load().n_running; });
   requests_.WatchWaiting([scheduler] { return scheduler->load().n_waiting; });
   requests_.WatchWaitingForExpert([scheduler] { return scheduler->load().n_waiting_for_expert; });
+}
+
+cluster::v1::GetServingStatsResponse RouterMeter::Stats() const {
+  cluster::v1::GetServingStatsResponse stats;
+  if (scheduler_ != nullptr) {
+    const GenerationService::Load load = scheduler_->load();
+    stats.set_n_running(load.n_running);
+    stats.set_n_waiting(load.n_waiting);
+  }
+  for (const auto& [latencies, histogram] :
+       {std::pair(requests_.FirstTokens(), stats.mutable_ttft()),
+        std::pair(requests_.NextTokens(), stats.mutable_itl())}) {
+    histogram->mutable_upper_bounds_seconds()->Assign(latencies.upper_bounds.begin(),
+                                                      latencies.upper_bounds.end());
+    histogram->mutable_counts()->Assign(latencies.counts.begin(), latencies.counts.end());
+    histogram->set_sum_seconds(latencies.sum);
+  }
+  return stats;
 }
 
 void RouterMeter::OnRequestEnded(const RequestReport& report) {

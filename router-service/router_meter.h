@@ -14,6 +14,7 @@
 #include "router-service/dispatch/directory.h"
 #include "router-service/dispatch/remote_expert_client.h"
 #include "router-service/gateway/gateway_observer.h"
+#include "router-service/gateway/serving_stats.h"
 #include "router-service/options.h"
 #include "router-service/planner/cluster_planner.h"
 #include "router-service/scheduler/scheduler.h"
@@ -21,7 +22,9 @@
 namespace gatefold {
 
 // What a router measures, and where it is read: requests, steps by phase, dispatch.
-class RouterMeter final : public GatewayObserver, public SchedulerObserver {
+class RouterMeter final : public GatewayObserver,
+                          public SchedulerObserver,
+                          public ServingStats {
  public:
   // Serves /metrics unless options.worker.metrics_port is -1.
   static absl::StatusOr<std::unique_ptr<RouterMeter>> Create(const RouterOptions& options);
@@ -32,6 +35,9 @@ class RouterMeter final : public GatewayObserver, public SchedulerObserver {
   void Watch(const ClusterPlanner* planner);
   void Watch(const GenerationService* scheduler);
   void StopWatching() { registry_.StopWatching(); }
+
+  // Of the scheduler that is watched, which must live.
+  cluster::v1::GetServingStatsResponse Stats() const override;
 
   void OnRequestStarted(RequestKind /*kind*/) override {}
   void OnRequestEnded(const RequestReport& report) override;
@@ -52,6 +58,7 @@ class RouterMeter final : public GatewayObserver, public SchedulerObserver {
   StepMetrics steps_;
   DispatchMetrics dispatch_;
   RpcMetrics rpc_;
+  const GenerationService* scheduler_ = nullptr;
   std::unique_ptr<MetricsServer> server_;
 };
 

@@ -77,7 +77,7 @@ absl::StatusOr<std::unique_ptr<RouterServer>> RouterServer::Start(const RouterOp
   std::unique_ptr<RouterServer> router(new RouterServer(options, meter));
   GF_RETURN_IF_ERROR(router->StartScheduler(weights, threads, doors));
   GF_RETURN_IF_ERROR(router->StartGateway(weights, doors));
-  GF_RETURN_IF_ERROR(router->Listen());
+  GF_RETURN_IF_ERROR(router->Listen(doors));
   return router;
 }
 
@@ -116,7 +116,7 @@ absl::Status RouterServer::StartGateway(const ModelWeights& weights, const Route
   return absl::OkStatus();
 }
 
-absl::Status RouterServer::Listen() {
+absl::Status RouterServer::Listen(const RouterDoors& doors) {
   ServerOptions server_options;
   if (!options_.worker.listen.empty()) server_options.addresses = {options_.worker.listen};
   server_options.strict_pings = true;
@@ -127,18 +127,28 @@ absl::Status RouterServer::Listen() {
   server_ = std::make_unique<RpcServer>(std::move(server_options));
   AddInferenceService(server_.get(), gateway_.get());
   AddModelService(server_.get(), gateway_.get());
-  AddClusterService(server_.get(), &gateway_->cluster());
+  watch_ = std::make_unique<ClusterWatch>(doors.cluster);
+  const ClusterServiceParts cluster = {doors.cluster, watch_.get(), meter_};
+  AddClusterService(server_.get(), cluster);
   health_.Register(server_.get());
   AddReflection(server_.get());
   for (const std::string& name : server_->ServiceNames()) health_.SetServing(name, true);
   for (const char* name : {"", "startup", "readiness", "liveness"}) health_.SetServing(name, true);
-  return server_->Start();
+  GF_RETURN_IF_ERROR(server_->Start());
+  if (options_.admin_listen.empty()) return absl::OkStatus();
+  ServerOptions admin_options;
+  admin_options.addresses = {options_.admin_listen};
+  GF_ASSIGN_OR_RETURN(
+      admin_, AdminServer::Start(std::move(admin_options), cluster, gateway_.get(), doors.admin));
+  return absl::OkStatus();
 }
 
 RouterServer::~RouterServer() {
   meter_->StopWatching();
+  admin_.reset();
   if (server_ != nullptr) server_->Shutdown(absl::ZeroDuration());
   server_.reset();
+  watch_.reset();
   // Lanes may be in the middle of a call to a request whose stream has ended, and requests refer to
   // the gateway. The scheduler itself goes last: requests hold handles of it.
   if (scheduler_ != nullptr) scheduler_->Stop();

@@ -12,7 +12,10 @@
 #include "gatefold/engine/router_model.h"
 #include "gatefold/rpc/health.h"
 #include "gatefold/rpc/server.h"
+#include "router-service/admin_server.h"
+#include "router-service/gateway/cluster_admin.h"
 #include "router-service/gateway/cluster_view.h"
+#include "router-service/gateway/cluster_watch.h"
 #include "router-service/gateway/gateway.h"
 #include "router-service/options.h"
 #include "router-service/scheduler/scheduler.h"
@@ -28,6 +31,7 @@ struct RouterDoors {
   std::function<absl::StatusOr<std::unique_ptr<ExpertClient>>(int lane)> experts;
   int max_sequence_tokens = 0;           // what attention can hold of one sequence
   const ClusterView* cluster = nullptr;  // outlives the router
+  ClusterAdmin* admin = nullptr;         // likewise; null: workers cannot be told anything
 };
 
 // A router above its doors: scheduler, gateway, public server.
@@ -44,6 +48,7 @@ class RouterServer {
 
   // Empty if it listens nowhere.
   std::string address() const;
+  std::string admin_address() const { return admin_ == nullptr ? "" : admin_->address(); }
   std::shared_ptr<grpc::Channel> InProcessChannel() { return server_->InProcessChannel(); }
   GenerationService::Load load() const { return scheduler_->load(); }
 
@@ -56,7 +61,7 @@ class RouterServer {
   absl::Status StartScheduler(const ModelWeights& weights, ThreadPool* threads,
                               const RouterDoors& doors);
   absl::Status StartGateway(const ModelWeights& weights, const RouterDoors& doors);
-  absl::Status Listen();
+  absl::Status Listen(const RouterDoors& doors);
 
   const RouterOptions options_;
   RouterMeter* const meter_;
@@ -65,7 +70,9 @@ class RouterServer {
   std::unique_ptr<Scheduler> scheduler_;
   std::unique_ptr<Gateway> gateway_;
   HealthService health_;
+  std::unique_ptr<ClusterWatch> watch_;
   std::unique_ptr<RpcServer> server_;
+  std::unique_ptr<AdminServer> admin_;  // null: not wanted
 };
 
 }  // namespace gatefold

@@ -43,6 +43,22 @@ TEST(RequestMetricsTest, CountsFinishedRequestsAndTheirTimes) {
   EXPECT_THAT(text, HasSubstr("gatefold_request_queue_seconds_sum 0.002"));
 }
 
+TEST(RequestMetricsTest, TellsItsLatenciesByBucket) {
+  Registry registry;
+  RequestMetrics metrics(&registry);
+  for (const double seconds : {0.001, 0.003, 0.003, 1000.0}) {
+    metrics.ObserveNextToken(absl::Seconds(seconds));
+  }
+  const RequestMetrics::Latencies itl = metrics.NextTokens();
+  ASSERT_EQ(itl.counts.size(), itl.upper_bounds.size() + 1);
+  EXPECT_EQ(itl.upper_bounds[0], 0.002);
+  EXPECT_EQ(itl.counts[0], 1);
+  EXPECT_EQ(itl.counts[1], 2);
+  EXPECT_EQ(itl.counts[2], 0);
+  EXPECT_EQ(itl.counts.back(), 1);
+  EXPECT_NEAR(itl.sum, 1000.007, 1e-9);
+}
+
 TEST(RequestMetricsTest, KeepsRefusedRequestsOutOfTheTimes) {
   Registry registry;
   RequestMetrics metrics(&registry);

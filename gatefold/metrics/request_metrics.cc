@@ -3,11 +3,28 @@
 #include <prometheus/counter.h>
 #include <prometheus/histogram.h>
 
+#include <cmath>
 #include <utility>
 
 #include "absl/strings/ascii.h"
 
 namespace gatefold {
+namespace {
+
+RequestMetrics::Latencies Read(const prometheus::Histogram& histogram) {
+  const prometheus::ClientMetric metric = histogram.Collect();
+  RequestMetrics::Latencies latencies;
+  latencies.sum = metric.histogram.sample_sum;
+  uint64_t below = 0;
+  for (const prometheus::ClientMetric::Bucket& bucket : metric.histogram.bucket) {
+    if (std::isfinite(bucket.upper_bound)) latencies.upper_bounds.push_back(bucket.upper_bound);
+    latencies.counts.push_back(bucket.cumulative_count - below);
+    below = bucket.cumulative_count;
+  }
+  return latencies;
+}
+
+}  // namespace
 
 RequestMetrics::RequestMetrics(Registry* registry)
     : registry_(registry),
@@ -42,6 +59,9 @@ void RequestMetrics::ObserveFirstToken(absl::Duration ttft) {
 void RequestMetrics::ObserveNextToken(absl::Duration itl) {
   itl_->Observe(absl::ToDoubleSeconds(itl));
 }
+
+RequestMetrics::Latencies RequestMetrics::FirstTokens() const { return Read(*ttft_); }
+RequestMetrics::Latencies RequestMetrics::NextTokens() const { return Read(*itl_); }
 
 void RequestMetrics::ObserveEnd(const Request& request) {
   Outcome(request.status.code())->Increment();

@@ -1,6 +1,8 @@
 #pragma once
 
+#include <cstdint>
 #include <functional>
+#include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/container/flat_hash_map.h"
@@ -23,6 +25,16 @@ class RequestMetrics {
 
   void ObserveFirstToken(absl::Duration ttft);
   void ObserveNextToken(absl::Duration itl);
+
+  // What was observed so far: counts[i] values up to upper_bounds[i] and above the bound before, and
+  // one count more for those above all.
+  struct Latencies {
+    std::vector<double> upper_bounds;
+    std::vector<uint64_t> counts;
+    double sum = 0;
+  };
+  Latencies FirstTokens() const;
+  Latencies NextTokens() const;
 
   struct Request {
     absl::Status status;

@@ -89,6 +89,10 @@ struct Directory::Poll {
   absl::Time due = absl::InfinitePast();
   bool serves = false;
   bool reached = false;  // by the last question
+  // When it last said how long it has computed.
+  absl::Time busy_at = absl::InfinitePast();
+  uint64_t busy_incarnation = 0;
+  uint64_t busy_nanos = 0;
 };
 
 absl::StatusOr<std::unique_ptr<Directory>> Directory::Start(const Options& options,
@@ -134,6 +138,8 @@ absl::Status Directory::Add(const std::string& address, bool expert, bool fixed)
   Rebuild(table.get());
   absl::MutexLock lock(&mu_);
   rows_.resize(table->experts.size());
+  busy_experts_.resize(table->experts.size());
+  busy_attention_.resize(table->attention.size());
   table_ = std::move(table);
   return absl::OkStatus();
 }
@@ -328,6 +334,7 @@ void Directory::TakeShard(Poll* poll, internal::v1::ExpertShard* shard, WorkerEn
 void Directory::TakeEntry(Poll* poll, const absl::Status& status, WorkerEntry entry) {
   if (status.ok()) {
     Judge(identity_, &entry);
+    NoteBusy(poll, &entry);
   } else {
     entry.detail = std::string(status.message());
   }
@@ -355,6 +362,35 @@ Directory::ExpertRows Directory::TakeRows(internal::v1::ExpertShard* shard) cons
   }
   shard->clear_n_rows();
   return rows;
+}
+
+void Directory::NoteBusy(Poll* poll, WorkerEntry* entry) {
+  const absl::Time now = absl::Now();
+  const uint64_t incarnation = entry->worker.incarnation();
+  const uint64_t busy_nanos =
+      poll->expert ? entry->shard.busy_nanos() : entry->attention.busy_nanos();
+  entry->shard.clear_busy_nanos();
+  entry->attention.clear_busy_nanos();
+  const bool follows = incarnation == poll->busy_incarnation && busy_nanos >= poll->busy_nanos;
+  // While it loads it is asked so often that shares would say nothing.
+  if (follows && now - poll->busy_at < options_.interval / 2) return;
+  double ratio = 0;
+  if (follows && now > poll->busy_at) {
+    const absl::Duration busy =
+        absl::Nanoseconds(static_cast<int64_t>(busy_nanos - poll->busy_nanos));
+    ratio = std::min(1.0, absl::FDivDuration(busy, now - poll->busy_at));
+  }
+  poll->busy_at = now;
+  poll->busy_incarnation = incarnation;
+  poll->busy_nanos = busy_nanos;
+  absl::MutexLock lock(&mu_);
+  (poll->expert ? busy_experts_ : busy_attention_)[poll->index] = ratio;
+}
+
+double Directory::BusyRatio(bool expert, int index) const {
+  absl::MutexLock lock(&mu_);
+  const std::vector<double>& ratios = expert ? busy_experts_ : busy_attention_;
+  return index < static_cast<int>(ratios.size()) ? ratios[index] : 0;
 }
 
 Directory::ExpertRows Directory::RowsOfShard(int index) const {

@@ -94,6 +94,10 @@ class Directory {
   using ExpertRows = std::vector<std::pair<uint32_t, uint64_t>>;
   ExpertRows RowsOfShard(int index) const;
 
+  // Share of the time between its last two answers, about `interval` apart, that a worker spent
+  // computing; 0 where it is not known.
+  double BusyRatio(bool expert, int index) const;
+
   // Where workers are now, besides the addresses of the options. One that is no longer named is
   // asked until it cannot be reached: it may be draining. At most kMaxWorkers of each kind.
   void SetDiscovered(std::vector<std::string> experts, std::vector<std::string> attention);
@@ -124,6 +128,8 @@ class Directory {
   // Publishes a new table if an entry changed.
   void Update(const Poll& poll, WorkerEntry entry);
   void Rebuild(RoutingTable* table) const;
+  // Moves what a description says of it out: it changes all the time.
+  void NoteBusy(Poll* poll, WorkerEntry* entry);
   // Moves the counts out of a description.
   ExpertRows TakeRows(internal::v1::ExpertShard* shard) const;
 
@@ -135,6 +141,7 @@ class Directory {
   mutable absl::Mutex mu_;
   std::shared_ptr<const RoutingTable> table_ ABSL_GUARDED_BY(mu_);
   std::vector<ExpertRows> rows_ ABSL_GUARDED_BY(mu_);  // by shard
+  std::vector<double> busy_experts_ ABSL_GUARDED_BY(mu_), busy_attention_ ABSL_GUARDED_BY(mu_);
   std::vector<std::pair<bool, int>> suspects_ ABSL_GUARDED_BY(mu_);  // expert or not, index
   struct Discovered {
     std::vector<std::string> experts, attention;

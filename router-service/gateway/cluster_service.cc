@@ -1,6 +1,8 @@
 #include <memory>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
 #include "gatefold/cluster/v1/cluster.pb.h"
 #include "gatefold/rpc/async_service.h"
 #include "router-service/gateway/gateway_service.h"
@@ -9,17 +11,20 @@
 namespace gatefold {
 namespace {
 
-using cluster::v1::CancelGenerationRequest;
-using cluster::v1::CancelGenerationResponse;
 using cluster::v1::GetClusterRequest;
 using cluster::v1::GetClusterResponse;
 using cluster::v1::GetExpertLoadRequest;
 using cluster::v1::GetExpertLoadResponse;
+using cluster::v1::GetServingStatsRequest;
+using cluster::v1::GetServingStatsResponse;
 using cluster::v1::ListWorkersRequest;
 using cluster::v1::ListWorkersResponse;
+using cluster::v1::WatchExpertLoadRequest;
+using cluster::v1::WatchExpertLoadResponse;
+using cluster::v1::WatchTopologyRequest;
+using cluster::v1::WatchTopologyResponse;
 
 constexpr char kClusterService[] = "gatefold.cluster.v1.ClusterService";
-constexpr char kAdminService[] = "gatefold.cluster.v1.AdminService";
 
 absl::StatusOr<ListWorkersResponse> ListWorkers(const ClusterView& cluster,
                                                 const ListWorkersRequest& request) {
@@ -35,44 +40,73 @@ absl::StatusOr<ListWorkersResponse> ListWorkers(const ClusterView& cluster,
   return response;
 }
 
-absl::StatusOr<CancelGenerationResponse> CancelGeneration(Gateway* gateway,
-                                                          const CancelGenerationRequest& request) {
-  if (!gateway->CancelRequest(request.request_id())) {
-    return absl::NotFoundError("no request with this request_id is running here");
+absl::StatusOr<absl::Duration> Interval(const WatchExpertLoadRequest& request) {
+  if (!request.has_interval()) return absl::Seconds(1);
+  const absl::Duration interval =
+      absl::Seconds(request.interval().seconds()) + absl::Nanoseconds(request.interval().nanos());
+  if (interval < absl::Milliseconds(100) || interval > absl::Hours(1)) {
+    return absl::InvalidArgumentError(absl::StrCat("interval is ", absl::FormatDuration(interval),
+                                                   ", must be within 100ms and 1h"));
   }
-  return CancelGenerationResponse();
+  return interval;
+}
+
+// What a method without a request field answers from memory.
+template <typename Request, typename Response, typename Answer>
+void AddQuery(RpcServer* server, const char* method, Answer answer) {
+  AddUnary<Request, Response>(server, kClusterService, method,
+                              [answer](std::shared_ptr<CallContext> /*call*/,
+                                       const Request& request, Respond<Response> respond) {
+                                respond(answer(request));
+                              });
+}
+
+void AddWatches(RpcServer* server, ClusterWatch* watch) {
+  MethodOptions options;
+  options.end_at_shutdown = true;
+  options.max_queued_messages = 2;  // what is older than that nobody needs
+  options.max_queued_bytes = size_t{16} << 20;
+  AddServerStreaming<WatchTopologyRequest, WatchTopologyResponse>(
+      server, kClusterService, "WatchTopology",
+      [watch](std::shared_ptr<CallContext> /*call*/, const WatchTopologyRequest& /*request*/,
+              std::shared_ptr<ClusterWatch::TopologyStream> stream) {
+        watch->AddTopology(std::move(stream));
+      },
+      options);
+  AddServerStreaming<WatchExpertLoadRequest, WatchExpertLoadResponse>(
+      server, kClusterService, "WatchExpertLoad",
+      [watch](std::shared_ptr<CallContext> /*call*/, const WatchExpertLoadRequest& request,
+              std::shared_ptr<ClusterWatch::LoadStream> stream) {
+        const absl::StatusOr<absl::Duration> interval = Interval(request);
+        if (!interval.ok()) return stream->Finish(interval.status());
+        watch->AddLoad(std::move(stream), *interval);
+      },
+      options);
 }
 
 }  // namespace
 
-void AddClusterService(RpcServer* server, const ClusterView* cluster) {
-  AddUnary<GetClusterRequest, GetClusterResponse>(
-      server, kClusterService, "GetCluster",
-      [cluster](std::shared_ptr<CallContext> /*call*/, const GetClusterRequest& /*request*/,
-                Respond<GetClusterResponse> respond) { respond(cluster->Snapshot()); });
-  AddUnary<ListWorkersRequest, ListWorkersResponse>(
-      server, kClusterService, "ListWorkers",
-      [cluster](std::shared_ptr<CallContext> /*call*/, const ListWorkersRequest& request,
-                Respond<ListWorkersResponse> respond) { respond(ListWorkers(*cluster, request)); });
-  AddUnary<GetExpertLoadRequest, GetExpertLoadResponse>(
-      server, kClusterService, "GetExpertLoad",
-      [cluster](std::shared_ptr<CallContext> /*call*/, const GetExpertLoadRequest& /*request*/,
-                Respond<GetExpertLoadResponse> respond) {
+void AddClusterService(RpcServer* server, const ClusterServiceParts& parts) {
+  const ClusterView* cluster = parts.view;
+  AddQuery<GetClusterRequest, GetClusterResponse>(
+      server, "GetCluster", [cluster](const GetClusterRequest&) { return cluster->Snapshot(); });
+  AddQuery<ListWorkersRequest, ListWorkersResponse>(
+      server, "ListWorkers",
+      [cluster](const ListWorkersRequest& request) { return ListWorkers(*cluster, request); });
+  AddQuery<GetExpertLoadRequest, GetExpertLoadResponse>(
+      server, "GetExpertLoad", [cluster](const GetExpertLoadRequest&) {
         GetExpertLoadResponse response;
         for (cluster::v1::ExpertLoad& load : cluster->ExpertLoads()) {
           *response.add_experts() = std::move(load);
         }
-        respond(response);
+        return response;
       });
-}
-
-void AddAdminService(RpcServer* server, Gateway* gateway) {
-  AddUnary<CancelGenerationRequest, CancelGenerationResponse>(
-      server, kAdminService, "CancelGeneration",
-      [gateway](std::shared_ptr<CallContext> /*call*/, const CancelGenerationRequest& request,
-                Respond<CancelGenerationResponse> respond) {
-        respond(CancelGeneration(gateway, request));
-      });
+  if (parts.stats != nullptr) {
+    AddQuery<GetServingStatsRequest, GetServingStatsResponse>(
+        server, "GetServingStats",
+        [stats = parts.stats](const GetServingStatsRequest&) { return stats->Stats(); });
+  }
+  if (parts.watch != nullptr) AddWatches(server, parts.watch);
 }
 
 }  // namespace gatefold

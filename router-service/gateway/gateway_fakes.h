@@ -1,6 +1,8 @@
 #pragma once
 
+#include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
@@ -8,9 +10,11 @@
 
 #include "absl/strings/match.h"
 #include "absl/synchronization/mutex.h"
+#include "router-service/gateway/cluster_admin.h"
 #include "router-service/gateway/cluster_view.h"
 #include "router-service/gateway/gateway_observer.h"
 #include "router-service/gateway/model_info.h"
+#include "router-service/gateway/serving_stats.h"
 #include "router-service/gateway/text_codec.h"
 #include "router-service/scheduler/scheduler.h"
 
@@ -222,7 +226,7 @@ class FakeCluster final : public ClusterView {
   cluster::v1::GetClusterResponse Snapshot() const override {
     cluster::v1::GetClusterResponse response;
     response.set_model("tiny");
-    response.set_topology_version(7);
+    response.set_topology_version(version);
     for (const char* name : {"a", "b", "c"}) response.add_workers()->set_name(name);
     return response;
   }
@@ -234,8 +238,39 @@ class FakeCluster final : public ClusterView {
     return {load};
   }
   std::vector<std::string> ShardNames() const override { return {"expert-0", "expert-1"}; }
-  uint64_t topology_version() const override { return 7; }
+  uint64_t topology_version() const override { return version; }
   bool mixed_numerics() const override { return false; }
+
+  std::atomic<uint64_t> version{7};
+};
+
+class FakeStats final : public ServingStats {
+ public:
+  cluster::v1::GetServingStatsResponse Stats() const override {
+    cluster::v1::GetServingStatsResponse stats;
+    stats.set_n_running(3);
+    return stats;
+  }
+};
+
+// Knows the worker "a".
+class FakeAdmin final : public ClusterAdmin {
+ public:
+  void SetDraining(const std::string& worker, bool draining,
+                   std::function<void(absl::StatusOr<cluster::v1::Worker>)> done) override {
+    if (worker != "a") return done(absl::NotFoundError("no such worker"));
+    cluster::v1::Worker answer;
+    answer.set_name(worker);
+    answer.set_state(draining ? cluster::v1::WORKER_STATE_DRAINING
+                              : cluster::v1::WORKER_STATE_READY);
+    done(answer);
+  }
+  void Rebalance(
+      std::function<void(absl::StatusOr<cluster::v1::RebalanceExpertsResponse>)> done) override {
+    cluster::v1::RebalanceExpertsResponse response;
+    response.set_n_loads(5);
+    done(response);
+  }
 };
 
 class FakeObserver final : public GatewayObserver {

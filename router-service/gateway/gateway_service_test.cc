@@ -42,8 +42,8 @@ class GatewayServiceTest : public testing::Test {
     server_ = std::make_unique<RpcServer>(options);
     AddInferenceService(server_.get(), gateway_.get());
     AddModelService(server_.get(), gateway_.get());
-    AddClusterService(server_.get(), &cluster_);
-    AddAdminService(server_.get(), gateway_.get());
+    AddClusterService(server_.get(), {&cluster_, &watch_, &stats_});
+    AddAdminService(server_.get(), gateway_.get(), &admin_);
     const absl::Status started = server_->Start();
     EXPECT_TRUE(started.ok()) << started;
     grpc::ChannelArguments arguments;
@@ -68,6 +68,9 @@ class GatewayServiceTest : public testing::Test {
   std::shared_ptr<FakeCodec> codec_ = std::make_shared<FakeCodec>();
   FakeGenerationService service_;
   FakeCluster cluster_;
+  FakeStats stats_;
+  FakeAdmin admin_;
+  ClusterWatch watch_{&cluster_, /*tick=*/absl::Milliseconds(1)};
   GatewayOptions options_;
   std::unique_ptr<Gateway> gateway_;
   std::unique_ptr<RpcServer> server_;
@@ -255,6 +258,70 @@ TEST_F(GatewayServiceTest, AnAdministratorCancelsById) {
   cancel.set_request_id("job-2");
   EXPECT_EQ(admin->CancelGeneration(&contexts[2], cancel, &none).error_code(),
             grpc::StatusCode::NOT_FOUND);
+}
+
+TEST_F(GatewayServiceTest, TellsOfTheTopologyNowAndWheneverItChanges) {
+  auto clusters = cluster::v1::ClusterService::NewStub(channel_);
+  grpc::ClientContext context;
+  auto stream = clusters->WatchTopology(&context, {});
+  cluster::v1::WatchTopologyResponse response;
+  ASSERT_TRUE(stream->Read(&response));
+  EXPECT_EQ(response.cluster().topology_version(), 7);
+  EXPECT_EQ(response.cluster().workers_size(), 3);
+  cluster_.version = 8;
+  ASSERT_TRUE(stream->Read(&response));
+  EXPECT_EQ(response.cluster().topology_version(), 8);
+  // The end of the server ends the call, which has no end of its own.
+  server_->Shutdown(absl::InfiniteDuration());
+  EXPECT_FALSE(stream->Read(&response));
+}
+
+TEST_F(GatewayServiceTest, TellsOfTheLoadEveryInterval) {
+  auto clusters = cluster::v1::ClusterService::NewStub(channel_);
+  grpc::ClientContext contexts[2];
+  cluster::v1::WatchExpertLoadRequest request;
+  request.mutable_interval()->set_nanos(1);
+  cluster::v1::WatchExpertLoadResponse response;
+  auto refused = clusters->WatchExpertLoad(&contexts[0], request);
+  EXPECT_FALSE(refused->Read(&response));
+  EXPECT_EQ(refused->Finish().error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  request.mutable_interval()->set_nanos(100'000'000);
+  auto stream = clusters->WatchExpertLoad(&contexts[1], request);
+  for (int i = 0; i < 2; ++i) {
+    ASSERT_TRUE(stream->Read(&response));
+    EXPECT_EQ(response.experts(0).rows(), 3);
+  }
+}
+
+TEST_F(GatewayServiceTest, TellsWhatCallersGet) {
+  auto clusters = cluster::v1::ClusterService::NewStub(channel_);
+  grpc::ClientContext context;
+  cluster::v1::GetServingStatsResponse stats;
+  EXPECT_TRUE(clusters->GetServingStats(&context, {}, &stats).ok());
+  EXPECT_EQ(stats.n_running(), 3);
+}
+
+TEST_F(GatewayServiceTest, AnAdministratorDrainsAndResumesWorkers) {
+  auto admin = cluster::v1::AdminService::NewStub(channel_);
+  grpc::ClientContext contexts[5];
+  cluster::v1::DrainWorkerRequest drain;
+  cluster::v1::DrainWorkerResponse drained;
+  EXPECT_EQ(admin->DrainWorker(&contexts[0], drain, &drained).error_code(),
+            grpc::StatusCode::INVALID_ARGUMENT);
+  drain.set_worker("b");
+  EXPECT_EQ(admin->DrainWorker(&contexts[1], drain, &drained).error_code(),
+            grpc::StatusCode::NOT_FOUND);
+  drain.set_worker("a");
+  EXPECT_TRUE(admin->DrainWorker(&contexts[2], drain, &drained).ok());
+  EXPECT_EQ(drained.worker().state(), cluster::v1::WORKER_STATE_DRAINING);
+  cluster::v1::ResumeWorkerRequest resume;
+  resume.set_worker("a");
+  cluster::v1::ResumeWorkerResponse resumed;
+  EXPECT_TRUE(admin->ResumeWorker(&contexts[3], resume, &resumed).ok());
+  EXPECT_EQ(resumed.worker().state(), cluster::v1::WORKER_STATE_READY);
+  cluster::v1::RebalanceExpertsResponse rebalanced;
+  EXPECT_TRUE(admin->RebalanceExperts(&contexts[4], {}, &rebalanced).ok());
+  EXPECT_EQ(rebalanced.n_loads(), 5);
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 #include "router-service/planner/cluster_planner.h"
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "absl/time/clock.h"
@@ -13,6 +14,8 @@ namespace gatefold {
 namespace {
 
 constexpr char kAssign[] = "/gatefold.internal.v1.ExpertService/Assign";
+// Shards within this share of the mean load are even enough when an operator asks.
+constexpr double kRebalanceTolerance = 0.01;
 constexpr absl::Duration kTick = absl::Milliseconds(100);  // how soon a change is noticed
 
 // A shard that can be told what to hold.
@@ -90,18 +93,44 @@ void ClusterPlanner::Run() {
   uint64_t seen = 0;
   absl::Time looked = absl::InfinitePast();
   while (true) {
+    int n_wanted = 0;
+    bool rebalance = false;
     {
       absl::MutexLock lock(&mu_);
-      const auto stopping = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { return stopping_; };
-      if (mu_.AwaitWithTimeout(absl::Condition(&stopping), kTick)) return;
+      const auto urgent = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+        return stopping_ || n_rebalances_wanted_ > n_rebalances_;
+      };
+      mu_.AwaitWithTimeout(absl::Condition(&urgent), kTick);
+      if (stopping_) return;
+      n_wanted = n_rebalances_wanted_;
+      rebalance = n_wanted > n_rebalances_;
     }
     const std::shared_ptr<const RoutingTable> table = directory_->Table();
     const absl::Time now = absl::Now();
-    if (table->version == seen && now < looked + options_.interval) continue;
+    if (!rebalance && table->version == seen && now < looked + options_.interval) continue;
     seen = table->version;
     looked = now;
-    Look(*table, now);
+    PlannerOptions options = options_.plan;
+    if (rebalance) options.tolerance = kRebalanceTolerance;
+    absl::StatusOr<Plan> plan = Look(*table, now, options);
+    if (!rebalance) continue;
+    absl::MutexLock lock(&mu_);
+    n_rebalances_ = n_wanted;
+    rebalanced_ = std::move(plan);
   }
+}
+
+absl::StatusOr<Plan> ClusterPlanner::Rebalance(absl::Time deadline) {
+  absl::MutexLock lock(&mu_);
+  const int mine = ++n_rebalances_wanted_;
+  const auto done = [this, mine]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+    return n_rebalances_ >= mine || stopping_;
+  };
+  if (!mu_.AwaitWithDeadline(absl::Condition(&done), deadline)) {
+    return absl::DeadlineExceededError("the planner is busy");
+  }
+  if (stopping_) return absl::UnavailableError("the planner is ending");
+  return rebalanced_;
 }
 
 std::vector<uint32_t> ClusterPlanner::Announced(const WorkerEntry& entry) const {
@@ -162,17 +191,20 @@ std::vector<ShardView> ClusterPlanner::Views(const RoutingTable& table) const {
   return views;
 }
 
-void ClusterPlanner::Look(const RoutingTable& table, absl::Time now) {
+absl::StatusOr<Plan> ClusterPlanner::Look(const RoutingTable& table, absl::Time now,
+                                          const PlannerOptions& options) {
   if (const absl::Status met = Meet(table); !met.ok()) {
     LogEvent(LogLevel::kError, "no_plan", {{"reason", met.message()}});
-    return;
+    return met;
   }
   const PlannerInput input = MakeInput(table, now);
-  if (input.shards.empty()) return;
-  const absl::StatusOr<Plan> plan = MakePlan(input, options_.plan);
+  if (input.shards.empty()) {
+    return absl::FailedPreconditionError("no expert-service runs with --experts=none");
+  }
+  absl::StatusOr<Plan> plan = MakePlan(input, options);
   if (!plan.ok()) {
     LogEvent(LogLevel::kError, "no_plan", {{"reason", plan.status().message()}});
-    return;
+    return plan;
   }
   if (plan->n_loads > 0) {
     LogEvent(LogLevel::kInfo, "planned",
@@ -193,6 +225,24 @@ void ClusterPlanner::Look(const RoutingTable& table, absl::Time now) {
   }
   const std::vector<ShardView> views = Views(table);
   Tell(table, views, assigner_.Next(views, *plan, now));
+  return plan;
+}
+
+// What an assignment changes at a shard, for the log.
+void ClusterPlanner::LogAssignment(const std::string& shard, uint64_t epoch,
+                                   const std::vector<uint32_t>& announced,
+                                   const std::vector<uint32_t>& experts) {
+  std::vector<uint32_t> loads, drops;
+  std::set_difference(experts.begin(), experts.end(), announced.begin(), announced.end(),
+                      std::back_inserter(loads));
+  std::set_difference(announced.begin(), announced.end(), experts.begin(), experts.end(),
+                      std::back_inserter(drops));
+  LogEvent(LogLevel::kInfo, "assigning",
+           {{"shard", shard},
+            {"epoch", epoch},
+            {"experts", experts.size()},
+            {"loads", loads.size()},
+            {"drops", drops.size()}});
 }
 
 void ClusterPlanner::Tell(const RoutingTable& table, const std::vector<ShardView>& views,
@@ -206,6 +256,7 @@ void ClusterPlanner::Tell(const RoutingTable& table, const std::vector<ShardView
     Shard& shard = shards_[of_plan_[i]];
     if (!next[i].has_value()) continue;
     if (shard.was_told ? shard.told == *next[i] : views[i].announced == *next[i]) continue;
+    LogAssignment(shard.address, epoch, views[i].announced, *next[i]);
     Message& message = messages.emplace_back();
     message.shard = of_plan_[i];
     message.experts = *std::move(next[i]);

@@ -53,6 +53,11 @@ class ClusterPlanner {
 
   Status status() const;
 
+  // Plans now, with shards evened out as far as moves can, and returns the plan; carrying it out goes
+  // on afterwards. Errors: DeadlineExceeded; FailedPrecondition: no shard takes assignments; what
+  // MakePlan says.
+  absl::StatusOr<Plan> Rebalance(absl::Time deadline);
+
  private:
   // What this planner knows of one shard besides what the shard says.
   struct Shard {
@@ -75,11 +80,15 @@ class ClusterPlanner {
   void Run();
   // Knows all shards of the table, at the addresses they have now.
   absl::Status Meet(const RoutingTable& table);
-  void Look(const RoutingTable& table, absl::Time now);
+  absl::StatusOr<Plan> Look(const RoutingTable& table, absl::Time now,
+                            const PlannerOptions& options);
   PlannerInput MakeInput(const RoutingTable& table, absl::Time now);
   std::vector<ShardView> Views(const RoutingTable& table) const;
   void Tell(const RoutingTable& table, const std::vector<ShardView>& views,
             std::vector<std::optional<std::vector<uint32_t>>> next);
+  static void LogAssignment(const std::string& shard, uint64_t epoch,
+                            const std::vector<uint32_t>& announced,
+                            const std::vector<uint32_t>& experts);
   void AwaitAnswers(std::vector<Message>* messages);
   std::vector<uint32_t> Announced(const WorkerEntry& entry) const;
 
@@ -97,6 +106,8 @@ class ClusterPlanner {
   mutable absl::Mutex mu_;
   Status status_ ABSL_GUARDED_BY(mu_);
   bool stopping_ ABSL_GUARDED_BY(mu_) = false;
+  int n_rebalances_wanted_ ABSL_GUARDED_BY(mu_) = 0, n_rebalances_ ABSL_GUARDED_BY(mu_) = 0;
+  absl::StatusOr<Plan> rebalanced_ ABSL_GUARDED_BY(mu_);  // the last time it was wanted
   std::thread thread_;
 };
 
