@@ -20,6 +20,12 @@ void ConnectionFlags::AddPlaceTo(FlagSet* flags) {
              &timeout);
 }
 
+void ConnectionFlags::AddRouterTo(FlagSet* flags) {
+  flags->Add("router", "ADDRESS", "router of the cluster: host:port or unix:/path", &router);
+  flags->Add("timeout", "DURATION", "give up on a call after so long, as 30s (default: never)",
+             &timeout);
+}
+
 void ConnectionFlags::AddTo(FlagSet* flags) {
   AddPlaceTo(flags);
   flags->Section("With --model:");
@@ -69,6 +75,7 @@ absl::StatusOr<std::unique_ptr<Connection>> Connection::Open(const ConnectionFla
   connection->inference_ = inference::v1::InferenceService::NewStub(channel);
   connection->models_ = inference::v1::ModelService::NewStub(channel);
   connection->cluster_ = cluster::v1::ClusterService::NewStub(channel);
+  connection->admin_ = cluster::v1::AdminService::NewStub(channel);
   return connection;
 }
 
@@ -77,6 +84,19 @@ absl::StatusOr<inference::v1::Model> Connection::GetModel() {
   inference::v1::GetModelResponse response;
   GF_RETURN_IF_ERROR(ToStatus(models_->GetModel(call.context(), {}, &response)));
   return response.model();
+}
+
+absl::StatusOr<std::vector<cluster::v1::Worker>> Connection::ListWorkers() {
+  std::vector<cluster::v1::Worker> workers;
+  cluster::v1::ListWorkersRequest request;
+  do {
+    Call call(*this);
+    cluster::v1::ListWorkersResponse page;
+    GF_RETURN_IF_ERROR(ToStatus(cluster_->ListWorkers(call.context(), request, &page)));
+    workers.insert(workers.end(), page.workers().begin(), page.workers().end());
+    request.set_page_token(page.next_page_token());
+  } while (!request.page_token().empty());
+  return workers;
 }
 
 absl::Status Connection::ToStatus(const grpc::Status& status) const {

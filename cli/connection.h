@@ -2,6 +2,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -28,6 +29,8 @@ struct ConnectionFlags {
   void AddTo(FlagSet* flags);
   // Without the flags of serving: for verbs that need no weights.
   void AddPlaceTo(FlagSet* flags);
+  // --router and --timeout alone: for what only a cluster has.
+  void AddRouterTo(FlagSet* flags);
   // A usage error unless exactly one of the two is given. One from the command line beats one from
   // the environment.
   absl::Status Choose(const FlagSet& flags);
@@ -43,6 +46,10 @@ class Connection {
   inference::v1::InferenceService::Stub* inference() { return inference_.get(); }
   inference::v1::ModelService::Stub* models() { return models_.get(); }
   cluster::v1::ClusterService::Stub* cluster() { return cluster_.get(); }
+  cluster::v1::AdminService::Stub* admin() { return admin_.get(); }
+
+  // All workers of the cluster.
+  absl::StatusOr<std::vector<cluster::v1::Worker>> ListWorkers();
 
   // The model there is.
   absl::StatusOr<inference::v1::Model> GetModel();
@@ -63,6 +70,7 @@ class Connection {
   std::unique_ptr<inference::v1::InferenceService::Stub> inference_;
   std::unique_ptr<inference::v1::ModelService::Stub> models_;
   std::unique_ptr<cluster::v1::ClusterService::Stub> cluster_;
+  std::unique_ptr<cluster::v1::AdminService::Stub> admin_;
 };
 
 // One call: its deadline, and its end when the user interrupts.

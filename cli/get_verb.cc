@@ -1,17 +1,18 @@
 #include <algorithm>
+#include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
-#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
-#include "absl/strings/strip.h"
 #include "cli/connection.h"
 #include "cli/error_report.h"
 #include "cli/json_forms.h"
 #include "cli/output.h"
 #include "cli/verbs.h"
+#include "cli/worker_names.h"
 #include "gatefold/base/status_macros.h"
 
 namespace gatefold::cli {
@@ -20,16 +21,6 @@ namespace {
 using cluster::v1::ExpertLoad;
 using cluster::v1::Worker;
 using inference::v1::Model;
-
-std::string KindName(const Worker& worker) {
-  return absl::AsciiStrToLower(
-      absl::StripPrefix(cluster::v1::WorkerKind_Name(worker.kind()), "WORKER_KIND_"));
-}
-
-std::string StateName(const Worker& worker) {
-  return absl::AsciiStrToLower(
-      absl::StripPrefix(cluster::v1::WorkerState_Name(worker.state()), "WORKER_STATE_"));
-}
 
 void ShowWorkers(const std::vector<Worker>& workers, bool json, std::ostream& out) {
   if (json) {
@@ -41,8 +32,11 @@ void ShowWorkers(const std::vector<Worker>& workers, bool json, std::ostream& ou
                       {"state", StateName(worker)},
                       {"detail", worker.detail()},
                       {"n_experts", worker.n_experts()},
+                      {"n_sole_experts", worker.n_sole_experts()},
                       {"loaded_bytes", worker.loaded_bytes()},
                       {"rows_served", worker.rows_served()},
+                      {"busy_ratio", worker.busy_ratio()},
+                      {"n_sequences", worker.n_sequences()},
                       {"n_kv_blocks", worker.n_kv_blocks()},
                       {"n_kv_blocks_free", worker.n_kv_blocks_free()},
                       {"numerics_class", absl::StrFormat("%016x", worker.numerics_class())},
@@ -53,36 +47,61 @@ void ShowWorkers(const std::vector<Worker>& workers, bool json, std::ostream& ou
     PrintJson({{"workers", std::move(list)}}, out);
     return;
   }
-  Table table({"name", "kind", "state", ">experts", ">loaded", ">rows served", ">KV free",
-               "address", "detail"});
+  Table table({"name", "kind", "state", ">busy", ">experts", ">only here", ">loaded",
+               ">rows served", ">sequences", ">KV free", "address", "detail"});
   for (const Worker& worker : workers) {
-    const bool has_kv = worker.n_kv_blocks() > 0;
+    const bool has_kv = worker.n_kv_blocks() > 0, has_experts = worker.n_experts() > 0;
+    const auto when = [](bool there, auto value) { return there ? absl::StrCat(value) : ""; };
     table.AddRow({worker.name(), KindName(worker), StateName(worker),
-                  absl::StrCat(worker.n_experts()), FormatBytes(worker.loaded_bytes()),
-                  absl::StrCat(worker.rows_served()),
+                  absl::StrFormat("%.0f %%", 100 * worker.busy_ratio()),
+                  when(has_experts, worker.n_experts()),
+                  when(has_experts, worker.n_sole_experts()),
+                  has_experts ? FormatBytes(worker.loaded_bytes()) : "",
+                  when(has_experts, worker.rows_served()), when(has_kv, worker.n_sequences()),
                   has_kv ? absl::StrCat(worker.n_kv_blocks_free(), "/", worker.n_kv_blocks()) : "",
                   worker.address(), worker.detail()});
   }
   table.Print(out);
 }
 
+// By layer: the rows an expert would have if all had the same.
+std::map<uint32_t, double> EvenRows(const std::vector<ExpertLoad>& experts) {
+  std::map<uint32_t, std::pair<double, double>> sums;  // rows, experts
+  for (const ExpertLoad& expert : experts) {
+    sums[expert.layer()].first += static_cast<double>(expert.rows());
+    sums[expert.layer()].second += 1;
+  }
+  std::map<uint32_t, double> even;
+  for (const auto& [layer, sum] : sums) even[layer] = sum.first / sum.second;
+  return even;
+}
+
 void ShowExperts(const std::vector<ExpertLoad>& experts, bool json, std::ostream& out) {
+  std::map<uint32_t, double> even = EvenRows(experts);
+  const auto load = [&even](const ExpertLoad& expert) {
+    const double rows = even[expert.layer()];
+    return rows > 0 ? static_cast<double>(expert.rows()) / rows : 0.0;
+  };
   if (json) {
     Json list = Json::array();
     for (const ExpertLoad& expert : experts) {
       list.push_back({{"layer", expert.layer()},
                       {"expert", expert.expert()},
                       {"rows", expert.rows()},
+                      {"load", load(expert)},
+                      {"replicas", expert.shards_size()},
                       {"shards", std::vector<std::string>(expert.shards().begin(),
                                                           expert.shards().end())}});
     }
     PrintJson({{"experts", std::move(list)}}, out);
     return;
   }
-  Table table({">layer", ">expert", ">rows", "shards"});
+  // Load: rows over the mean of the layer's experts.
+  Table table({">layer", ">expert", ">replicas", ">rows", ">load", "shards"});
   for (const ExpertLoad& expert : experts) {
     table.AddRow({absl::StrCat(expert.layer()), absl::StrCat(expert.expert()),
-                  absl::StrCat(expert.rows()), absl::StrJoin(expert.shards(), ",")});
+                  absl::StrCat(expert.shards_size()), absl::StrCat(expert.rows()),
+                  absl::StrFormat("%.2f", load(expert)), absl::StrJoin(expert.shards(), ",")});
   }
   table.Print(out);
 }
@@ -132,7 +151,7 @@ class GetVerb final : public Verb {
     GF_ASSIGN_OR_RETURN(const std::unique_ptr<Connection> connection,
                         Connection::Open(connection_, console->interrupts));
     if (what == "workers") {
-      GF_ASSIGN_OR_RETURN(const std::vector<Worker> workers, GetWorkers(connection.get()));
+      GF_ASSIGN_OR_RETURN(const std::vector<Worker> workers, connection->ListWorkers());
       ShowWorkers(workers, output_.json(), console->out);
     } else if (what == "experts") {
       GF_ASSIGN_OR_RETURN(const std::vector<ExpertLoad> experts, GetExperts(connection.get()));
@@ -157,21 +176,6 @@ class GetVerb final : public Verb {
       request.set_page_token(response.next_page_token());
     } while (!response.next_page_token().empty());
     return absl::OkStatus();
-  }
-
-  static absl::StatusOr<std::vector<Worker>> GetWorkers(Connection* connection) {
-    using Request = cluster::v1::ListWorkersRequest;
-    using Response = cluster::v1::ListWorkersResponse;
-    std::vector<Worker> workers;
-    const auto fetch = [&](const Request& request, Response* response) {
-      Call call(*connection);
-      return connection->ToStatus(
-          connection->cluster()->ListWorkers(call.context(), request, response));
-    };
-    GF_RETURN_IF_ERROR((GetPages<Request, Response>(fetch, [&](const Response& page) {
-      workers.insert(workers.end(), page.workers().begin(), page.workers().end());
-    })));
-    return workers;
   }
 
   static absl::StatusOr<std::vector<Model>> GetModels(Connection* connection) {

@@ -23,6 +23,12 @@ bool Interrupts::Raise() {
   return !stops_.empty();
 }
 
+bool Interrupts::Pause(absl::Duration duration) {
+  const Scope scope(this, [] {});  // something is under way: it is waiting
+  absl::MutexLock lock(&mu_);
+  return !mu_.AwaitWithTimeout(absl::Condition(&raised_), duration);
+}
+
 bool Interrupts::raised() const {
   absl::MutexLock lock(&mu_);
   return raised_;

@@ -5,6 +5,7 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
 
 namespace gatefold::cli {
 
@@ -28,6 +29,8 @@ class Interrupts {
 
   // False if nothing was under way that could be stopped.
   bool Raise();
+  // Waits for so long, or until an interrupt. False: it came.
+  bool Pause(absl::Duration duration);
   bool raised() const;
 
  private:

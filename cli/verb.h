@@ -20,6 +20,7 @@ struct Console {
   std::ostream& err;  // everything else
   bool in_is_terminal = false;
   Interrupts* interrupts = nullptr;
+  bool out_is_terminal = false;
 };
 
 // `gatefold NAME ...`.

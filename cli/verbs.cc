@@ -13,6 +13,9 @@ std::vector<std::unique_ptr<Verb>> MakeVerbs() {
   verbs.push_back(MakeTokenizeVerb());
   verbs.push_back(MakeDetokenizeVerb());
   verbs.push_back(MakeGetVerb());
+  verbs.push_back(MakeTopVerb());
+  verbs.push_back(MakeDrainVerb());
+  verbs.push_back(MakeResumeVerb());
   verbs.push_back(MakeBenchVerb());
   verbs.push_back(MakeEvalVerb());
   verbs.push_back(MakeCompareVerb());
