@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
 # A cluster of processes on this machine, in the foreground:
 #   deploy/local-cluster.sh --model DIR --experts N --attention N --port P [--lanes L] [--threads T]
-# One router listens on 127.0.0.1:P; N expert-services each hold an N-th of the experts of every
-# layer. Prints where everything is, then a line that starts with `ready` once requests can be sent.
+#     [--routers R] [--planner [--min-replicas M]] [--restart]
+# A router listens on 127.0.0.1:P, others on the ports after it. N expert-services each hold an N-th
+# of the experts of every layer; with --planner they start empty and a planner assigns M copies of
+# each. Prints where everything is, then a line that starts with `ready` once requests can be sent.
 # SIGTERM or Ctrl-C stops all of it. If one of the processes ends by itself, says which and why,
-# stops the others and exits 1.
+# stops the others and exits 1; with --restart it is started again, and its line printed again.
 set -uo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 bin=${GATEFOLD_BIN:-$root/build/release/bin}
@@ -15,10 +17,12 @@ usage() {
   exit 2
 }
 
-model='' experts='' attention='' port='' lanes=1 threads=''
+model='' experts='' attention='' port='' lanes=1 threads='' routers=1 min_replicas=1
+planner='' restart=''
 while [ $# -gt 0 ]; do
   case $1 in
-    -h | --help) sed -n '2,7p' "$0" | cut -c3-; exit 0 ;;
+    -h | --help) sed -n '2,9p' "$0" | cut -c3-; exit 0 ;;
+    --planner | --restart) declare "${1#--}=yes"; shift; continue ;;
     --*=*) option=${1%%=*} value=${1#*=}; shift ;;
     --*) [ $# -gt 1 ] || usage "$1 needs a value"; option=$1 value=$2; shift 2 ;;
     *) usage "$1 is no flag" ;;
@@ -29,6 +33,8 @@ while [ $# -gt 0 ]; do
     --attention) attention=$value most=64 ;;
     --port) port=$value most=65535 ;;
     --lanes) lanes=$value most=64 ;;
+    --routers) routers=$value most=16 ;;
+    --min-replicas) min_replicas=$value most=255 ;;
     --threads) threads=$value most=1024 ;;
     *) usage "$option is no flag of this script" ;;
   esac
@@ -51,16 +57,28 @@ other_threads=${threads:-$cores}
 folder=$(mktemp -d "${TMPDIR:-/tmp}/gatefold.XXXXXX") || exit 1  # mode 0700
 [ ${#folder} -lt 80 ] || { rmdir "$folder"; folder=$(mktemp -d /tmp/gatefold.XXXXXX) || exit 1; }
 
-names=() pids=()
+names=() pids=() commands=()
 
 # start NAME PROGRAM FLAG...: in a session of its own, so that Ctrl-C reaches only this script, which
 # stops things in order; killed with this script if it is killed.
 start() {
   local name=$1 program=$2
   shift 2
-  setsid setpriv --pdeathsig KILL "$bin/$program" --name="$name" --model="$model" "$@" \
-    >"$folder/$name.log" 2>&1 </dev/null &
-  names+=("$name") pids+=($!)
+  names+=("$name")
+  commands+=("$(printf '%q ' setsid setpriv --pdeathsig KILL "$bin/$program" --name="$name" \
+    --model="$model" "$@") >>$(printf %q "$folder/$name.log") 2>&1 </dev/null")
+  launch $((${#names[@]} - 1))
+}
+
+# launch I: the process of the I-th name.
+launch() {
+  : >"$folder/${names[$1]}.log"
+  eval "${commands[$1]} &"
+  pids[$1]=$!
+}
+
+tell_where() {
+  echo "${names[$1]} pid ${pids[$1]} $(grep -m1 '^listening on ' "$folder/${names[$1]}.log")"
 }
 
 alive() { kill -0 "$1" 2>/dev/null; }
@@ -77,15 +95,18 @@ await_end() {
   done
 }
 
-# The router first, so that what it still serves can end well. Then nobody calls the others, and
+# Routers first, so that what they still serve can end well. Then nobody calls the others, and
 # they need not wait for calls: the second signal says so.
 stop_all() {
   trap '' INT TERM
-  local n=${#pids[@]}
-  if [ "$n" -gt 0 ]; then
-    if [ "${names[n - 1]}" = router ]; then
-      kill -TERM "${pids[n - 1]}" 2>/dev/null
-      await_end 100 "${pids[n - 1]}" || kill -KILL "${pids[n - 1]}" 2>/dev/null
+  local i fronts=()
+  for i in "${!names[@]}"; do
+    [[ ${names[i]} = router* ]] && fronts+=("${pids[i]}")
+  done
+  if [ "${#pids[@]}" -gt 0 ]; then
+    if [ "${#fronts[@]}" -gt 0 ]; then
+      kill -TERM "${fronts[@]}" 2>/dev/null
+      await_end 100 "${fronts[@]}" || kill -KILL "${fronts[@]}" 2>/dev/null
     fi
     kill -TERM "${pids[@]}" 2>/dev/null
     await_end 2 "${pids[@]}" || kill -TERM "${pids[@]}" 2>/dev/null
@@ -127,7 +148,9 @@ join() { local IFS=,; echo "$*"; }
 expert_addresses=() attention_addresses=()
 for ((i = 0; i < experts; i++)); do
   expert_addresses+=("unix:$folder/expert-$i.sock")
-  start "expert-$i" expert-service --listen="${expert_addresses[i]}" --experts="$i/$experts" \
+  held=$i/$experts
+  [ -z "$planner" ] || held=none
+  start "expert-$i" expert-service --listen="${expert_addresses[i]}" --experts="$held" \
     --threads="$expert_threads" --metrics-port=0
 done
 for ((i = 0; i < attention; i++)); do
@@ -135,20 +158,48 @@ for ((i = 0; i < attention; i++)); do
   start "attention-$i" attention-service --listen="${attention_addresses[i]}" \
     --threads="$other_threads" --metrics-port=0
 done
-start router router-service --listen="127.0.0.1:$port" --lanes="$lanes" \
-  --threads="$other_threads" --metrics-port=0 --experts="$(join "${expert_addresses[@]}")" \
-  --attention="$(join "${attention_addresses[@]}")"
+workers=(--experts="$(join "${expert_addresses[@]}")" --attention="$(join "${attention_addresses[@]}")")
+[ -z "$planner" ] || start planner router-service --planner=only --min-replicas="$min_replicas" \
+  --admin-listen="unix:$folder/planner-admin.sock" --metrics-port=0 "${workers[@]}"
+for ((i = 0; i < routers; i++)); do
+  name=router
+  [ "$routers" -eq 1 ] || name=router-$i
+  start "$name" router-service --listen="127.0.0.1:$((port + i))" --lanes="$lanes" \
+    --threads="$other_threads" --metrics-port=0 --admin-listen="unix:$folder/$name-admin.sock" \
+    "${workers[@]}"
+done
 
-until grep -q '^ready' "$folder/router.log"; do
+all_ready() {
+  local name
+  for name in "${names[@]}"; do grep -q '^ready' "$folder/$name.log" || return 1; done
+}
+
+until all_ready; do
   all_alive || report_death
   sleep 0.05
 done
 
-for i in "${!names[@]}"; do
-  echo "${names[i]} pid ${pids[i]} $(grep -m1 '^listening on ' "$folder/${names[i]}.log")"
-done
+for i in "${!names[@]}"; do tell_where "$i"; done
+echo "admin unix:$folder/$name-admin.sock"
 echo "ready 127.0.0.1:$port"
 
+# Starts what ended again, after a moment, as a Deployment would.
+revive() {
+  local i
+  for i in "${!pids[@]}"; do
+    alive "${pids[i]}" && continue
+    wait "${pids[i]}" 2>/dev/null
+    echo "${names[i]} ended with code $?"
+    sleep 0.3
+    launch "$i"
+    until grep -q '^ready' "$folder/${names[i]}.log" || ! alive "${pids[i]}"; do sleep 0.05; done
+    tell_where "$i"
+  done
+}
+
 # Ends when one of them does; signals are handled by the traps meanwhile.
-wait -n "${pids[@]}"
+for ((n = 0; n == 0 || (n < 1000 && ${#restart} > 0); n++)); do
+  wait -n "${pids[@]}"
+  [ -z "$restart" ] || revive
+done
 report_death
