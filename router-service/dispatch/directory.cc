@@ -50,6 +50,22 @@ bool SameEntry(const WorkerEntry& a, const WorkerEntry& b) {
          MessageDifferencer::Equals(a.attention, b.attention);
 }
 
+uint64_t CountHeld(const internal::v1::ExpertShard& shard) {
+  uint64_t n = 0;
+  for (const internal::v1::ExpertRange& range : shard.held()) n += range.n_experts();
+  return n;
+}
+
+// False also where the shard was still loading before.
+bool SameExperts(const internal::v1::ExpertShard& before, const internal::v1::ExpertShard& after) {
+  using google::protobuf::util::MessageDifferencer;
+  return before.n_loading() == 0 &&
+         std::equal(before.held().begin(), before.held().end(), after.held().begin(),
+                    after.held().end(), [](const auto& a, const auto& b) {
+                      return MessageDifferencer::Equals(a, b);
+                    });
+}
+
 }  // namespace
 
 const char* WorkerStateName(WorkerEntry::State state) {
@@ -409,6 +425,15 @@ void Directory::Update(const Poll& poll, WorkerEntry entry) {
               {"from", WorkerStateName(before.state)},
               {"to", WorkerStateName(entry.state)},
               {"detail", entry.detail}});
+  }
+  // Once per change, not for every expert on the way.
+  if (poll.expert && entry.shard.n_loading() == 0 && !SameExperts(before.shard, entry.shard)) {
+    LogEvent(LogLevel::kInfo, "worker_holds",
+             {{"worker", entry.address},
+              {"from", CountHeld(before.shard)},
+              {"to", CountHeld(entry.shard)},
+              {"bytes", entry.shard.loaded_bytes()},
+              {"epoch", entry.shard.epoch()}});
   }
   auto table = std::make_shared<RoutingTable>(*old);
   (poll.expert ? table->experts : table->attention)[poll.index] = std::move(entry);
