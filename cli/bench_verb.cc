@@ -36,8 +36,9 @@ class BenchVerb final : public Verb {
   void AddFlags(FlagSet* flags) override {
     connection_.AddTo(flags);
     flags->Section("The load:");
-    flags->Add("prompt-tokens", "N", "tokens of each prompt (default 512)", &load_.prompt_tokens);
-    flags->Add("output-tokens", "N", "tokens generated for each (default 128)", &load_.output_tokens);
+    flags->Add("prompt-tokens", "N", "tokens of each prompt (default 512, or what fits)", &prompt_tokens_);
+    flags->Add("output-tokens", "N", "tokens generated for each (default 128, or what fits)",
+               &output_tokens_);
     flags->Add("concurrency", "N", "requests at the same time (default 1)", &load_.concurrency);
     flags->Add("requests", "N", "requests in all (default 3)", &load_.requests);
     flags->Add("seed", "N", "of the random prompts (default 1)", &load_.seed);
@@ -53,6 +54,8 @@ class BenchVerb final : public Verb {
     GF_ASSIGN_OR_RETURN(const std::unique_ptr<Connection> connection,
                         Connection::Open(connection_, console->interrupts));
     GF_ASSIGN_OR_RETURN(const inference::v1::Model model, connection->GetModel());
+    GF_ASSIGN_OR_RETURN(load_.size, FitLoad({.prompt_tokens = 512, .output_tokens = 128}, prompt_tokens_,
+                                            output_tokens_, model.max_sequence_tokens()));
     const std::vector<BenchSample> samples =
         RunBenchLoad(connection.get(), model.vocab_size(), load_);
     for (const BenchSample& sample : samples) {
@@ -80,9 +83,7 @@ class BenchVerb final : public Verb {
     const struct {
       const char* flag;
       int value, most;
-    } bounds[] = {{"--prompt-tokens", load_.prompt_tokens, 1 << 24},
-                  {"--output-tokens", load_.output_tokens, 1 << 24},
-                  {"--concurrency", load_.concurrency, 1024},
+    } bounds[] = {{"--concurrency", load_.concurrency, 1024},
                   {"--requests", load_.requests, 1 << 20}};
     for (const auto& [flag, value, most] : bounds) {
       if (value < 1 || value > most) {
@@ -95,6 +96,7 @@ class BenchVerb final : public Verb {
   ConnectionFlags connection_;
   OutputFlag output_;
   BenchLoad load_;
+  std::optional<int> prompt_tokens_, output_tokens_;
 };
 
 }  // namespace

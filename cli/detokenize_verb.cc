@@ -1,3 +1,6 @@
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
 #include "cli/connection.h"
 #include "cli/error_report.h"
 #include "cli/json_forms.h"
@@ -6,6 +9,7 @@
 #include "cli/token_ids.h"
 #include "cli/verbs.h"
 #include "gatefold/base/status_macros.h"
+#include "gatefold/model/model_config.h"
 #include "gatefold/tokenizer/tokenizer.h"
 
 namespace gatefold::cli {
@@ -50,6 +54,16 @@ class DetokenizeVerb final : public Verb {
   absl::StatusOr<std::string> Here(const std::vector<int32_t>& ids) const {
     const auto tokenizer = Tokenizer::Load(connection_.model);
     if (!tokenizer.ok()) return ModelFolderError(connection_.model, tokenizer.status());
+    // A model may have more ids than its tokenizer, which decode to nothing; here only the tokenizer
+    // need be there.
+    const auto config = ReadModelConfig(connection_.model);
+    const int n_ids = std::max((*tokenizer)->vocab_size(), config.ok() ? config->vocab_size : 0);
+    for (size_t i = 0; i < ids.size(); ++i) {
+      if (ids[i] < 0 || ids[i] >= n_ids) {
+        return absl::InvalidArgumentError(
+            absl::StrCat("token_ids[", i, "] is ", ids[i], ", must be within 0 and ", n_ids - 1));
+      }
+    }
     return (*tokenizer)->Decode(ids, skip_special_);
   }
 

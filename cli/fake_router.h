@@ -80,6 +80,7 @@ class FakeRouter final : public inference::v1::InferenceService::Service,
     response->mutable_model()->set_name("fake");
     response->mutable_model()->set_n_layers(2);
     response->mutable_model()->set_vocab_size(16);
+    response->mutable_model()->set_max_sequence_tokens(64);
     response->mutable_model()->set_has_chat_template(true);
     return grpc::Status::OK;
   }

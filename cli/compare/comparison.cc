@@ -32,11 +32,10 @@ absl::StatusOr<ModelMeasurement> Describe(const std::string& dir, int n_slices) 
 
 // Rates of one model at `n` sequences at a time: (prefill, decode).
 absl::StatusOr<std::pair<double, double>> MeasureSpeed(ModelServer* server, uint32_t vocab_size,
-                                                       const ComparisonOptions& options, int n,
-                                                       int round) {
+                                                       const LoadSize& size, int n, int round) {
   BenchLoad load;
-  load.prompt_tokens = std::max(1, options.prompt_tokens / n);
-  load.output_tokens = options.output_tokens;
+  load.size.prompt_tokens = std::max(1, size.prompt_tokens / n);
+  load.size.output_tokens = size.output_tokens;
   load.concurrency = load.requests = n;
   load.seed = static_cast<uint64_t>(round) * 1000 + 1;
   const std::vector<BenchSample> samples = RunBenchLoad(server->connection(), vocab_size, load);
@@ -60,6 +59,12 @@ absl::StatusOr<std::vector<ModelMeasurement>> Compare(const ComparisonOptions& o
     model.load_seconds = servers.back()->load_seconds();
     GF_ASSIGN_OR_RETURN(model.model, servers.back()->connection()->GetModel());
   }
+  uint32_t shortest = UINT32_MAX;
+  for (const ModelMeasurement& model : models) {
+    shortest = std::min(shortest, model.model.max_sequence_tokens());
+  }
+  GF_ASSIGN_OR_RETURN(const LoadSize size, FitLoad({.prompt_tokens = 512, .output_tokens = 64},
+                                                   options.prompt_tokens, options.output_tokens, shortest));
   {
     const size_t n_steps = options.rounds * models.size() * options.sequences.size();
     ProgressBar progress("speed", "measurements", n_steps);
@@ -67,7 +72,7 @@ absl::StatusOr<std::vector<ModelMeasurement>> Compare(const ComparisonOptions& o
       for (const int n : options.sequences) {
         for (size_t i = 0; i < models.size(); ++i) {
           absl::StatusOr<std::pair<double, double>> rates = MeasureSpeed(
-              servers[i].get(), models[i].model.vocab_size(), options, n, round);
+              servers[i].get(), models[i].model.vocab_size(), size, n, round);
           if (!rates.ok()) return Annotate(rates.status(), models[i].dir);
           if (n == options.sequences[0]) models[i].prefill.push_back(rates->first);
           models[i].decode[n].push_back(rates->second);
@@ -78,11 +83,7 @@ absl::StatusOr<std::vector<ModelMeasurement>> Compare(const ComparisonOptions& o
   }
   // One window for all, or a model that sees more would seem to know more.
   Scorer::Options scoring;
-  scoring.window = options.window > 0 ? options.window : kDefaultWindow;
-  for (const ModelMeasurement& model : models) {
-    if (options.window > 0) break;
-    scoring.window = std::min(scoring.window, model.model.max_sequence_tokens());
-  }
+  scoring.window = options.window > 0 ? options.window : std::min<uint32_t>(kDefaultWindow, shortest);
   for (size_t i = 0; i < models.size(); ++i) {
     // Before the evaluation: its long windows are not what a server of requests needs.
     GF_ASSIGN_OR_RETURN(models[i].peak_memory_bytes, servers[i]->PeakMemoryBytes());

@@ -36,6 +36,32 @@ constexpr ForeignFeature kForeignFeatures[] = {
     {"logit_scale", 1},
 };
 
+// What generation_config.json can ask of every request, and we do not do. `neutral` as above.
+constexpr ForeignFeature kForeignDefaults[] = {
+    {"num_beams", 1},
+    {"num_beam_groups", 1},
+    {"penalty_alpha", 0},
+    {"typical_p", 1},
+    {"epsilon_cutoff", 0},
+    {"eta_cutoff", 0},
+    {"diversity_penalty", 0},
+    {"encoder_repetition_penalty", 1},
+    {"no_repeat_ngram_size", 0},
+    {"encoder_no_repeat_ngram_size", 0},
+    {"guidance_scale", 1},
+    {"bad_words_ids", {}},
+    {"force_words_ids", {}},
+    {"forced_bos_token_id", {}},
+    {"forced_eos_token_id", {}},
+    {"suppress_tokens", {}},
+    {"begin_suppress_tokens", {}},
+    {"forced_decoder_ids", {}},
+    {"sequence_bias", {}},
+    {"exponential_decay_length_penalty", {}},
+    {"stop_strings", {}},
+    {"watermarking_config", {}},
+};
+
 std::string Shown(const json& value) {
   return PrintableName(value.dump(-1, ' ', false, json::error_handler_t::replace));
 }
@@ -64,6 +90,19 @@ void ConfigReader::RefuseForeignFeatures() {
     const bool idle = feature.neutral.has_value() && value->is_number() &&
                       value->get<double>() == *feature.neutral;
     if (!idle) RefuseFeature(feature.key);
+  }
+}
+
+void ConfigReader::RefuseForeignDefaults() {
+  for (const ForeignFeature& feature : kForeignDefaults) {
+    const json* value = Find(feature.key);
+    if (value == nullptr) continue;
+    const bool nothing = value->is_structured() ? value->empty() : value->is_boolean() && !value->get<bool>();
+    const bool idle = feature.neutral.has_value() && value->is_number() &&
+                      value->get<double>() == *feature.neutral;
+    if (!idle && !nothing) {
+      RefuseFeature(absl::StrCat(feature.key, "; without that line the model is served, and samples otherwise"));
+    }
   }
 }
 

@@ -29,6 +29,8 @@ class ConfigReader {
   void RefuseFeature(absl::string_view feature);
   // The same for every feature of other models whose key is here with a value that does something.
   void RefuseForeignFeatures();
+  // The same for what a generation_config.json asks of every request and we do not do.
+  void RefuseForeignDefaults();
 
   // Null if absent.
   const nlohmann::json* Find(const char* key) const;

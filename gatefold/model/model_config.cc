@@ -205,6 +205,7 @@ absl::StatusOr<ModelConfig> ParseModelConfig(absl::string_view config_json,
   config.tie_word_embeddings = reader.BoolOr("tie_word_embeddings", false);
   ReadTokenIds(object, &reader, &generation, &config);
   ReadGenerationDefaults(&generation, &config.generation);
+  generation.RefuseForeignDefaults();
   GF_RETURN_IF_ERROR(reader.status());
   GF_RETURN_IF_ERROR(generation.status());
   GF_ASSIGN_OR_RETURN(config.rope,

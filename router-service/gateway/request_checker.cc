@@ -179,7 +179,7 @@ absl::Status RequestChecker::CheckNumbers(const GenerationConfig& c) const {
   GF_RETURN_IF_ERROR(
       CheckCount("config.logit_bias", c.logit_bias_size(), limits_.max_logit_bias, "entries"));
   for (const auto& [id, bias] : c.logit_bias()) {
-    GF_RETURN_IF_ERROR(CheckTokenId(id, absl::StrCat("config.logit_bias[", id, "], a token id,")));
+    GF_RETURN_IF_ERROR(CheckTokenId(id, absl::StrCat("config.logit_bias[", id, "]")));
     GF_RETURN_IF_ERROR(CheckFloat(absl::StrCat("config.logit_bias[", id, "]"), bias, -100, 100));
   }
   return absl::OkStatus();

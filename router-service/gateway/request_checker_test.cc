@@ -114,7 +114,7 @@ TEST_F(RequestCheckerTest, RefusesTokenIdsOutsideTheVocabulary) {
   ExpectBadField("config.stop_token_ids[0]", "is 300, must be in [0, 300)");
   config()->Clear();
   (*config()->mutable_logit_bias())[-5] = 1;
-  ExpectBadField("config.logit_bias[-5], a token id,", "is -5, must be in [0, 300)");
+  ExpectBadField("config.logit_bias[-5]", "is -5, must be in [0, 300)");
 }
 
 TEST_F(RequestCheckerTest, RefusesBiasesThatAreNoNumbersInRange) {
