@@ -28,12 +28,13 @@ struct Routes {
 // In place of a shard's index: nobody answered.
 inline constexpr uint8_t kNoShard = 255;
 
-// A row of a step that needs an expert which no live shard holds.
+// A row of a step that needs an expert which no live shard computes.
 struct MissingExpert {
   int row = 0;
   int layer = 0;
   int expert = 0;
-  absl::Status why;  // kUnavailable
+  absl::Status why;   // kUnavailable
+  bool held = false;  // by a shard that does not answer now
 };
 
 // The step loop's door to the experts: in this process or over gRPC, with the same bits. One object
@@ -57,8 +58,8 @@ class ExpertClient {
     return *none;
   }
 
-  // Whether a live shard holds it now.
-  virtual bool Holds(int /*layer*/, int /*expert*/) const { return true; }
+  // Whether there is a live shard to ask for it now.
+  virtual bool Holds(int /*layer*/, int /*expert*/) { return true; }
 
   // Names by shard index; grows, never changes an entry.
   virtual std::vector<std::string> ShardNames() const = 0;

@@ -127,13 +127,12 @@ void RemoteExpertClient::Fail(ExpertBatch* batch, uint64_t token, const absl::St
               {"attempt", call.key.attempt()},
               {"error", status.message()}});
   }
-  if (!Current(batch, call)) {
-    if (call.purpose == ExpertCall::Purpose::kVerify) {
-      counters_->unverified_no_answer += call.slots.size();
-    }
+  if (call.purpose == ExpertCall::Purpose::kVerify) {
+    counters_->unverified_no_answer += call.slots.size();
     return Settle(call);
   }
   ++*retries;
+  if (!Current(batch, call)) return Settle(call);
   counters_->queue_rows -= call.slots.size();
   if (call.purpose == ExpertCall::Purpose::kHedge) ++counters_->hedges_lost;
   batch->avoid[call.shard] = true;

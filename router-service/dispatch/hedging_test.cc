@@ -44,11 +44,23 @@ TEST(ShardPaceTest, KnowsTheQuantileOfRecentAnswersBySizeOfCall) {
   EXPECT_EQ(absl::ToInt64Milliseconds(pace.Usual(0, 1) + absl::Microseconds(1)), 100);
   for (int i = 0; i < 28; ++i) pace.Answered(0, 1, absl::Milliseconds(2));
   EXPECT_LT(pace.Usual(0, 1), absl::Milliseconds(3));
-  EXPECT_EQ(pace.Usual(0, 64), absl::InfiniteDuration());
   EXPECT_EQ(pace.Usual(1, 1), absl::InfiniteDuration());
   // What is long ago is forgotten.
   for (int i = 0; i < ShardPace::kWindow; ++i) pace.Answered(0, 1, absl::Seconds(1));
   EXPECT_GT(pace.Usual(0, 1), absl::Milliseconds(900));
+}
+
+TEST(ShardPaceTest, GuessesForASizeThatIsRareFromOthers) {
+  ShardPace pace(1, 0.95);
+  for (int i = 0; i < ShardPace::kFewest; ++i) pace.Answered(0, 16, absl::Milliseconds(8));
+  pace.Answered(0, 64, absl::Seconds(1));  // once is no rule
+  const auto ms = [&](size_t n_rows) {
+    return absl::ToInt64Milliseconds(pace.Usual(0, n_rows) + absl::Microseconds(1));
+  };
+  EXPECT_EQ(ms(16), 8);
+  EXPECT_EQ(ms(1), 8);
+  EXPECT_EQ(ms(64), 4 * 8);
+  EXPECT_EQ(ms(500), 16 * 8);
 }
 
 TEST(ShardPaceTest, AShardThatLagsIsLeftAloneLongerEachTime) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "router-service/dispatch/remote_expert_client.h"
 
@@ -15,6 +16,8 @@ constexpr double kLateFactor = 2;
 constexpr double kUnknownFactor = 20;
 // A call is given up after so many times what its own shard usually takes.
 constexpr double kSilentFactor = 20;
+// Other rows wait for it so many times what it usually takes.
+constexpr double kPatienceFactor = 8;
 // While a call is late: whether a replica has come, or the shard has gone.
 constexpr absl::Duration kLookAgain = absl::Milliseconds(5);
 
@@ -33,6 +36,7 @@ void RemoteExpertClient::Look(ExpertBatch* batch) {
   batch->now = absl::Now();
   batch->next_look = absl::InfiniteFuture();
   const std::vector<uint64_t> tokens = batch->tokens;  // hedges add to them
+  ExpertBatch::Slots awaited_in_vain;
   for (uint64_t token : tokens) {
     const auto found = calls_.find(token);
     if (found == calls_.end()) continue;
@@ -48,9 +52,22 @@ void RemoteExpertClient::Look(ExpertBatch* batch) {
       call.suspected = true;
       call.to_hedge = call.slots;
       directory_->SuspectExpert(call.shard);
+      pace_.Strike(call.shard, batch->now);  // whether there is a budget for a hedge or not
     }
     if (options_.hedge.enabled && !call.to_hedge.empty()) Hedge(batch, token);
+    const ExpertCall& late = calls_.at(token);  // hedges may have moved it
+    if (batch->now < PatientUntil(late)) continue;
+    for (size_t slot : late.to_hedge) {
+      const bool replica =
+          batch->Choose(slot, pace_, ExpertCall::Purpose::kHedge, late.shard) >= 0;
+      if (!batch->answered(slot) && !replica) awaited_in_vain.push_back(slot);
+    }
+    if (!awaited_in_vain.empty() && batch->failure.ok()) {
+      batch->failure = absl::UnavailableError(
+          absl::StrCat(batch->table->experts[late.shard].address, ": does not answer yet"));
+    }
   }
+  if (!awaited_in_vain.empty()) batch->fatal = Missing(batch, std::move(awaited_in_vain));
 }
 
 // Later than usual for the slowest of its experts, each on the fastest other shard that holds it.
@@ -76,6 +93,12 @@ absl::Time RemoteExpertClient::SilentAt(const ExpertCall& call) const {
                               std::max(options_.silence, kSilentFactor * usual));
 }
 
+// Only once something is known of the shard.
+absl::Time RemoteExpertClient::PatientUntil(const ExpertCall& call) const {
+  const absl::Duration usual = pace_.Usual(call.shard, call.slots.size());
+  return call.sent + std::max(options_.patience, kPatienceFactor * usual);
+}
+
 void RemoteExpertClient::Hedge(ExpertBatch* batch, uint64_t token) {
   ExpertCall& late = calls_.at(token);
   std::erase_if(late.to_hedge, [batch](size_t slot) { return batch->answered(slot); });
@@ -84,7 +107,6 @@ void RemoteExpertClient::Hedge(ExpertBatch* batch, uint64_t token) {
                                               late.shard, &without_replica);
   if (calls.empty() || !budget_.Take(static_cast<int>(calls.size()))) return;
   late.to_hedge = std::move(without_replica);
-  pace_.Strike(late.shard, batch->now);
   for (ExpertCall& call : calls) Launch(batch, std::move(call));  // `late` may have moved
 }
 
@@ -128,10 +150,10 @@ void RemoteExpertClient::CatchUp() {
   // Looks only: a deadline that is just now would wait for a millisecond.
   while (n_owed_ > 0 && streams_.WaitAny(absl::InfinitePast(), &event)) Take(nullptr, event);
   const std::shared_ptr<const RoutingTable> table = directory_->Table();
-  const absl::Time oldest = absl::Now() - options_.call_timeout;
+  const absl::Time now = absl::Now();
   std::vector<int> silent;
   for (const auto& [token, call] : calls_) {
-    if (call.sent < oldest || !Lives(*table, call)) silent.push_back(call.shard);
+    if (now >= SilentAt(call) || !Lives(*table, call)) silent.push_back(call.shard);
   }
   for (int shard : silent) GiveUp(nullptr, shard);
 }

@@ -37,8 +37,13 @@ std::vector<std::string> RemoteExpertClient::ShardNames() const {
   return names;
 }
 
-bool RemoteExpertClient::Holds(int layer, int expert) const {
-  return !directory_->Table()->HoldersOf(layer, expert).empty();
+bool RemoteExpertClient::Holds(int layer, int expert) {
+  if (n_owed_ > 0) CatchUp();
+  const std::shared_ptr<const RoutingTable> table = directory_->Table();
+  const absl::Time now = absl::Now();
+  const std::vector<int>& holders = table->HoldersOf(layer, expert);
+  return std::any_of(holders.begin(), holders.end(),
+                     [&](int shard) { return pace_.Lag(shard, now) < ShardPace::kOwes; });
 }
 
 absl::Status RemoteExpertClient::Run(const Step& step, int layer, const float* h,
@@ -140,8 +145,8 @@ absl::Status RemoteExpertClient::Missing(ExpertBatch* batch, ExpertBatch::Slots 
   if (options_.renormalise) Drop(batch, &slots);
   if (slots.empty()) return absl::OkStatus();
   for (size_t slot : slots) {
-    missing_.push_back({batch->row(slot), batch->layer, batch->expert(slot)});
-    missing_.back().why = Unavailable(*batch, slot);
+    missing_.push_back({batch->row(slot), batch->layer, batch->expert(slot),
+                        Unavailable(*batch, slot), !batch->Holders(slot).empty()});
   }
   std::stable_sort(missing_.begin(), missing_.end(),
                    [](const MissingExpert& a, const MissingExpert& b) { return a.row < b.row; });

@@ -34,6 +34,9 @@ struct RemoteExpertOptions {
   // sooner, but not before `silence`, if it takes many times what is usual.
   absl::Duration call_timeout = absl::Seconds(20);
   absl::Duration silence = absl::Seconds(2);
+  // For an answer without which the other rows of the step cannot go on, where there is no replica;
+  // or longer, if that is usual. Then its rows are left to wait.
+  absl::Duration patience = absl::Milliseconds(250);
   int max_attempts = 4;  // per step and layer
 };
 
@@ -50,7 +53,8 @@ class RemoteExpertClient final : public ExpertClient {
   absl::Status Run(const Step& step, int layer, const float* h, const Routes& routes,
                    float* answers, uint8_t* served_by) override;
   const std::vector<MissingExpert>& missing() const override { return missing_; }
-  bool Holds(int layer, int expert) const override;
+  // False as well for a shard that owes an answer.
+  bool Holds(int layer, int expert) override;
   std::vector<std::string> ShardNames() const override;
 
  private:
@@ -75,6 +79,7 @@ class RemoteExpertClient final : public ExpertClient {
   void Look(ExpertBatch* batch);
   absl::Time LateAt(const ExpertBatch& batch, const ExpertCall& call) const;
   absl::Time SilentAt(const ExpertCall& call) const;
+  absl::Time PatientUntil(const ExpertCall& call) const;
   void Hedge(ExpertBatch* batch, uint64_t token);
   void Verify(ExpertBatch* batch, const ExpertCall& answered, ExpertBatch::Slots slots);
   // Nobody waits any more for what the batch has under way.

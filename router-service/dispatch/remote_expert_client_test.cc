@@ -229,6 +229,33 @@ TEST_F(RemoteExpertClientTest, AConnectionThatCarriesNothingIsReplaced) {
   EXPECT_EQ(counters_.retries_silent, 1u);
 }
 
+TEST_F(RemoteExpertClientTest, OtherRowsDoNotWaitForASilentShard) {
+  options_.patience = absl::Milliseconds(20);
+  AddShard({0, 1});
+  AddShard({2, 3});
+  Connect();
+  for (int i = 0; i < ShardPace::kFewest; ++i) ASSERT_TRUE(Run({{0, 1}, {2, 3}}).ok());
+  shard(0).Hold();
+  const absl::Status status = Run({{2, 3}, {0, 1}});
+  EXPECT_EQ(ReasonOf(status), kExpertUnavailable);
+  EXPECT_THAT(std::string(status.message()),
+              HasSubstr(absl::StrCat(shard(0).address(), ": does not answer yet")));
+  ASSERT_EQ(client_->missing().size(), 2u);
+  for (const MissingExpert& missing : client_->missing()) {
+    EXPECT_EQ(missing.row, 1);
+    EXPECT_TRUE(missing.held);
+  }
+  EXPECT_FALSE(client_->Holds(1, 0));
+  EXPECT_TRUE(client_->Holds(1, 2));
+  ASSERT_TRUE(Run({{2, 3}}).ok());
+  shard(0).Release();
+  const absl::Time deadline = absl::Now() + absl::Seconds(20);
+  while (!client_->Holds(1, 0) && absl::Now() < deadline) std::this_thread::yield();
+  ASSERT_TRUE(Run({{2, 3}, {0, 1}}).ok());
+  ExpectRightAnswers();
+  EXPECT_EQ(counters_.queue_rows, 0u);
+}
+
 TEST_F(RemoteExpertClientTest, WhatABrokenConnectionLostIsSentToAReplica) {
   AddShard(kAll);
   AddShard(kAll);

@@ -23,9 +23,18 @@ void ShardPace::Answered(int shard, size_t n_rows, absl::Duration took) {
 
 absl::Duration ShardPace::Usual(int shard, size_t n_rows) const {
   const std::vector<Window>& by_size = shards_[shard].by_size;
+  const auto known = [&](size_t size) { return by_size[size].n >= kFewest; };
   const size_t size = std::bit_width(n_rows);
-  if (size >= by_size.size() || by_size[size].n < kFewest) return absl::InfiniteDuration();
-  return absl::Seconds(by_size[size].usual_seconds);
+  // Of a size that is rare: no more than a larger call takes, or than a smaller one in proportion.
+  for (size_t larger = size; larger < by_size.size(); ++larger) {
+    if (known(larger)) return absl::Seconds(by_size[larger].usual_seconds);
+  }
+  for (size_t smaller = std::min(size, by_size.size()); smaller-- > 0;) {
+    if (!known(smaller)) continue;
+    const size_t times = size_t{1} << std::min<size_t>(size - smaller, 20);
+    return absl::Seconds(by_size[smaller].usual_seconds) * static_cast<double>(times);
+  }
+  return absl::InfiniteDuration();
 }
 
 void ShardPace::Strike(int shard, absl::Time now) {

@@ -23,7 +23,7 @@ class ShardPace {
   // A call that was answered, however late.
   void Answered(int shard, size_t n_rows, absl::Duration took);
 
-  // For calls of about that many rows; InfiniteDuration: not known yet.
+  // For calls of about that many rows; InfiniteDuration: nothing is known of it yet.
   absl::Duration Usual(int shard, size_t n_rows) const;
 
   // It let a call wait too long, or failed: it lags for a while, and longer each time until it is

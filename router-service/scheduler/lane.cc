@@ -146,7 +146,7 @@ void Lane::Fail(const absl::Status& status) {
     hold.layer = lacks != nullptr ? lacks->layer : -1;
     hold.expert = lacks != nullptr ? lacks->expert : -1;
     if (!transient || now - hold.since >= options.step_retry_timeout ||
-        (lacks != nullptr && options.fail_on_missing_expert)) {
+        (lacks != nullptr && !lacks->held && options.fail_on_missing_expert)) {
       sequence->EndHeld(now);
     } else if (kv_lost) {
       engine_.attention->Close(sequence->id());

@@ -4,6 +4,7 @@
 #include <map>
 #include <memory>
 #include <set>
+#include <thread>
 #include <utility>
 
 #include "absl/synchronization/notification.h"
@@ -96,6 +97,7 @@ class FakeExperts final : public ExpertClient {
   struct Shared {
     std::atomic<bool> gone = false;
     std::atomic<bool> degraded = false;  // rows go on without it
+    std::atomic<bool> silent = false;    // it is there, but does not answer
     std::atomic<int> needed_from = 1000;
     std::atomic<int> n_failed = 0;
   };
@@ -111,7 +113,8 @@ class FakeExperts final : public ExpertClient {
         served_by[row * routes.top_k] = kNoShard;
       } else {
         missing_.push_back(
-            {row, layer, kExpert, ExpertUnavailable(layer, kExpert, absl::Seconds(1))});
+            {row, layer, kExpert, ExpertUnavailable(layer, kExpert, absl::Seconds(1)),
+             shared_->silent});
       }
     }
     if (missing_.empty()) return absl::OkStatus();
@@ -119,7 +122,7 @@ class FakeExperts final : public ExpertClient {
     return missing_[0].why;
   }
   const std::vector<MissingExpert>& missing() const override { return missing_; }
-  bool Holds(int layer, int expert) const override {
+  bool Holds(int layer, int expert) override {
     return layer != kLayer || expert != kExpert || !shared_->gone;
   }
   std::vector<std::string> ShardNames() const override { return {"none"}; }
@@ -396,6 +399,14 @@ TEST_F(SchedulerTest, MayFailAtOnceForWantOfAnExpert) {
   other->done.WaitForNotification();
   EXPECT_EQ(ReasonOf(needs->end.status), kExpertUnavailable);
   EXPECT_EQ(other->end.cause, StopCause::kMaxTokens);
+  // Not for one that is there and only silent.
+  experts_.silent = true;
+  auto patient = std::make_shared<Recorder>();
+  auto third = Submit(Request({1000}, 5), patient);
+  while (experts_.n_failed < 2) std::this_thread::yield();
+  experts_.gone = false;
+  patient->done.WaitForNotification();
+  EXPECT_EQ(patient->end.cause, StopCause::kMaxTokens);
 }
 
 TEST_F(SchedulerTest, CountsTokensThatWentWithoutAnExpert) {
