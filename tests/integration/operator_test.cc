@@ -238,7 +238,7 @@ TEST_F(OperatorTest, TheCommandShowsWhatHappens) {
   ASSERT_EQ(Run({"get", "experts", "--router", router_, "-o", "json"}), 0) << err_;
   const cli::Json experts = cli::Json::parse(out_)["experts"];
   ASSERT_EQ(experts.size(), kExperts);
-  EXPECT_EQ(experts[0]["replicas"], 1);
+  EXPECT_GE(experts[0]["replicas"], 1);  // two while it moves
   double load = 0;
   for (int e = 0; e < 8; ++e) load += experts[e]["load"].get<double>();
   EXPECT_NEAR(load, 8, 1e-6);
