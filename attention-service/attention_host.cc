@@ -21,7 +21,8 @@ absl::StatusOr<std::unique_ptr<AttentionHost>> AttentionHost::Load(
   }
   auto model = AttentionModel::Load(weights, static_cast<int>(max_tokens), threads, progress);
   return std::unique_ptr<AttentionHost>(
-      new AttentionHost(std::move(kv), std::move(model), static_cast<int>(max_tokens), threads));
+      new AttentionHost(std::move(kv), options.prefix_cache, std::move(model),
+                        static_cast<int>(max_tokens), threads));
 }
 
 }  // namespace gatefold

@@ -7,6 +7,7 @@
 #include "attention-service/attention_model.h"
 #include "attention-service/attention_runner.h"
 #include "attention-service/kv_block_pool.h"
+#include "attention-service/prefix_cache.h"
 #include "gatefold/base/thread_pool.h"
 #include "gatefold/checkpoint/load_progress.h"
 #include "gatefold/model/model_weights.h"
@@ -17,6 +18,7 @@ struct AttentionHostOptions {
   size_t kv_memory_bytes = size_t{1} << 30;
   // Positions one sequence may have; 0: the model's. Less where the KV memory holds fewer.
   int max_sequence_tokens = 0;
+  bool prefix_cache = true;  // keeps KV blocks of sequences that ended, for others that begin alike
 };
 
 // Everything that computes attention, loaded and ready: what an attention-service, a colocated
@@ -30,19 +32,21 @@ class AttentionHost {
                                                              LoadProgress* progress);
 
   AttentionRunner* runner() { return &runner_; }
-  KvBlockPool* kv() { return kv_.get(); }
+  PrefixCache* cache() { return &cache_; }
   const AttentionModel& model() const { return *model_; }
   int max_sequence_tokens() const { return max_sequence_tokens_; }
 
  private:
-  AttentionHost(std::unique_ptr<KvBlockPool> kv, std::unique_ptr<AttentionModel> model,
-                int max_sequence_tokens, ThreadPool* threads)
+  AttentionHost(std::unique_ptr<KvBlockPool> kv, bool prefix_cache,
+                std::unique_ptr<AttentionModel> model, int max_sequence_tokens, ThreadPool* threads)
       : kv_(std::move(kv)),
+        cache_(kv_.get(), {.enabled = prefix_cache}),
         model_(std::move(model)),
         max_sequence_tokens_(max_sequence_tokens),
-        runner_(model_.get(), kv_.get(), threads) {}
+        runner_(model_.get(), &cache_, threads) {}
 
   const std::unique_ptr<KvBlockPool> kv_;
+  PrefixCache cache_;
   const std::unique_ptr<AttentionModel> model_;
   const int max_sequence_tokens_;
   AttentionRunner runner_;

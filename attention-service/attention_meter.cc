@@ -14,9 +14,11 @@ AttentionMeter::AttentionMeter() : attention_(&registry_), rpc_(&registry_) {
 }
 
 absl::StatusOr<std::unique_ptr<AttentionMeter>> AttentionMeter::Create(
-    const KvBlockPool& kv, const AttentionServiceOptions& options) {
+    const PrefixCache& cache, const AttentionServiceOptions& options) {
   auto meter = std::make_unique<AttentionMeter>();
-  meter->attention_.WatchKvBlocks(kv.n_blocks(), [&kv] { return kv.n_free(); });
+  meter->attention_.WatchKvBlocks(
+      cache.n_blocks(), [&cache] { return cache.pool()->n_free(); },
+      [&cache] { return cache.n_cached(); });
   if (options.worker.metrics_port >= 0) {
     GF_ASSIGN_OR_RETURN(meter->server_,
                         MetricsServer::Start(MetricsHost(options.worker.listen),

@@ -18,15 +18,18 @@ namespace gatefold {
 // What an attention-service measures, and where it is read.
 class AttentionMeter final : public AttentionObserver {
  public:
-  // `kv` outlives the meter.
+  // `cache` outlives the meter.
   static absl::StatusOr<std::unique_ptr<AttentionMeter>> Create(
-      const KvBlockPool& kv, const AttentionServiceOptions& options);
+      const PrefixCache& cache, const AttentionServiceOptions& options);
   AttentionMeter();
 
   void WatchSequences(std::function<int()> n_sequences);
   void StopWatching() { registry_.StopWatching(); }
   void OnCall(int n_rows, absl::Duration queue, absl::Duration compute) override {
     attention_.ObserveCall(n_rows, queue, compute);
+  }
+  void OnLookUp(int n_hit_tokens, int n_miss_tokens) override {
+    attention_.ObserveLookUp(n_hit_tokens, n_miss_tokens);
   }
   void OnCallDone(const CallRecord& call) {
     rpc_.ObserveServerCall(call.method, call.code, call.duration);

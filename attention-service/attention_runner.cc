@@ -17,18 +17,18 @@ namespace {
 // Rows whose logits are held at a time: a vocabulary is wide, and a scored prompt long.
 constexpr size_t kLogitRows = 32;
 
-absl::Status OutOfRange(const StepSpan& span, int held, int reserved) {
+absl::Status OutOfRange(const StepSpan& span, int held, int n_positions) {
   return absl::InvalidArgumentError(
       absl::StrCat("sequence ", span.sequence, ": positions ", span.first_position, " to ",
                    span.first_position + span.n_tokens - 1, " do not follow the ", held,
-                   " it holds, or exceed the ", reserved, " reserved"));
+                   " it holds, or exceed the ", n_positions, " it may have"));
 }
 
 }  // namespace
 
-absl::Status AttentionRunner::EmbedAndAttend(SequenceTable* sequences,
-                                             absl::Span<const StepSpan> spans,
-                                             absl::Span<const int32_t> token_ids, float* x) {
+absl::StatusOr<std::vector<CachedSequence*>> AttentionRunner::FindToEmbed(
+    SequenceTable* sequences, absl::Span<const StepSpan> spans,
+    absl::Span<const int32_t> token_ids) const {
   const int vocab_size = model_->config().vocab_size;
   for (int32_t token : token_ids) {
     if (token < 0 || token >= vocab_size) {
@@ -37,6 +37,7 @@ absl::Status AttentionRunner::EmbedAndAttend(SequenceTable* sequences,
     }
   }
   std::vector<CachedSequence*> cached;
+  const int32_t* token_id = token_ids.data();
   for (const StepSpan& span : spans) {
     GF_ASSIGN_OR_RETURN(CachedSequence * sequence, sequences->Find(span.sequence));
     const int held = static_cast<int>(sequence->tokens.size());
@@ -44,8 +45,39 @@ absl::Status AttentionRunner::EmbedAndAttend(SequenceTable* sequences,
         span.first_position + static_cast<int64_t>(span.n_tokens) > sequence->n_positions) {
       return OutOfRange(span, held, sequence->n_positions);
     }
+    const int n_known = static_cast<int>(sequence->known.size()) * KvShape::kBlockTokens;
+    for (int p = span.first_position; p < span.first_position + span.n_tokens; ++p, ++token_id) {
+      if (p < n_known && *token_id != sequence->tokens[p]) {
+        return absl::InvalidArgumentError(
+            absl::StrCat("sequence ", span.sequence, ": token id ", *token_id, " at position ", p,
+                         ", where it has ", sequence->tokens[p], " already"));
+      }
+    }
     cached.push_back(sequence);
   }
+  std::vector<CachedSequence*> sorted = cached;
+  std::sort(sorted.begin(), sorted.end());
+  if (std::adjacent_find(sorted.begin(), sorted.end()) != sorted.end()) {
+    return absl::InvalidArgumentError("spans has a sequence twice");
+  }
+  return cached;
+}
+
+absl::Status AttentionRunner::EmbedAndAttend(SequenceTable* sequences,
+                                             absl::Span<const StepSpan> spans,
+                                             absl::Span<const int32_t> token_ids, float* x,
+                                             std::vector<SequenceId>* starved) {
+  GF_ASSIGN_OR_RETURN(const std::vector<CachedSequence*> cached,
+                      FindToEmbed(sequences, spans, token_ids));
+  absl::Status grown;
+  for (size_t i = 0; i < spans.size(); ++i) {
+    const int end = spans[i].first_position + spans[i].n_tokens;
+    if (absl::Status status = sequences->Grow(cached[i], end); !status.ok()) {
+      starved->push_back(spans[i].sequence);
+      grown = status;
+    }
+  }
+  if (!grown.ok()) return grown;
   std::vector<Row> rows;
   for (size_t i = 0; i < spans.size(); ++i) {
     std::vector<int32_t>& tokens = cached[i]->tokens;
@@ -54,14 +86,15 @@ absl::Status AttentionRunner::EmbedAndAttend(SequenceTable* sequences,
       model_->Embed(token, x + rows.size() * model_->config().d_model);
       rows.push_back({p, cached[i]->blocks.data()});
       // A step that is run again brings the same tokens.
-      if (p == static_cast<int>(tokens.size())) {
-        tokens.push_back(token);
-      } else {
-        tokens[p] = token;
+      if (p < static_cast<int>(tokens.size()) && tokens[p] != token) {
+        tokens.resize(p);
+        cached[i]->n_complete = std::min(cached[i]->n_complete, p);
       }
+      if (p == static_cast<int>(tokens.size())) tokens.push_back(token);
     }
   }
   AttendRows(0, rows, x);
+  for (size_t i = 0; i < spans.size(); ++i) sequences->LayerDone(cached[i], spans[i], 0);
   return absl::OkStatus();
 }
 
@@ -72,8 +105,10 @@ absl::Status AttentionRunner::Attend(SequenceTable* sequences, int layer,
         absl::StrCat("layer ", layer, " is not within 0 and ", model_->config().n_layers - 1));
   }
   std::vector<Row> rows;
+  std::vector<CachedSequence*> cached;
   for (const StepSpan& span : spans) {
     GF_ASSIGN_OR_RETURN(CachedSequence * sequence, sequences->Find(span.sequence));
+    cached.push_back(sequence);
     const int held = static_cast<int>(sequence->tokens.size());
     if (span.first_position + static_cast<int64_t>(span.n_tokens) > held) {
       return OutOfRange(span, held, sequence->n_positions);
@@ -83,6 +118,7 @@ absl::Status AttentionRunner::Attend(SequenceTable* sequences, int layer,
     }
   }
   AttendRows(layer, rows, x);
+  for (size_t i = 0; i < spans.size(); ++i) sequences->LayerDone(cached[i], spans[i], layer);
   return absl::OkStatus();
 }
 

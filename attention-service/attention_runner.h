@@ -9,7 +9,6 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/types/span.h"
 #include "attention-service/attention_model.h"
-#include "attention-service/kv_block_pool.h"
 #include "attention-service/sequence_table.h"
 #include "gatefold/base/thread_pool.h"
 #include "gatefold/engine/step.h"
@@ -22,13 +21,15 @@ namespace gatefold {
 // Threads: safe; computations of several lanes take turns, since each uses the whole pool.
 class AttentionRunner {
  public:
-  // Model, KV blocks and threads outlive the runner.
-  AttentionRunner(const AttentionModel* model, KvBlockPool* kv, ThreadPool* threads)
-      : model_(model), kv_(kv), threads_(threads) {}
+  // Model, cache and threads outlive the runner. Sequences' tables are of the same cache.
+  AttentionRunner(const AttentionModel* model, PrefixCache* cache, ThreadPool* threads)
+      : model_(model), cache_(cache), kv_(cache->pool()), threads_(threads) {}
 
-  // x: [n_rows, d_model], out.
+  // x: [n_rows, d_model], out. kResourceExhausted: nothing is computed, for want of KV blocks for
+  // the `starved` sequences; the others have taken theirs, in the order of the spans.
   absl::Status EmbedAndAttend(SequenceTable* sequences, absl::Span<const StepSpan> spans,
-                              absl::Span<const int32_t> token_ids, float* x);
+                              absl::Span<const int32_t> token_ids, float* x,
+                              std::vector<SequenceId>* starved);
 
   // x: [n_rows, d_model], in and out.
   absl::Status Attend(SequenceTable* sequences, int layer, absl::Span<const StepSpan> spans,
@@ -40,7 +41,7 @@ class AttentionRunner {
                                               const float* x);
 
   const AttentionModel& model() const { return *model_; }
-  KvBlockPool* kv() const { return kv_; }
+  PrefixCache* cache() const { return cache_; }
 
  private:
   struct Row {
@@ -48,6 +49,10 @@ class AttentionRunner {
     const BlockId* block_table;
   };
 
+  // The sequences of the spans, whose positions are within reach and keep what others may share.
+  absl::StatusOr<std::vector<CachedSequence*>> FindToEmbed(
+      SequenceTable* sequences, absl::Span<const StepSpan> spans,
+      absl::Span<const int32_t> token_ids) const;
   void AttendRows(int layer, absl::Span<const Row> rows, float* x);
   // Positions of q and k are turned, keys and values kept.
   void RotateAndAppend(int layer, absl::Span<const Row> rows)
@@ -57,6 +62,7 @@ class AttentionRunner {
                     absl::Span<const float> logits) const;
 
   const AttentionModel* const model_;
+  PrefixCache* const cache_;
   KvBlockPool* const kv_;
   ThreadPool* const threads_;
 

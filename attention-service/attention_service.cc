@@ -53,12 +53,14 @@ class AttentionService::Session final : public StreamSession {
     const absl::Status served = Serve(request, &response, &payload);
     if (!served.ok()) {
       response.clear_opened();
+      response.clear_n_cached();
       response.clear_sampled();
       payload = PayloadBuffer();
       SetRefusal(served, response.mutable_refusal());
     }
     const absl::Time end = absl::Now();
-    response.set_n_kv_blocks_free(service_->runner_->kv()->n_free());
+    response.set_n_kv_blocks_free(service_->runner_->cache()->n_available());
+    response.set_draining(service_->draining_);
     response.set_queue_nanos(
         absl::ToInt64Nanoseconds(std::max(start - received, absl::ZeroDuration())));
     response.set_compute_nanos(absl::ToInt64Nanoseconds(end - start));
@@ -104,8 +106,17 @@ class AttentionService::Session final : public StreamSession {
       absl::StatusOr<SequenceSpec> spec = FromProto(open);
       absl::Status status = spec.status();
       if (service_->draining_) status = absl::UnavailableError("this service is draining");
-      if (status.ok()) status = lane_->table.Open(*spec);
+      int n_cached = 0;
+      if (status.ok()) {
+        const absl::StatusOr<int> cached = lane_->table.Open(*spec, open.cache_domain());
+        status = cached.status();
+        if (status.ok()) n_cached = *cached;
+      }
       if (!status.ok()) SetRefusal(status, opened);
+      response->add_n_cached(n_cached);
+      if (status.ok() && open.max_cached() > 0 && service_->observer_ != nullptr) {
+        service_->observer_->OnLookUp(n_cached, open.token_ids_size() - n_cached);
+      }
     }
     return absl::OkStatus();
   }
@@ -123,8 +134,11 @@ class AttentionService::Session final : public StreamSession {
         return absl::InvalidArgumentError(absl::StrCat("token_ids has ", request.token_ids_size(),
                                                        " entries, n_rows says ", request.n_rows()));
       }
-      GF_RETURN_IF_ERROR(
-          service_->runner_->EmbedAndAttend(&lane_->table, spans, request.token_ids(), x_.data()));
+      std::vector<SequenceId> starved;
+      const absl::Status embedded = service_->runner_->EmbedAndAttend(
+          &lane_->table, spans, request.token_ids(), x_.data(), &starved);
+      response->mutable_starved()->Assign(starved.begin(), starved.end());
+      GF_RETURN_IF_ERROR(embedded);
     } else {
       GF_RETURN_IF_ERROR(ReadRows(request));
       if (request.key().layer() > (1u << 20)) {
@@ -182,7 +196,7 @@ AttentionService::AttentionService(AttentionHost* host,
       runner_(host->runner()),
       worker_(worker),
       observer_(observer),
-      lanes_(host->kv()) {}
+      lanes_(host->cache()) {}
 
 void AttentionService::Register(RpcServer* server) {
   AddUnary<internal::v1::AttentionServiceSetDrainingRequest,
@@ -202,6 +216,15 @@ void AttentionService::Register(RpcServer* server) {
       [this](std::shared_ptr<CallContext>, const internal::v1::AttentionServiceDescribeRequest&,
              Respond<internal::v1::AttentionServiceDescribeResponse> respond) {
         respond(Describe());
+      });
+  AddUnary<internal::v1::FlushPrefixCacheRequest, internal::v1::FlushPrefixCacheResponse>(
+      server, kService, "FlushPrefixCache",
+      [this](std::shared_ptr<CallContext>, const internal::v1::FlushPrefixCacheRequest&,
+             Respond<internal::v1::FlushPrefixCacheResponse> respond) {
+        internal::v1::FlushPrefixCacheResponse response;
+        response.set_n_kv_blocks(host_->cache()->Flush());
+        LogEvent(LogLevel::kInfo, "prefix_cache_flushed", {{"kv_blocks", response.n_kv_blocks()}});
+        respond(response);
       });
   AddStream(server, kService, "Run", this, StreamOptions());
 }
@@ -237,8 +260,8 @@ internal::v1::AttentionServiceDescribeResponse AttentionService::Describe() cons
   response.mutable_worker()->set_ready(true);
   response.mutable_worker()->set_draining(draining_);
   response.set_kv_block_tokens(KvShape::kBlockTokens);
-  response.set_n_kv_blocks(runner_->kv()->n_blocks());
-  response.set_n_kv_blocks_free(runner_->kv()->n_free());
+  response.set_n_kv_blocks(runner_->cache()->n_blocks());
+  response.set_n_kv_blocks_free(runner_->cache()->n_available());
   response.set_n_sequences(lanes_.n_sequences());
   response.set_max_sequence_tokens(host_->max_sequence_tokens());
   response.set_busy_nanos(busy_nanos_);

@@ -16,6 +16,8 @@ class AttentionObserver {
  public:
   virtual ~AttentionObserver() = default;
   virtual void OnCall(int n_rows, absl::Duration queue, absl::Duration compute) = 0;
+  // A sequence was opened whose tokens were looked for in the prefix cache.
+  virtual void OnLookUp(int n_hit_tokens, int n_miss_tokens) = 0;
 };
 
 // gRPC adapter of the runner: decode, validate, delegate, encode.

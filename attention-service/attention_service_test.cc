@@ -60,16 +60,56 @@ class AttentionServiceTest : public testing::Test {
     return response;
   }
 
-  internal::v1::RefusalReason Open(uint64_t id, uint32_t n_positions) {
+  RunAttentionRequest OpenRequest(uint64_t id, uint32_t n_positions) const {
     RunAttentionRequest request = Request(internal::v1::ATTENTION_OPERATION_SEQUENCES);
     internal::v1::OpenSequence* open = request.add_open();
     open->set_sequence_id(id);
     open->set_n_positions(n_positions);
     open->mutable_sampling()->set_top_p(1);
     open->mutable_sampling()->set_repetition_penalty(1);
-    const RunAttentionResponse response = Send(request);
+    return request;
+  }
+
+  internal::v1::RefusalReason Open(uint64_t id, uint32_t n_positions) {
+    const RunAttentionResponse response = Send(OpenRequest(id, n_positions));
     EXPECT_EQ(response.opened_size(), 1);
     return response.opened(0).reason();
+  }
+
+  // Tokens 0, 1, 2, ... at positions [first, first + n) of a sequence.
+  RunAttentionRequest Span(uint64_t id, int first, int n,
+                           internal::v1::AttentionOperation operation =
+                               internal::v1::ATTENTION_OPERATION_EMBED_AND_ATTEND) const {
+    RunAttentionRequest request = Request(operation);
+    request.set_n_rows(n);
+    internal::v1::Span* span = request.add_spans();
+    span->set_sequence_id(id);
+    span->set_first_position(first);
+    span->set_n_tokens(n);
+    if (operation == internal::v1::ATTENTION_OPERATION_EMBED_AND_ATTEND) {
+      for (int i = 0; i < n; ++i) request.add_token_ids(first + i);
+    }
+    return request;
+  }
+
+  void ComputeInAllLayers(uint64_t id, int n) {
+    EXPECT_FALSE(Send(Span(id, 0, n)).has_refusal());
+    for (int layer = 1; layer < weights_->config().n_layers; ++layer) {
+      RunAttentionRequest attend = Span(id, 0, n, internal::v1::ATTENTION_OPERATION_ATTEND);
+      attend.mutable_key()->set_layer(layer);
+      EXPECT_FALSE(Send(attend, n).has_refusal());
+    }
+  }
+
+  // What is cached of a sequence of tokens 0 to 39.
+  uint32_t OpenCached(uint64_t id, uint32_t domain) {
+    RunAttentionRequest request = OpenRequest(id, 40);
+    request.mutable_open(0)->set_cache_domain(domain);
+    for (int i = 0; i < 39; ++i) request.mutable_open(0)->add_token_ids(i);
+    request.mutable_open(0)->set_max_cached(39);
+    const RunAttentionResponse response = Send(request);
+    EXPECT_EQ(response.n_cached_size(), 1);
+    return response.n_cached_size() == 1 ? response.n_cached(0) : 0;
   }
 
   void ExpectRefused(const std::function<void(RunAttentionRequest*)>& change,
@@ -158,9 +198,51 @@ TEST_F(AttentionServiceTest, RefusesSamplingThatIsNoNumber) {
 }
 
 TEST_F(AttentionServiceTest, SaysThatItsCacheIsFull) {
-  const int n_blocks = host_->kv()->n_blocks();
+  const int n_blocks = host_->cache()->n_blocks();
   EXPECT_EQ(Open(1, 16 * n_blocks), internal::v1::REFUSAL_REASON_UNSPECIFIED);
   EXPECT_EQ(Open(2, 1), internal::v1::REFUSAL_REASON_KV_CACHE_FULL);
+}
+
+TEST_F(AttentionServiceTest, NamesTheSequencesThatFoundNoBlock) {
+  RunAttentionRequest open = OpenRequest(1, 200);
+  open.mutable_open(0)->set_n_reserved(16);
+  ASSERT_EQ(Send(open).opened(0).reason(), internal::v1::REFUSAL_REASON_UNSPECIFIED);
+  ASSERT_FALSE(Send(Span(1, 0, 16)).has_refusal());
+  ASSERT_FALSE(Send(Span(1, 16, 1)).has_refusal());  // took its second block
+  ASSERT_EQ(Open(2, 16 * (host_->cache()->n_blocks() - 2)),
+            internal::v1::REFUSAL_REASON_UNSPECIFIED);
+  RunAttentionRequest both = Span(2, 0, 3);
+  both.set_n_rows(19);
+  both.mutable_spans()->MergeFrom(Span(1, 17, 16).spans());
+  for (int i = 0; i < 16; ++i) both.add_token_ids(5);
+  const RunAttentionResponse refused = Send(both);
+  EXPECT_EQ(refused.refusal().reason(), internal::v1::REFUSAL_REASON_KV_CACHE_FULL);
+  EXPECT_THAT(refused.starved(), testing::ElementsAre(1));
+  EXPECT_FALSE(Send(Span(2, 0, 3)).has_refusal());
+  RunAttentionRequest again = Span(1, 17, 16);
+  again.add_close(2);
+  EXPECT_FALSE(Send(again).has_refusal());
+}
+
+TEST_F(AttentionServiceTest, KeepsWhatItComputedForOthersOfTheDomain) {
+  EXPECT_EQ(OpenCached(1, 5), 0u);
+  ComputeInAllLayers(1, 40);
+  EXPECT_EQ(OpenCached(2, 5), 32u);
+  EXPECT_EQ(OpenCached(3, 6), 0u);
+  EXPECT_EQ(OpenCached(4, 0), 0u);
+  EXPECT_FALSE(Send(Span(2, 32, 8)).has_refusal());  // goes on where the cache ends
+}
+
+TEST_F(AttentionServiceTest, ProtectsSharedBlocksFromOtherTokens) {
+  OpenCached(1, 5);
+  ComputeInAllLayers(1, 40);
+  ExpectRefused([](auto* r) { r->set_token_ids(7, 99); }, kBad, "token id 99 at position 7",
+                Span(1, 0, 8));
+  EXPECT_FALSE(Send(Span(1, 0, 8)).has_refusal());  // the same again is fine
+  RunAttentionRequest twice = Span(1, 0, 8);
+  twice.MergeFrom(Span(1, 0, 8));
+  twice.set_n_rows(16);
+  ExpectRefused([](auto*) {}, kBad, "spans has a sequence twice", twice);
 }
 
 TEST_F(AttentionServiceTest, SaysThatItDoesNotKnowASequence) {
@@ -172,6 +254,16 @@ TEST_F(AttentionServiceTest, RefusesCallsMeantForAnEarlierLife) {
                 internal::v1::REFUSAL_REASON_UNKNOWN_SEQUENCE, "restarted", Embed());
 }
 
+TEST_F(AttentionServiceTest, SaysThatItDrainsAndOpensNoMore) {
+  ASSERT_EQ(Open(9, 20), internal::v1::REFUSAL_REASON_UNSPECIFIED);
+  EXPECT_FALSE(Send(Embed()).draining());
+  service_->SetDraining();
+  const RunAttentionResponse response = Send(Embed());  // what it has goes on
+  EXPECT_FALSE(response.has_refusal());
+  EXPECT_TRUE(response.draining());
+  EXPECT_EQ(Open(10, 20), internal::v1::REFUSAL_REASON_DRAINING);
+}
+
 TEST_F(AttentionServiceTest, FreesALanesSequencesWhenItsLastStreamEnds) {
   ASSERT_EQ(Open(9, 20), internal::v1::REFUSAL_REASON_UNSPECIFIED);
   std::unique_ptr<StreamSession> first = std::move(session_);
@@ -181,7 +273,7 @@ TEST_F(AttentionServiceTest, FreesALanesSequencesWhenItsLastStreamEnds) {
   EXPECT_EQ(service_->n_sequences(), 1);
   session_.reset();
   EXPECT_EQ(service_->n_sequences(), 0);
-  EXPECT_EQ(host_->kv()->n_free(), host_->kv()->n_blocks());
+  EXPECT_EQ(host_->cache()->n_available(), host_->cache()->n_blocks());
 }
 
 }  // namespace

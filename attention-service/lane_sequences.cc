@@ -8,7 +8,7 @@ std::shared_ptr<LaneSequences> LaneRegistry::Join(uint64_t router_id, uint32_t l
   std::weak_ptr<LaneSequences>& known = lanes_[{router_id, lane}];
   std::shared_ptr<LaneSequences> sequences = known.lock();
   if (sequences == nullptr) {
-    sequences = std::make_shared<LaneSequences>(pool_, &n_sequences_);
+    sequences = std::make_shared<LaneSequences>(cache_, &n_sequences_);
     known = sequences;
   }
   return sequences;

@@ -17,6 +17,8 @@ ABSL_FLAG(int, threads, 0, "threads that compute; 0: the cores there are");
 ABSL_FLAG(int, spin_us, 50, "microseconds that idle compute threads spin before they sleep");
 ABSL_FLAG(std::string, isa, "auto", "auto, avx512, avx2 or scalar; the numbers are the same");
 ABSL_FLAG(std::string, kv_memory, "1GiB", "memory of the KV cache");
+ABSL_FLAG(std::string, prefix_cache, "on",
+          "on: prompts that begin like earlier ones are not computed again; or off");
 ABSL_FLAG(int, max_sequence_tokens, 0, "prompt and output together; 0: the model's length");
 ABSL_FLAG(int, n_slices, 8, "parts of a dense layer's MLP; the same in all services of a cluster");
 ABSL_FLAG(std::string, wait, "block", "how the network is awaited: block, spin or hybrid:50us");
@@ -43,6 +45,10 @@ absl::StatusOr<std::unique_ptr<AttentionServer>> Start() {
   const absl::StatusOr<uint64_t> kv_memory = ParseBytes(absl::GetFlag(FLAGS_kv_memory));
   if (!kv_memory.ok()) return kv_memory.status();
   options.host.kv_memory_bytes = *kv_memory;
+  const absl::StatusOr<bool> prefix_cache =
+      ParseOnOff("--prefix-cache", absl::GetFlag(FLAGS_prefix_cache));
+  if (!prefix_cache.ok()) return prefix_cache.status();
+  options.host.prefix_cache = *prefix_cache;
   options.host.max_sequence_tokens = absl::GetFlag(FLAGS_max_sequence_tokens);
   options.wait = absl::GetFlag(FLAGS_wait);
   options.drain_limit = absl::GetFlag(FLAGS_drain_limit);

@@ -10,6 +10,9 @@ namespace gatefold::cli {
 void LocalFlags::AddTo(FlagSet* flags) {
   flags->Add("threads", "N", "threads that compute (default 0: the cores there are)", &threads);
   flags->Add("kv-memory", "SIZE", "memory of the KV cache (default 1GiB)", &kv_memory);
+  flags->Add("prefix-cache", "on|off",
+             "keep keys and values for prompts that begin like earlier ones (default on)",
+             &prefix_cache);
   flags->Add("lanes", "N", "micro-batches that overlap attention and experts (default 1)", &lanes);
   flags->Add("max-step-tokens", "N", "rows of one step, decode and prefill together (default 512)",
              &max_step_tokens);
@@ -22,7 +25,8 @@ void LocalFlags::AddTo(FlagSet* flags) {
 
 std::string LocalFlags::AnyGiven(const FlagSet& flags) {
   for (const char* name :
-       {"threads", "kv-memory", "lanes", "max-step-tokens", "n-slices", "wire-dtype", "isa"}) {
+       {"threads", "kv-memory", "prefix-cache", "lanes", "max-step-tokens", "n-slices", "wire-dtype",
+        "isa"}) {
     if (flags.OnCommandLine(name)) return absl::StrCat("--", name);
   }
   return "";
@@ -41,6 +45,10 @@ absl::Status LocalFlags::Check() const {
       return UsageError(
           absl::StrCat(flag, " is ", value, ", must be within ", least, " and ", most));
     }
+  }
+  if (prefix_cache != "on" && prefix_cache != "off") {
+    return UsageError(
+        absl::StrCat("--prefix-cache is \"", prefix_cache, "\", must be on or off"));
   }
   if (wire_dtype != "float32" && wire_dtype != "bfloat16") {
     return UsageError(
@@ -61,6 +69,7 @@ absl::StatusOr<LocalRouterOptions> LocalFlags::ToOptions(const std::string& mode
   LocalRouterOptions options;
   options.model_dir = model_dir;
   options.kv_memory_bytes = *kv_memory_bytes;
+  options.prefix_cache = prefix_cache == "on";
   options.isa = isa;
   options.wire_dtype = wire_dtype;
   options.n_threads = threads;

@@ -12,6 +12,7 @@ namespace gatefold::cli {
 // How a model is served in this process.
 struct LocalFlags {
   std::string kv_memory = "1GiB";
+  std::string prefix_cache = "on";
   std::string isa = "auto";
   std::string wire_dtype = "float32";
   int threads = 0;

@@ -20,7 +20,7 @@ namespace {
 // A cluster of one.
 class LocalView final : public ClusterView {
  public:
-  LocalView(std::string model, const ModelWeights* weights, KvBlockPool* kv,
+  LocalView(std::string model, const ModelWeights* weights, const PrefixCache* kv,
             const ExpertRunner* runner)
       : model_(std::move(model)), weights_(weights), kv_(kv), runner_(runner) {}
 
@@ -39,7 +39,7 @@ class LocalView final : public ClusterView {
     worker->set_isa(kernels::Kernels().isa);
     worker->set_version(kVersion);
     worker->set_n_kv_blocks(kv_->n_blocks());
-    worker->set_n_kv_blocks_free(kv_->n_free());
+    worker->set_n_kv_blocks_free(kv_->n_available());
     return cluster;
   }
   std::vector<cluster::v1::ExpertLoad> ExpertLoads() const override {
@@ -60,7 +60,7 @@ class LocalView final : public ClusterView {
  private:
   const std::string model_;
   const ModelWeights* const weights_;
-  KvBlockPool* const kv_;
+  const PrefixCache* const kv_;
   const ExpertRunner* const runner_;
 };
 
@@ -102,6 +102,7 @@ class LocalRouterImplementation final : public LocalRouter {
     LoadProgress progress(progress_options);
     AttentionHostOptions host_options;
     host_options.kv_memory_bytes = local.kv_memory_bytes;
+    host_options.prefix_cache = local.prefix_cache;
     GF_ASSIGN_OR_RETURN(host_, AttentionHost::Load(*weights_, host_options, &threads_, &progress));
     backend_ = MakeCpuExpertBackend(&threads_);
     store_ = std::make_unique<ExpertStore>(weights_.get(), backend_.get());
@@ -114,7 +115,7 @@ class LocalRouterImplementation final : public LocalRouter {
   }
 
   absl::Status Serve() {
-    view_ = std::make_unique<LocalView>(options_.ModelName(), weights_.get(), host_->kv(),
+    view_ = std::make_unique<LocalView>(options_.ModelName(), weights_.get(), host_->cache(),
                                         runner_.get());
     GF_ASSIGN_OR_RETURN(meter_, RouterMeter::Create(options_));
     RouterDoors doors;

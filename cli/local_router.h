@@ -20,6 +20,7 @@ struct LocalRouterOptions {
   int max_running = 64;
   int max_waiting = 256;
   size_t kv_memory_bytes = size_t{1} << 30;
+  bool prefix_cache = true;
   std::string isa = "auto";
   std::string wire_dtype = "float32";
   int metrics_port = -1;       // -1: none; 0: any

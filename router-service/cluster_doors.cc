@@ -22,6 +22,13 @@ bool Complete(const RoutingTable& table, bool remote_attention) {
           std::any_of(table.attention.begin(), table.attention.end(), ready));
 }
 
+// Besides tokens and model, keys and values depend on how hidden states are rounded between
+// services, and, where shards of other numerics classes are allowed, on who computed them: routers
+// that differ in this must not share any.
+uint32_t CacheDomain(internal::v1::WireDtype dtype, const ClusterOptions& cluster) {
+  return 1 + 2 * static_cast<uint32_t>(dtype) + (cluster.allow_mixed_numerics ? 1 : 0);
+}
+
 void LogMissing(const RoutingTable& table) {
   LogEvent(LogLevel::kInfo, "waiting_for_workers",
            {{"experts_covered", absl::StrCat(static_cast<int>(100 * table.CoverageRatio()), "%")}});
@@ -92,6 +99,9 @@ absl::StatusOr<std::unique_ptr<ClusterDoors>> ClusterDoors::Connect(const Cluste
                                                            : internal::v1::WIRE_DTYPE_FLOAT32;
   doors->attention_.dtype = doors->experts_.dtype;
   GF_ASSIGN_OR_RETURN(doors->experts_.wait, ParseWaitPolicy(options.wait));
+  // What was computed without an expert must not be taken for more than that.
+  doors->attention_.cache_domain =
+      doors->experts_.renormalise ? 0 : CacheDomain(doors->attention_.dtype, cluster);
   doors->attention_.wait = doors->experts_.wait;
   doors->counters_ = std::make_unique<DispatchCounters>(
       kMaxWorkers,
@@ -147,7 +157,7 @@ RouterDoors ClusterDoors::Doors(
   } else {
     doors.attention = [this](int lane) -> absl::StatusOr<std::unique_ptr<AttentionClient>> {
       return std::make_unique<RemoteAttentionClient>(attention_, router_id_, lane, d_model_,
-                                                     directory_.get());
+                                                     directory_.get(), affinity_.get());
     };
     doors.max_sequence_tokens = MaxSequenceTokens();
   }

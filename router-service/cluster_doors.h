@@ -57,6 +57,7 @@ class ClusterDoors {
   RemoteExpertOptions experts_;
   RemoteAttentionOptions attention_;
   bool remote_attention_ = false;
+  const std::unique_ptr<PrefixAffinity> affinity_ = std::make_unique<PrefixAffinity>();
   std::unique_ptr<Directory> directory_;
   std::unique_ptr<Discovery> discovery_;  // null: all addresses are fixed
   std::unique_ptr<ClusterPlanner> planner_;

@@ -57,6 +57,8 @@ ABSL_FLAG(int, spin_us, 0, "microseconds that idle compute threads spin before t
 ABSL_FLAG(std::string, isa, "auto", "auto, avx512, avx2 or scalar; the numbers are the same");
 ABSL_FLAG(int, n_slices, 8, "parts of a dense layer's MLP; the same in all services of a cluster");
 ABSL_FLAG(std::string, kv_memory, "1GiB", "memory of the KV cache, if colocated");
+ABSL_FLAG(std::string, prefix_cache, "on",
+          "if colocated: prompts that begin like earlier ones are not computed again; or off");
 ABSL_FLAG(int, metrics_port, 0, "port of /metrics; 0: any free one; -1: none");
 ABSL_FLAG(absl::Duration, drain_limit, absl::Seconds(60), "after SIGTERM, at most this long");
 
@@ -169,6 +171,10 @@ absl::Status Serve() {
   if (colocated) {
     AttentionHostOptions host_options;
     GF_ASSIGN_OR_RETURN(host_options.kv_memory_bytes, ParseBytes(absl::GetFlag(FLAGS_kv_memory)));
+    GF_ASSIGN_OR_RETURN(host_options.prefix_cache,
+                        ParseOnOff("--prefix-cache", absl::GetFlag(FLAGS_prefix_cache)));
+    // What was computed without an expert must not be taken for more than that.
+    if (options.on_missing_expert == "renormalise") host_options.prefix_cache = false;
     LoadProgress progress({.label = "attention", .total_bytes = weights->role_bytes().attention});
     GF_ASSIGN_OR_RETURN(host, AttentionHost::Load(*weights, host_options, &threads, &progress));
     progress.Finish();

@@ -45,6 +45,9 @@ class RouterMeter final : public GatewayObserver,
   void OnNextToken(absl::Duration itl) override { requests_.ObserveNextToken(itl); }
   void OnStep(const Step& step, const StepResult& result, absl::Duration total) override;
   void OnStepFailed(const absl::Status& /*status*/) override { steps_.ObserveFailed(); }
+  void OnRecompute(RecomputeReason reason) override {
+    steps_.ObserveRecomputed(reason == RecomputeReason::kPreempted ? "preempted" : "moved");
+  }
   void OnCallDone(const CallRecord& call) {
     rpc_.ObserveServerCall(call.method, call.code, call.duration);
   }

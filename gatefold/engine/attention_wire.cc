@@ -1,5 +1,6 @@
 #include "gatefold/engine/attention_wire.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -68,6 +69,10 @@ absl::StatusOr<SamplingParams> FromProto(const internal::v1::Sampling& message) 
 void ToProto(const SequenceSpec& spec, internal::v1::OpenSequence* message) {
   message->set_sequence_id(spec.id);
   message->set_n_positions(spec.n_positions);
+  message->set_n_reserved(spec.n_reserved);
+  const int max_cached = std::min(spec.max_cached, static_cast<int>(spec.tokens.size()));
+  message->mutable_token_ids()->Assign(spec.tokens.begin(), spec.tokens.begin() + max_cached);
+  message->set_max_cached(max_cached);
   const SamplingParams& params = spec.sampling;
   internal::v1::Sampling* sampling = message->mutable_sampling();
   sampling->set_temperature(params.temperature);
@@ -93,6 +98,12 @@ absl::StatusOr<SequenceSpec> FromProto(const internal::v1::OpenSequence& message
   SequenceSpec spec;
   spec.id = message.sequence_id();
   spec.n_positions = static_cast<int>(message.n_positions());
+  GF_RETURN_IF_ERROR(Below("open.n_reserved", message.n_reserved(), message.n_positions()));
+  spec.n_reserved = static_cast<int>(message.n_reserved());
+  GF_RETURN_IF_ERROR(Below("open.token_ids", message.token_ids_size(), message.n_positions()));
+  spec.tokens.assign(message.token_ids().begin(), message.token_ids().end());
+  GF_RETURN_IF_ERROR(Below("open.max_cached", message.max_cached(), message.token_ids_size()));
+  spec.max_cached = static_cast<int>(message.max_cached());
   GF_ASSIGN_OR_RETURN(spec.sampling, FromProto(message.sampling()));
   return spec;
 }

@@ -33,7 +33,12 @@ struct SamplingParams {
 // What an attention-service must know of a sequence before its first span.
 struct SequenceSpec {
   SequenceId id = 0;
-  int n_positions = 0;  // KV blocks for this many positions are reserved
+  int n_positions = 0;  // it may come to have so many
+  int n_reserved = 0;   // KV blocks for so many are taken at once, others as it grows; 0: for all
+  // Its tokens so far. Keys and values of the first `max_cached` of them may come from the prefix
+  // cache; those of the others are to be computed.
+  std::vector<int32_t> tokens;
+  int max_cached = 0;
   SamplingParams sampling;
 };
 

@@ -14,8 +14,11 @@ class AttentionMetrics {
 
   void ObserveCall(int n_rows, absl::Duration queue, absl::Duration compute);
 
-  // Read at each scrape; see Registry::Watch.
-  void WatchKvBlocks(int n_blocks, std::function<double()> n_free);
+  void ObserveLookUp(int n_hit_tokens, int n_miss_tokens);
+
+  // Read at each scrape; see Registry::Watch. Blocks that are neither free nor cached are used.
+  void WatchKvBlocks(int n_blocks, std::function<double()> n_free,
+                     std::function<double()> n_cached);
   void WatchSequences(std::function<double()> n_sequences);
 
  private:
@@ -23,6 +26,8 @@ class AttentionMetrics {
   prometheus::Counter* const compute_;
   prometheus::Counter* const tokens_;
   prometheus::Histogram* const queue_;
+  prometheus::Counter* const hits_;
+  prometheus::Counter* const misses_;
 };
 
 }  // namespace gatefold

@@ -60,6 +60,9 @@ std::vector<MetricSpec> MakeTable() {
       {"gatefold_step_rows", H, "", "rows", "router", "Rows that ride in one step", kRows},
       {"gatefold_steps_failed_total", C, "", "steps", "router",
        "Steps that failed; their rows are computed again or their requests end with an error"},
+      {"gatefold_sequences_recomputed_total", C, "reason", "sequences", "router",
+       "Running sequences whose keys and values are computed again: preempted (others needed their "
+       "KV blocks), moved (their attention-service is gone or drains)"},
 
       {"gatefold_router_expert_queue_tokens", G, "", "rows", "router",
        "(row, expert) pairs sent to shards and not answered yet"},
@@ -109,8 +112,14 @@ std::vector<MetricSpec> MakeTable() {
        "From a call's arrival to the start of its computation", kCall},
       {"gatefold_attention_tokens_total", C, "", "rows", "attention",
        "Rows that came in calls; a token counts once per layer"},
-      {"gatefold_kv_usage_ratio", G, "", "ratio", "attention", "KV blocks in use, of all"},
-      {"gatefold_kv_blocks", G, "state", "blocks", "attention", "KV blocks by state: used, free"},
+      {"gatefold_kv_usage_ratio", G, "", "ratio", "attention",
+       "KV blocks that sequences use, of all"},
+      {"gatefold_kv_blocks", G, "state", "blocks", "attention",
+       "KV blocks by state: used by sequences, cached (kept for prompts that begin alike, given up "
+       "when needed), free"},
+      {"gatefold_prefix_cache_tokens_total", C, "result", "tokens", "attention",
+       "Tokens looked for in the prefix cache when their sequence began: hit (not computed again), "
+       "miss"},
       {"gatefold_sequences", G, "", "sequences", "attention", "Sequences that hold KV blocks"},
 
       {"grpc_server_call_duration_seconds", H, "grpc_method, grpc_status", "seconds", "all",

@@ -106,12 +106,15 @@ TEST(StepMetricsTest, KeepsPhasesApart) {
   metrics.Observe("experts", absl::Milliseconds(2));
   metrics.ObserveRows(33);
   metrics.ObserveFailed();
+  metrics.ObserveRecomputed("moved");
   const std::string text = registry.Text();
   EXPECT_THAT(text, HasSubstr("gatefold_step_seconds_count{phase=\"gate\"} 1\n"));
   EXPECT_THAT(text, HasSubstr("gatefold_step_seconds_count{phase=\"experts\"} 2\n"));
   EXPECT_THAT(text, HasSubstr("gatefold_step_rows_bucket{le=\"32\"} 0\n"));
   EXPECT_THAT(text, HasSubstr("gatefold_step_rows_bucket{le=\"64\"} 1\n"));
   EXPECT_THAT(text, HasSubstr("gatefold_steps_failed_total 1\n"));
+  EXPECT_THAT(text, HasSubstr("gatefold_sequences_recomputed_total{reason=\"moved\"} 1\n"));
+  EXPECT_THAT(text, HasSubstr("gatefold_sequences_recomputed_total{reason=\"preempted\"} 0\n"));
 }
 
 TEST(DispatchMetricsTest, ShowsTrafficAndHowEvenItIs) {
@@ -183,10 +186,14 @@ TEST(ExpertMetricsTest, CountsWorkByLayerAndCallsInFlight) {
 TEST(AttentionMetricsTest, DerivesKvUsageFromFreeBlocks) {
   Registry registry;
   AttentionMetrics metrics(&registry);
-  metrics.WatchKvBlocks(8, [] { return 6; });
+  metrics.WatchKvBlocks(8, [] { return 5; }, [] { return 1; });
+  metrics.ObserveLookUp(48, 7);
   metrics.ObserveCall(4, absl::Microseconds(20), absl::Milliseconds(250));
   const std::string text = registry.Text();
-  EXPECT_THAT(text, HasSubstr("gatefold_kv_blocks{state=\"free\"} 6\n"));
+  EXPECT_THAT(text, HasSubstr("gatefold_kv_blocks{state=\"free\"} 5\n"));
+  EXPECT_THAT(text, HasSubstr("gatefold_kv_blocks{state=\"cached\"} 1\n"));
+  EXPECT_THAT(text, HasSubstr("gatefold_prefix_cache_tokens_total{result=\"hit\"} 48\n"));
+  EXPECT_THAT(text, HasSubstr("gatefold_prefix_cache_tokens_total{result=\"miss\"} 7\n"));
   EXPECT_THAT(text, HasSubstr("gatefold_kv_blocks{state=\"used\"} 2\n"));
   EXPECT_THAT(text, HasSubstr("gatefold_kv_usage_ratio 0.25\n"));
   EXPECT_THAT(text, HasSubstr("gatefold_attention_tokens_total 4\n"));

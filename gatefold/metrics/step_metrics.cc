@@ -8,7 +8,11 @@ namespace gatefold {
 StepMetrics::StepMetrics(Registry* registry)
     : registry_(registry),
       rows_(registry->AddHistogram("gatefold_step_rows")),
-      failed_(registry->AddCounter("gatefold_steps_failed_total")) {}
+      failed_(registry->AddCounter("gatefold_steps_failed_total")) {
+  for (const char* reason : {"preempted", "moved"}) {
+    registry->AddCounter("gatefold_sequences_recomputed_total", {{"reason", reason}});
+  }
+}
 
 void StepMetrics::Observe(absl::string_view phase, absl::Duration time) {
   prometheus::Histogram* histogram;
@@ -28,5 +32,9 @@ void StepMetrics::Observe(absl::string_view phase, absl::Duration time) {
 void StepMetrics::ObserveRows(int n_rows) { rows_->Observe(n_rows); }
 
 void StepMetrics::ObserveFailed() { failed_->Increment(); }
+
+void StepMetrics::ObserveRecomputed(const std::string& reason) {
+  registry_->AddCounter("gatefold_sequences_recomputed_total", {{"reason", reason}})->Increment();
+}
 
 }  // namespace gatefold

@@ -20,6 +20,8 @@ class StepMetrics {
   void Observe(absl::string_view phase, absl::Duration time);
   void ObserveRows(int n_rows);
   void ObserveFailed();
+  // A running sequence is computed again: "preempted" or "moved".
+  void ObserveRecomputed(const std::string& reason);
 
  private:
   Registry* const registry_;

@@ -57,6 +57,13 @@ absl::StatusOr<uint64_t> ParseBytes(absl::string_view text) {
   return value << shift;
 }
 
+absl::StatusOr<bool> ParseOnOff(absl::string_view flag, absl::string_view text) {
+  if (text == "on") return true;
+  if (text == "off") return false;
+  return absl::InvalidArgumentError(
+      absl::StrCat(flag, " is \"", text, "\", must be on or off"));
+}
+
 void PrintReady(const std::string& address, const std::string& metrics_address) {
   std::printf("listening on %s%s\nready\n", address.c_str(),
               metrics_address.empty()

@@ -38,6 +38,9 @@ int NumThreads(int n_threads);
 // "64MiB", "2GiB", "1048576".
 absl::StatusOr<uint64_t> ParseBytes(absl::string_view text);
 
+// "on" or "off"; `flag` is for the message.
+absl::StatusOr<bool> ParseOnOff(absl::string_view flag, absl::string_view text);
+
 // The last lines of a start, for people and scripts: where it listens, where /metrics is if it is
 // anywhere, and "ready".
 void PrintReady(const std::string& address, const std::string& metrics_address);

@@ -10,10 +10,13 @@
 #include "gatefold/base/log.h"
 #include "gatefold/base/status_macros.h"
 #include "gatefold/engine/attention_wire.h"
+#include "router-service/dispatch/placement_order.h"
 
 namespace gatefold {
 namespace {
 
+// How often one who waits for an answer looks whether the service is still there for others.
+constexpr absl::Duration kLookAround = absl::Milliseconds(250);
 constexpr char kRunMethod[] = "/gatefold.internal.v1.AttentionService/Run";
 
 absl::Status FromRefusal(const internal::v1::Refusal& refusal) {
@@ -34,12 +37,13 @@ absl::Status FromRefusal(const internal::v1::Refusal& refusal) {
 
 RemoteAttentionClient::RemoteAttentionClient(const RemoteAttentionOptions& options,
                                              uint64_t router_id, int lane, int d_model,
-                                             Directory* directory)
+                                             Directory* directory, PrefixAffinity* affinity)
     : options_(options),
       router_id_(router_id),
       lane_(lane),
       d_model_(d_model),
       directory_(directory),
+      affinity_(affinity),
       streams_(options.wait),
       peers_(kMaxWorkers) {}
 
@@ -85,31 +89,55 @@ absl::StatusOr<RemoteAttentionClient::Peer*> RemoteAttentionClient::Reach(int in
   return &peer;
 }
 
-absl::Status RemoteAttentionClient::Open(const SequenceSpec& spec) {
-  std::vector<int> live = LivePeers();
-  if (live.empty()) return absl::UnavailableError("no attention-service is ready");
-  std::stable_sort(live.begin(), live.end(), [this](int a, int b) {
-    return peers_[a].n_free_blocks > peers_[b].n_free_blocks;
-  });
-  absl::Status status;
+absl::StatusOr<int> RemoteAttentionClient::Open(const SequenceSpec& spec) {
+  std::vector<uint64_t> names;
+  if (options_.cache_domain != 0) {
+    names = PrefixAffinity::Names(options_.cache_domain, spec.tokens);
+  }
+  absl::Status status = absl::UnavailableError(
+      absl::StrCat("no attention-service is ready that can hold ", spec.n_positions, " positions"));
+  std::vector<AttentionPlace> places;
+  const std::vector<int> live = LivePeers();
+  const std::shared_ptr<const RoutingTable> table = directory_->Table();  // no shorter than theirs
   for (int index : live) {
-    std::vector<Call> calls(1);
-    calls[0].peer = index;
-    calls[0].request = Header(Step(), 0, internal::v1::ATTENTION_OPERATION_SEQUENCES);
-    ToProto(spec, calls[0].request.add_open());
-    status = RunCalls(&calls, nullptr, nullptr);
-    if (status.ok()) {
-      if (calls[0].response.opened_size() != 1) {
-        status = absl::InternalError("the attention-service did not say whether it opened");
-      } else if (calls[0].response.opened(0).reason() != internal::v1::REFUSAL_REASON_UNSPECIFIED) {
-        status = FromRefusal(calls[0].response.opened(0));
-      } else {
-        home_[spec.id] = index;
-        return absl::OkStatus();
-      }
+    places.push_back(
+        {index, peers_[index].incarnation, peers_[index].n_free_blocks,
+         static_cast<int>(table->attention[index].attention.max_sequence_tokens())});
+  }
+  for (int index : OrderPlaces(std::move(places), spec.n_positions, names, affinity_)) {
+    const absl::StatusOr<int> opened = OpenAt(index, spec);
+    if (opened.ok()) {
+      home_[spec.id] = index;
+      affinity_->Remember(names, peers_[index].incarnation);
+      return opened;
     }
+    status = opened.status();
   }
   return absl::IsAborted(status) ? absl::UnavailableError(status.message()) : status;
+}
+
+absl::StatusOr<int> RemoteAttentionClient::OpenAt(int index, const SequenceSpec& spec) {
+  std::vector<Call> calls(1);
+  calls[0].peer = index;
+  calls[0].request = Header(Step(), 0, internal::v1::ATTENTION_OPERATION_SEQUENCES);
+  internal::v1::OpenSequence* open = calls[0].request.add_open();
+  ToProto(spec, open);
+  open->set_cache_domain(options_.cache_domain);
+  GF_RETURN_IF_ERROR(RunCalls(&calls, nullptr, nullptr));
+  const internal::v1::RunAttentionResponse& response = calls[0].response;
+  if (response.opened_size() != 1) {
+    return absl::InternalError("the attention-service did not say whether it opened");
+  }
+  if (response.opened(0).reason() != internal::v1::REFUSAL_REASON_UNSPECIFIED) {
+    return FromRefusal(response.opened(0));
+  }
+  const uint32_t n_cached = response.n_cached_size() == 1 ? response.n_cached(0) : 0;
+  if (n_cached > open->max_cached()) {
+    return absl::InternalError(absl::StrCat("the attention-service took ", n_cached,
+                                            " positions from its cache, of at most ",
+                                            open->max_cached()));
+  }
+  return static_cast<int>(n_cached);
 }
 
 void RemoteAttentionClient::Close(SequenceId sequence) {
@@ -131,32 +159,71 @@ void RemoteAttentionClient::Flush() {
   if (!calls.empty()) (void)RunCalls(&calls, nullptr, nullptr);
 }
 
-// One call per peer that has some of the step's sequences.
-absl::Status RemoteAttentionClient::AddSpans(const Step& step, std::vector<Call>* calls) const {
-  std::vector<int> call_of_peer(peers_.size(), -1);
-  int row = 0;
+int RemoteAttentionClient::PlaceOf(SequenceId sequence) const {
+  const auto home = home_.find(sequence);
+  return home == home_.end() ? -1 : home->second;
+}
+
+bool RemoteAttentionClient::In(int peer, WorkerEntry::State state) const {
+  return directory_->Table()->attention[peer].state == state;
+}
+
+bool RemoteAttentionClient::AnotherIsReady(int peer) const {
+  const std::shared_ptr<const RoutingTable> table = directory_->Table();
+  for (int i = 0; i < static_cast<int>(table->attention.size()); ++i) {
+    if (i != peer && table->attention[i].state == WorkerEntry::State::kReady) return true;
+  }
+  return false;
+}
+
+void RemoteAttentionClient::FlushDraining() {
+  for (int i = 0; i < static_cast<int>(peers_.size()); ++i) {
+    if (!peers_[i].closing.empty() && In(i, WorkerEntry::State::kDraining)) return Flush();
+  }
+}
+
+absl::Status RemoteAttentionClient::FindHomes(const Step& step, bool any_live) {
+  absl::Status status;
   for (const StepSpan& span : step.spans) {
     const auto home = home_.find(span.sequence);
     if (home == home_.end()) {
-      return absl::AbortedError(absl::StrCat("sequence ", span.sequence, " lost its KV cache"));
+      status = absl::AbortedError(absl::StrCat("sequence ", span.sequence, " lost its KV cache"));
+    } else if (any_live && In(home->second, WorkerEntry::State::kDraining)) {
+      status = absl::AbortedError(absl::StrCat("sequence ", span.sequence, " leaves ",
+                                               peers_[home->second].address, ", which drains"));
+    } else {
+      continue;
     }
-    int& index = call_of_peer[home->second];
+    failed_.push_back({span.sequence, status});
+  }
+  return status;
+}
+
+std::vector<RemoteAttentionClient::Call> RemoteAttentionClient::SpanCalls(const Step& step) const {
+  std::vector<Call> calls;
+  std::vector<int> call_of_peer(peers_.size(), -1);
+  int row = 0;
+  for (const StepSpan& span : step.spans) {
+    const int home = home_.at(span.sequence);
+    int& index = call_of_peer[home];
     if (index < 0) {
-      index = static_cast<int>(calls->size());
-      calls->emplace_back().peer = home->second;
+      index = static_cast<int>(calls.size());
+      calls.emplace_back().peer = home;
     }
-    Call& call = (*calls)[index];
+    Call& call = calls[index];
     ToProto(span, call.request.add_spans());
+    call.sequences.push_back(span.sequence);
     call.rows.push_back({row, span.n_tokens});
     row += span.n_tokens;
   }
-  return absl::OkStatus();
+  return calls;
 }
 
 absl::Status RemoteAttentionClient::EmbedAndAttend(const Step& step, float* x) {
-  LivePeers();
-  std::vector<Call> calls;
-  GF_RETURN_IF_ERROR(AddSpans(step, &calls));
+  failed_.clear();
+  FlushDraining();
+  GF_RETURN_IF_ERROR(FindHomes(step, !LivePeers().empty()));
+  std::vector<Call> calls = SpanCalls(step);
   for (Call& call : calls) {
     call.request.MergeFrom(Header(step, 0, internal::v1::ATTENTION_OPERATION_EMBED_AND_ATTEND));
     for (const auto& [first, count] : call.rows) {
@@ -167,8 +234,9 @@ absl::Status RemoteAttentionClient::EmbedAndAttend(const Step& step, float* x) {
 }
 
 absl::Status RemoteAttentionClient::Attend(const Step& step, int layer, float* x) {
-  std::vector<Call> calls;
-  GF_RETURN_IF_ERROR(AddSpans(step, &calls));
+  failed_.clear();
+  GF_RETURN_IF_ERROR(FindHomes(step, false));
+  std::vector<Call> calls = SpanCalls(step);
   for (Call& call : calls) {
     call.request.MergeFrom(Header(step, layer, internal::v1::ATTENTION_OPERATION_ATTEND));
   }
@@ -177,18 +245,20 @@ absl::Status RemoteAttentionClient::Attend(const Step& step, int layer, float* x
 
 absl::StatusOr<std::vector<Sampled>> RemoteAttentionClient::Sample(const Step& step,
                                                                    const float* x) {
+  failed_.clear();
+  GF_RETURN_IF_ERROR(FindHomes(step, false));
   std::vector<Call> calls;
   std::vector<int> call_of_peer(peers_.size(), -1);
   for (size_t i = 0; i < step.samples.size(); ++i) {
-    const auto home = home_.find(step.samples[i].sequence);
-    if (home == home_.end()) return absl::AbortedError("a sequence lost its KV cache");
-    int& index = call_of_peer[home->second];
+    const int home = home_.at(step.samples[i].sequence);
+    int& index = call_of_peer[home];
     if (index < 0) {
       index = static_cast<int>(calls.size());
-      calls.emplace_back().peer = home->second;
+      calls.emplace_back().peer = home;
       calls.back().request = Header(step, 0, internal::v1::ATTENTION_OPERATION_SAMPLE);
     }
     ToProto(step.samples[i], calls[index].request.add_samples());
+    calls[index].sequences.push_back(step.samples[i].sequence);
     calls[index].rows.push_back({static_cast<int>(i), 1});
   }
   GF_RETURN_IF_ERROR(RunCalls(&calls, x, nullptr));
@@ -211,8 +281,8 @@ absl::Status RemoteAttentionClient::RunCalls(std::vector<Call>* calls, const flo
   absl::Status failure;
   const auto fail = [&](Call* call, const absl::Status& status) {
     if (call->done) return;
-    call->done = true;
     failure = Annotate(status, directory_->Table()->attention[call->peer].address);
+    Fail(call, failure);
   };
   for (size_t i = 0; i < calls->size(); ++i) {
     const absl::Status sent = Send(&(*calls)[i], first_token + i, x_in);
@@ -224,12 +294,9 @@ absl::Status RemoteAttentionClient::RunCalls(std::vector<Call>* calls, const flo
   };
   while (pending()) {
     StreamEvent event;
-    if (!streams_.WaitAny(deadline, &event)) {
-      for (Call& call : *calls) {
-        if (call.done) continue;
-        Lose(call.peer);
-        fail(&call, absl::AbortedError("does not answer"));
-      }
+    if (!streams_.WaitAny(std::min(deadline, absl::Now() + kLookAround), &event)) {
+      const absl::Status given_up = GiveUp(calls, /*all=*/absl::Now() >= deadline);
+      if (!given_up.ok()) failure = given_up;
     } else if (event.kind == StreamEvent::Kind::kAnswer && event.token >= first_token) {
       Call* call = &(*calls)[event.token - first_token];
       const absl::Status taken = TakeAnswer(call, event.answer, x_out);
@@ -246,6 +313,29 @@ absl::Status RemoteAttentionClient::RunCalls(std::vector<Call>* calls, const flo
     }
   }
   return failure;
+}
+
+void RemoteAttentionClient::Fail(Call* call, const absl::Status& status) {
+  call->done = true;
+  const auto& starved = call->response.starved();
+  if (absl::IsResourceExhausted(status) && !starved.empty()) {
+    call->sequences.assign(starved.begin(), starved.end());
+  }
+  for (SequenceId sequence : call->sequences) failed_.push_back({sequence, status});
+}
+
+absl::Status RemoteAttentionClient::GiveUp(std::vector<Call>* calls, bool all) {
+  absl::Status status;
+  for (Call& call : *calls) {
+    if (call.done) continue;
+    // Without another service to go to it is better to wait: it may only be slow.
+    const bool hung = In(call.peer, WorkerEntry::State::kUnreachable) && AnotherIsReady(call.peer);
+    if (!all && !hung) continue;
+    Lose(call.peer);
+    status = absl::AbortedError(absl::StrCat(peers_[call.peer].address, " does not answer"));
+    Fail(&call, status);
+  }
+  return status;
 }
 
 absl::Status RemoteAttentionClient::Send(Call* call, uint64_t token, const float* x_in) {
@@ -276,7 +366,14 @@ absl::Status RemoteAttentionClient::TakeAnswer(Call* call, const grpc::ByteBuffe
   internal::v1::RunAttentionResponse& response = call->response;
   GF_RETURN_IF_ERROR(ReadFrame(answer, &response, &payload_));
   peers_[call->peer].n_free_blocks = response.n_kv_blocks_free();
-  if (response.has_refusal()) return FromRefusal(response.refusal());
+  if (response.draining() && In(call->peer, WorkerEntry::State::kReady)) {
+    directory_->SuspectAttention(call->peer);  // it is news to the directory
+  }
+  if (response.has_refusal()) {
+    const absl::Status refused = FromRefusal(response.refusal());
+    if (absl::IsAborted(refused)) directory_->SuspectAttention(call->peer);
+    return refused;
+  }
   if (x_out != nullptr) {
     const uint32_t n_rows = call->request.n_rows();
     if (response.n_rows() != n_rows || response.d_model() != static_cast<uint32_t>(d_model_)) {

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <memory>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -14,6 +15,7 @@
 #include "gatefold/rpc/stream_client.h"
 #include "router-service/dispatch/directory.h"
 #include "router-service/dispatch/peer_link.h"
+#include "router-service/dispatch/prefix_affinity.h"
 
 namespace gatefold {
 
@@ -22,23 +24,29 @@ struct RemoteAttentionOptions {
   WaitPolicy wait;
   ChannelOptions channels;
   absl::Duration call_timeout = absl::Seconds(60);  // then the service counts as hung
+  // Sequences of equal domains have equal keys and values for equal tokens, whichever router opened
+  // them. 0: none of this router's share any.
+  uint32_t cache_domain = 1;
 };
 
-// Attention on one or several attention-services. A sequence lives on the one with the most free KV
-// blocks when it is opened; a step's spans go to where their sequences live.
+// Attention on one or several attention-services. A sequence lives where a prompt that begins alike
+// was computed before, unless another service has far more free KV blocks; a step's spans go to
+// where their sequences live. Sequences leave a service that drains for another that does not.
 class RemoteAttentionClient final : public AttentionClient {
  public:
-  // The directory outlives the client.
+  // Directory and affinity outlive the client; all lanes share them.
   RemoteAttentionClient(const RemoteAttentionOptions& options, uint64_t router_id, int lane,
-                        int d_model, Directory* directory);
+                        int d_model, Directory* directory, PrefixAffinity* affinity);
   ~RemoteAttentionClient() override;
 
-  absl::Status Open(const SequenceSpec& spec) override;
+  absl::StatusOr<int> Open(const SequenceSpec& spec) override;
   void Close(SequenceId sequence) override;
   void Flush() override;
   absl::Status EmbedAndAttend(const Step& step, float* x) override;
   absl::Status Attend(const Step& step, int layer, float* x) override;
   absl::StatusOr<std::vector<Sampled>> Sample(const Step& step, const float* x) override;
+  std::vector<Failed> TakeFailed() override { return std::exchange(failed_, {}); }
+  int PlaceOf(SequenceId sequence) const override;
 
  private:
   // One attention-service as this lane uses it.
@@ -53,6 +61,7 @@ class RemoteAttentionClient final : public AttentionClient {
   struct Call {
     int peer = 0;
     internal::v1::RunAttentionRequest request;
+    std::vector<SequenceId> sequences;  // of a step's call: whose rows they are
     std::vector<std::pair<int, int>> rows;  // (first row of the step, count), in payload order
     internal::v1::RunAttentionResponse response;
     bool done = false;
@@ -62,11 +71,23 @@ class RemoteAttentionClient final : public AttentionClient {
                                            internal::v1::AttentionOperation operation) const;
   // The peers that serve now. Forgets the sequences of one that restarted.
   std::vector<int> LivePeers();
+  absl::StatusOr<int> OpenAt(int peer, const SequenceSpec& spec);
   absl::StatusOr<Peer*> Reach(int peer);
-  absl::Status AddSpans(const Step& step, std::vector<Call>* calls) const;
+  // Fails those of the step's sequences that have no home, or one that drains while others do not.
+  absl::Status FindHomes(const Step& step, bool any_live);
+  // One call per service that has some of the step's sequences, for their spans.
+  std::vector<Call> SpanCalls(const Step& step) const;
+  // A service that drains waits for the end of its sequences: tells it of those that left.
+  void FlushDraining();
+  bool In(int peer, WorkerEntry::State state) const;
+  bool AnotherIsReady(int peer) const;
   // Sends all calls with the rows of x they name, waits for all answers, and writes answered rows
   // back to x if `x_out` is set.
   absl::Status RunCalls(std::vector<Call>* calls, const float* x_in, float* x_out);
+  // Of the call and its sequences.
+  void Fail(Call* call, const absl::Status& status);
+  // Nothing came for a while: gives up on services that are gone for all others, too.
+  absl::Status GiveUp(std::vector<Call>* calls, bool all);
   absl::Status Send(Call* call, uint64_t token, const float* x_in);
   absl::Status TakeAnswer(Call* call, const grpc::ByteBuffer& answer, float* x_out);
   // Its stream is gone, and so are this lane's sequences there.
@@ -77,9 +98,11 @@ class RemoteAttentionClient final : public AttentionClient {
   const int lane_;
   const int d_model_;
   Directory* const directory_;
+  PrefixAffinity* const affinity_;
   StreamSet streams_;
   std::vector<Peer> peers_;                   // by index in the directory
   std::unordered_map<SequenceId, int> home_;  // peer of each open sequence
+  std::vector<Failed> failed_;                // of the step's call under way, or the last
   uint64_t next_token_ = 1;
   FramePayload payload_;
   std::vector<float> received_;

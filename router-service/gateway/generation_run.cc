@@ -234,6 +234,7 @@ void GenerationRun::OnEnd(int index, const GenerationEnd& end) {
   {
     absl::MutexLock lock(&mu_);
     if (events_.ended()) return;
+    if (index == 0) n_cached_tokens_ = end.n_cached_tokens;
     n_degraded_tokens_ += end.n_degraded_tokens;
     if (timings_.first_step == absl::InfinitePast()) {
       timings_.first_step = end.timings.first_step;
@@ -377,6 +378,7 @@ inference::v1::Summary GenerationRun::MakeSummary() const {
   inference::v1::Summary summary;
   auto* usage = summary.mutable_usage();
   usage->set_prompt_tokens(prompt_info_.n_tokens());
+  usage->set_cached_tokens(n_cached_tokens_);
   int n_output = request_.resume_token_ids_size();
   for (const Candidate& candidate : candidates_) n_output += candidate.transcript.n_new_tokens();
   usage->set_output_tokens(n_output);
@@ -396,6 +398,7 @@ RequestReport GenerationRun::MakeReport(const absl::Status& status) const {
   report.kind = RequestKind::kGenerate;
   report.status = status;
   report.n_prompt_tokens = static_cast<int>(prompt_info_.n_tokens());
+  report.n_cached_tokens = n_cached_tokens_;
   report.n_candidates = static_cast<int>(candidates_.size());
   for (const Candidate& candidate : candidates_) {
     report.n_output_tokens += candidate.transcript.n_new_tokens();

@@ -149,6 +149,7 @@ TEST_F(GenerationTest, TellsStartTextFinishAndSummary) {
   Submission& submission = StartAndAwait();
   EXPECT_EQ(submission.request.prompt, (std::vector<int32_t>{FakeCodec::kBos, 'h', 'i'}));
   submission.Say("grün");
+  submission.n_cached_tokens = 2;
   submission.Stop();
   const Said& said = reader_.ToEnd();
   EXPECT_EQ(said.status, absl::OkStatus());
@@ -160,6 +161,7 @@ TEST_F(GenerationTest, TellsStartTextFinishAndSummary) {
   EXPECT_EQ(said.finish().stop_token_id(), FakeCodec::kEos);
   const auto& summary = said.summary();
   EXPECT_EQ(summary.usage().prompt_tokens(), 3);
+  EXPECT_EQ(summary.usage().cached_tokens(), 2);
   EXPECT_EQ(summary.usage().output_tokens(), 5);
   EXPECT_EQ(summary.effective_config().seed(), 5);
   EXPECT_EQ(summary.effective_config().max_output_tokens(), 61);

@@ -51,6 +51,7 @@ void ReportEnd(const RequestReport& report, GatewayObserver* observer) {
             {"kind", report.kind == RequestKind::kScore ? "score" : "generate"},
             {"outcome", absl::StatusCodeToString(report.status.code())},
             {"prompt_tokens", report.n_prompt_tokens},
+            {"cached_tokens", report.n_cached_tokens},
             {"output_tokens", report.n_output_tokens},
             {"degraded_tokens", report.n_degraded_tokens},
             {"seconds", absl::ToDoubleSeconds(report.end_to_end)},

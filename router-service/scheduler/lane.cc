@@ -1,6 +1,8 @@
 #include "router-service/scheduler/lane.h"
 
 #include <algorithm>
+#include <map>
+#include <set>
 #include <utility>
 
 #include "absl/time/clock.h"
@@ -11,6 +13,7 @@
 namespace gatefold {
 namespace {
 
+constexpr absl::Duration kAdmissionRetryDelay = absl::Milliseconds(5);
 constexpr absl::Duration kReportInterval = absl::Seconds(5);
 
 // What a share's rows lack; null: nothing. `missing` is in ascending rows.
@@ -39,11 +42,13 @@ void Lane::Run() {
     Admit();
     Step step = Next();
     if (step.n_rows() == 0) {
+      starving_ = false;
       engine_.attention->Flush();
       // Without KV blocks it is another lane or router that must free some, and an expert comes back
       // unannounced: look again soon.
-      scheduler_->AwaitNews(seen, kv_full_ || held_ ? absl::Now() + absl::Milliseconds(5)
-                                                    : absl::InfiniteFuture());
+      const bool look_again = held_ || next_admission_ > absl::InfinitePast();
+      scheduler_->AwaitNews(
+          seen, look_again ? absl::Now() + kAdmissionRetryDelay : absl::InfiniteFuture());
       continue;
     }
     const absl::Time start = absl::Now();
@@ -72,18 +77,23 @@ void Lane::SweepRunning() {
 }
 
 void Lane::Admit() {
-  kv_full_ = false;
+  // KV blocks that somebody gave up are for the one that lacked them, not for the one that gave
+  // them up and is first in the queue now.
+  if (starving_ && !running_.empty()) return;
+  if (absl::Now() < next_admission_) return;
+  next_admission_ = absl::InfinitePast();
   while (std::shared_ptr<Sequence> sequence = scheduler_->Take(index_)) {
     sequence->EndIfDue(absl::Now());  // resumed at its very end, for one
     if (sequence->ended()) {
       scheduler_->Release(index_, 1);
       continue;
     }
-    const absl::Status opened = engine_.attention->Open(sequence->Spec());
+    const absl::Status opened = Open(sequence.get());
     if (opened.ok()) {
-      running_.push_back(std::move(sequence));
+      const auto later = [&](const auto& other) { return sequence->Before(*other); };
+      running_.insert(std::find_if(running_.begin(), running_.end(), later), sequence);
     } else if (absl::IsResourceExhausted(opened) || absl::IsUnavailable(opened)) {
-      kv_full_ = true;
+      next_admission_ = absl::Now() + kAdmissionRetryDelay;
       scheduler_->PutBack(index_, std::move(sequence));
       return;
     } else {
@@ -91,6 +101,13 @@ void Lane::Admit() {
       scheduler_->Release(index_, 1);
     }
   }
+}
+
+absl::Status Lane::Open(Sequence* sequence) {
+  SequenceSpec spec = sequence->Spec(scheduler_->options_.headroom_tokens);
+  GF_ASSIGN_OR_RETURN(const int n_cached, engine_.attention->Open(spec));
+  sequence->Opened(n_cached);
+  return absl::OkStatus();
 }
 
 Step Lane::Next() {
@@ -118,43 +135,48 @@ Step Lane::Next() {
 
 void Lane::Commit(const StepResult& result) {
   const absl::Time now = absl::Now();
+  starving_ = false;
   for (const Sequence::Share& share : shares_) share.sequence->Commit(share, result, now);
   DropEnded();
 }
 
 void Lane::Fail(const absl::Status& status) {
-  if (scheduler_->observer_ != nullptr) scheduler_->observer_->OnStepFailed(status);
-  LogEvent(LogLevel::kWarning, "step_failed",
-           {{"lane", index_},
-            {"step", next_step_ - 1},
-            {"code", absl::StatusCodeToString(status.code())},
-            {"error", status.message()}});
   const absl::Time now = absl::Now();
-  const SchedulerOptions& options = scheduler_->options_;
-  const bool kv_lost = absl::IsAborted(status);
-  const bool transient = kv_lost || absl::IsUnavailable(status);
-  std::vector<MissingExpert> missing;
-  if (ReasonOf(status) == kExpertUnavailable) missing = engine_.experts->missing();
-  for (const Sequence::Share& share : shares_) {
-    Sequence* sequence = share.sequence;
-    const MissingExpert* lacks = FindMissing(missing, share);
-    if (!missing.empty() && lacks == nullptr) continue;  // it goes on without the others
-    Sequence::Hold& hold = sequence->hold;
-    hold.since = std::min(hold.since, now);
-    hold.retry_at = now + options.step_retry_delay;
-    hold.why = lacks != nullptr ? lacks->why : status;
-    hold.layer = lacks != nullptr ? lacks->layer : -1;
-    hold.expert = lacks != nullptr ? lacks->expert : -1;
-    if (!transient || now - hold.since >= options.step_retry_timeout ||
-        (lacks != nullptr && !lacks->held && options.fail_on_missing_expert)) {
-      sequence->EndHeld(now);
-    } else if (kv_lost) {
-      engine_.attention->Close(sequence->id());
-      sequence->ForgetComputed();
-      const absl::Status opened = engine_.attention->Open(sequence->Spec());
-      if (!opened.ok() && !absl::IsUnavailable(opened)) sequence->End(StopCause::kError, opened);
+  std::map<SequenceId, absl::Status> failed;
+  for (AttentionClient::Failed& one : engine_.attention->TakeFailed()) {
+    const auto its_own = [&one](const auto& share) { return share.span.sequence == one.sequence; };
+    if (std::any_of(shares_.begin(), shares_.end(), its_own)) {
+      failed[one.sequence] = std::move(one.status);
     }
   }
+  std::vector<MissingExpert> missing;
+  if (ReasonOf(status) == kExpertUnavailable) missing = engine_.experts->missing();
+  std::vector<const Sequence*> starved;
+  int n_failed = 0;
+  for (const Sequence::Share& share : shares_) {
+    // A failure that names some leaves the others as they were: they run the step again.
+    const auto its_own = failed.find(share.sequence->id());
+    if (!failed.empty() && its_own == failed.end()) continue;
+    const MissingExpert* lacks = FindMissing(missing, share);
+    if (!missing.empty() && lacks == nullptr) continue;
+    if (its_own != failed.end() && absl::IsResourceExhausted(its_own->second)) {
+      starved.push_back(share.sequence);
+      continue;
+    }
+    ++n_failed;
+    FailSequence(share.sequence, its_own != failed.end() ? its_own->second : status, lacks, now);
+  }
+  Preempt(starved);  // after the others, whose KV blocks may be what was wanting
+  if (n_failed > 0) {
+    if (scheduler_->observer_ != nullptr) scheduler_->observer_->OnStepFailed(status);
+    LogEvent(LogLevel::kWarning, "step_failed",
+             {{"lane", index_},
+              {"step", next_step_ - 1},
+              {"sequences", n_failed},
+              {"code", absl::StatusCodeToString(status.code())},
+              {"error", status.message()}});
+  }
+  DropParked();
   DropEnded();
 }
 
@@ -191,13 +213,92 @@ void Lane::ReportWaits(absl::Time now) {
             {"reason", hold.why.message()}});
 }
 
+void Lane::FailSequence(Sequence* sequence, const absl::Status& status,
+                        const MissingExpert* lacks, absl::Time now) {
+  const SchedulerOptions& options = scheduler_->options_;
+  const bool kv_lost = absl::IsAborted(status);
+  Sequence::Hold& hold = sequence->hold;
+  // What lost its keys and values can go on elsewhere at once, if that is the first time.
+  const bool hurry = kv_lost && hold.since > now;
+  hold.since = std::min(hold.since, now);
+  hold.retry_at = hurry ? now : now + options.step_retry_delay;
+  hold.why = lacks != nullptr ? lacks->why : status;
+  hold.layer = lacks != nullptr ? lacks->layer : -1;
+  hold.expert = lacks != nullptr ? lacks->expert : -1;
+  if ((!kv_lost && !absl::IsUnavailable(status)) ||
+      sequence->FailsTooLong(now, options.step_retry_timeout) ||
+      (lacks != nullptr && !lacks->held && options.fail_on_missing_expert)) {
+    sequence->EndHeld(now);
+  } else if (kv_lost) {
+    Recompute(sequence);
+  }
+}
+
+void Lane::Recompute(Sequence* sequence) {
+  engine_.attention->Close(sequence->id());
+  sequence->ForgetComputed();
+  const absl::Status opened = Open(sequence);
+  if (opened.ok()) {
+    if (scheduler_->observer_ != nullptr) {
+      scheduler_->observer_->OnRecompute(RecomputeReason::kMoved);
+    }
+  } else if (absl::IsUnavailable(opened) || absl::IsResourceExhausted(opened)) {
+    Park(sequence, RecomputeReason::kMoved);
+  } else {
+    sequence->End(StopCause::kError, opened);
+  }
+}
+
+void Lane::Preempt(const std::vector<const Sequence*>& starved) {
+  std::set<int> places;
+  for (const Sequence* sequence : starved) {
+    if (Parked(sequence) || sequence->ended()) continue;
+    const int place = engine_.attention->PlaceOf(sequence->id());
+    if (places.insert(place).second) PreemptLastAt(place);
+  }
+}
+
+void Lane::PreemptLastAt(int place) {
+  starving_ = true;
+  for (auto it = running_.rbegin(); it != running_.rend(); ++it) {
+    Sequence* last = it->get();
+    if (last->ended() || Parked(last)) continue;
+    if (engine_.attention->PlaceOf(last->id()) != place) continue;
+    engine_.attention->Close(last->id());
+    last->ForgetComputed();
+    last->ReserveAll();
+    LogEvent(LogLevel::kInfo, "sequence_preempted",
+             {{"request_id", last->request_id()}, {"lane", index_}});
+    return Park(last, RecomputeReason::kPreempted);
+  }
+}
+
+void Lane::Park(Sequence* sequence, RecomputeReason reason) {
+  parked_.push_back(sequence);
+  if (scheduler_->observer_ != nullptr) scheduler_->observer_->OnRecompute(reason);
+}
+
+bool Lane::Parked(const Sequence* sequence) const {
+  return std::find(parked_.begin(), parked_.end(), sequence) != parked_.end();
+}
+
+void Lane::DropParked() {
+  for (auto& sequence : running_) {
+    if (Parked(sequence.get())) scheduler_->PutBack(index_, std::move(sequence));
+  }
+  std::erase(running_, nullptr);
+  parked_.clear();
+}
+
 void Lane::DropEnded() {
   const auto ended = [this](const std::shared_ptr<Sequence>& sequence) {
     if (sequence->ended()) engine_.attention->Close(sequence->id());
     return sequence->ended();
   };
   const int dropped = static_cast<int>(std::erase_if(running_, ended));
-  if (dropped > 0) scheduler_->Release(index_, dropped);
+  if (dropped == 0) return;
+  scheduler_->Release(index_, dropped);
+  next_admission_ = absl::InfinitePast();
 }
 
 }  // namespace gatefold

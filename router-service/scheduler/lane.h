@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/time/time.h"
 #include "router-service/scheduler/scheduler.h"
 #include "router-service/scheduler/sequence.h"
 
@@ -25,12 +26,26 @@ class Lane {
  private:
   void Run();
   void Admit();
+  absl::Status Open(Sequence* sequence);
   void SweepRunning();
   // The next step: a row of every decoding sequence, then chunks of prompts, oldest first.
   Step Next();
   void Commit(const StepResult& result);
-  // Decides who is tried again and who has been tried long enough.
+  // Decides who is tried again, who is computed again and who has been tried long enough.
   void Fail(const absl::Status& status);
+  // `lacks`: for want of what; null: of nothing.
+  void FailSequence(Sequence* sequence, const absl::Status& status, const MissingExpert* lacks,
+                    absl::Time now);
+  // Its keys and values are gone: opens it anew, or lets it wait until there is room.
+  void Recompute(Sequence* sequence);
+  // KV blocks ran out where the starved have their own. Of those who have some there, the last in
+  // line gives up all of its own and waits, a starved one too if it is the last.
+  void Preempt(const std::vector<const Sequence*>& starved);
+  void PreemptLastAt(int place);
+  void Park(Sequence* sequence, RecomputeReason reason);
+  bool Parked(const Sequence* sequence) const;
+  // Hands parked sequences back to the queue.
+  void DropParked();
   // Whether it must not ride yet.
   bool Held(const Sequence& sequence, absl::Time now) const;
   // Says so, now and then, while sequences wait for an expert.
@@ -40,10 +55,12 @@ class Lane {
   const int index_;
   Scheduler* const scheduler_;
   LaneEngine engine_;
-  std::vector<std::shared_ptr<Sequence>> running_;  // in the order of admission
+  std::vector<std::shared_ptr<Sequence>> running_;  // first in line first
+  std::vector<Sequence*> parked_;                   // of running_: to go back to the queue
   std::vector<Sequence::Share> shares_;             // of the step under way
   uint64_t next_step_ = 1;
-  bool kv_full_ = false;  // the last admission found no KV blocks
+  bool starving_ = false;                           // nobody has run since one found no KV block
+  absl::Time next_admission_ = absl::InfinitePast();  // the last one found no KV blocks
   bool held_ = false;     // some of `running_` did not ride in the last step
   int n_waiting_for_expert_ = 0;
   absl::Time next_report_ = absl::InfinitePast();

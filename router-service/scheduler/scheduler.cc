@@ -35,6 +35,7 @@ absl::Status SchedulerOptions::Validate() const {
   const std::pair<const char*, int> positive[] = {{"max_step_tokens", max_step_tokens},
                                                   {"max_running", max_running},
                                                   {"max_waiting", max_waiting},
+                                                  {"headroom_tokens", headroom_tokens},
                                                   {"max_sequence_tokens", max_sequence_tokens}};
   for (const auto& [name, value] : positive) {
     if (value < 1) {
@@ -95,10 +96,7 @@ absl::StatusOr<std::unique_ptr<GenerationService::Handle>> Scheduler::Submit(
   }
   auto sequence = std::make_shared<Sequence>(next_id_++, std::move(request), std::move(listener),
                                              options_.max_sequence_tokens, absl::Now());
-  const auto lower = std::find_if(waiting_.begin(), waiting_.end(), [&](const auto& other) {
-    return other->priority() < sequence->priority();
-  });
-  waiting_.insert(lower, sequence);
+  Insert(sequence);
   ++news_;
   return std::make_unique<SequenceHandle>(std::move(sequence), [this] { Notify(); });
 }
@@ -138,7 +136,15 @@ std::shared_ptr<Sequence> Scheduler::Take(int lane) {
 void Scheduler::PutBack(int lane, std::shared_ptr<Sequence> sequence) {
   absl::MutexLock lock(&mu_);
   --n_running_[lane];
-  waiting_.push_front(std::move(sequence));
+  Insert(std::move(sequence));
+  ++news_;  // another lane may be the one to take it now
+}
+
+void Scheduler::Insert(std::shared_ptr<Sequence> sequence) {
+  const auto later = std::find_if(waiting_.begin(), waiting_.end(), [&](const auto& other) {
+    return sequence->Before(*other);
+  });
+  waiting_.insert(later, std::move(sequence));
 }
 
 void Scheduler::Release(int lane, int n_ended) {
@@ -158,12 +164,16 @@ void Scheduler::SweepWaiting() {
   {
     absl::MutexLock lock(&mu_);
     std::erase_if(waiting_, [&](const std::shared_ptr<Sequence>& sequence) {
-      const bool ends = sequence->cancelled() || now >= sequence->deadline();
+      const bool ends = sequence->cancelled() || now >= sequence->deadline() ||
+                        sequence->FailsTooLong(now, options_.step_retry_timeout);
       if (ends) due.push_back(sequence);
       return ends;
     });
   }
-  for (const auto& sequence : due) sequence->EndIfDue(now);
+  for (const auto& sequence : due) {
+    sequence->EndIfDue(now);
+    sequence->EndHeld(now);
+  }
 }
 
 uint64_t Scheduler::news() const {

@@ -56,9 +56,18 @@ struct SchedulerOptions {
   // How long a sequence whose steps keep failing is tried again before it is ended.
   absl::Duration step_retry_timeout = absl::Seconds(30);
   absl::Duration step_retry_delay = absl::Milliseconds(20);
+  // A sequence starts when there are KV blocks for its tokens and so many more; it takes further
+  // ones as it grows. More: fewer are preempted. Less: more run at once.
+  int headroom_tokens = 64;
   bool fail_on_missing_expert = false;  // instead of waiting for it
 
   absl::Status Validate() const;
+};
+
+// Why keys and values of a running sequence are computed again.
+enum class RecomputeReason {
+  kPreempted,  // others needed its KV blocks
+  kMoved,      // its attention-service is gone or draining
 };
 
 // Told about every step, on the lane's thread.
@@ -67,6 +76,7 @@ class SchedulerObserver {
   virtual ~SchedulerObserver() = default;
   virtual void OnStep(const Step& step, const StepResult& result, absl::Duration total) = 0;
   virtual void OnStepFailed(const absl::Status& status) = 0;
+  virtual void OnRecompute(RecomputeReason reason) = 0;
 };
 
 // What one lane computes with; the lane's thread alone uses it.
@@ -110,11 +120,12 @@ class Scheduler final : public GenerationService {
 
   // For lanes. The next waiting sequence if this lane is the one to take it, else null.
   std::shared_ptr<Sequence> Take(int lane);
-  // It could not start for lack of KV blocks: it goes back to the head of the queue.
+  // It could not start, or not go on, for lack of KV blocks: back to its place in the queue.
   void PutBack(int lane, std::shared_ptr<Sequence> sequence);
+  void Insert(std::shared_ptr<Sequence> sequence) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void Release(int lane, int n_ended);
   void SetWaitingForExpert(int lane, int n);
-  // Ends waiting sequences that were cancelled or are out of time.
+  // Ends waiting sequences that were cancelled, are out of time, or have failed for too long.
   void SweepWaiting();
   // Counts up with every submission, cancellation and ending. A lane reads it before it looks for
   // work and waits for the next one if there was none, so that nothing slips in between.

@@ -29,6 +29,9 @@ class FakeAttention final : public AttentionClient {
     absl::Mutex mu;
     std::map<SequenceId, int> held ABSL_GUARDED_BY(mu);  // positions computed
     int free_sequences ABSL_GUARDED_BY(mu) = 1000;
+    int n_cached ABSL_GUARDED_BY(mu) = 0;     // what the next sequences find in the prefix cache
+    int max_cached ABSL_GUARDED_BY(mu) = -1;  // what the last one would have taken
+    int n_rows ABSL_GUARDED_BY(mu) = 0;       // computed
     int largest_step ABSL_GUARDED_BY(mu) = 0;
     int largest_batch ABSL_GUARDED_BY(mu) = 0;
     std::vector<absl::Status> failures ABSL_GUARDED_BY(mu);  // of the next steps, last first
@@ -37,12 +40,14 @@ class FakeAttention final : public AttentionClient {
 
   explicit FakeAttention(Shared* shared) : shared_(shared) {}
 
-  absl::Status Open(const SequenceSpec& spec) override {
+  absl::StatusOr<int> Open(const SequenceSpec& spec) override {
     absl::MutexLock lock(&shared_->mu);
     if (shared_->free_sequences == 0) return absl::ResourceExhaustedError("no KV blocks");
     --shared_->free_sequences;
-    shared_->held[spec.id] = 0;
-    return absl::OkStatus();
+    const int n_cached = std::min(shared_->n_cached, spec.max_cached);
+    shared_->held[spec.id] = n_cached;
+    shared_->max_cached = spec.max_cached;
+    return n_cached;
   }
   void Close(SequenceId sequence) override {
     absl::MutexLock lock(&shared_->mu);
@@ -67,6 +72,7 @@ class FakeAttention final : public AttentionClient {
     }
     shared_->largest_step = std::max(shared_->largest_step, step.n_rows());
     shared_->largest_batch = std::max(shared_->largest_batch, static_cast<int>(step.spans.size()));
+    shared_->n_rows += step.n_rows();
     for (const StepSpan& span : step.spans) {
       const auto held = shared_->held.find(span.sequence);
       if (held == shared_->held.end()) return absl::AbortedError("not here");
@@ -331,6 +337,68 @@ TEST_F(SchedulerTest, GoesOnAfterAttentionLostTheSequence) {
   auto handle = Submit(Request({10}, 5), recorder);
   recorder->done.WaitForNotification();
   EXPECT_THAT(recorder->tokens, ElementsAre(11, 12, 13, 14, 15));
+}
+
+TEST_F(SchedulerTest, ComputesOnlyWhatThePrefixCacheHasNot) {
+  Start({});
+  {
+    absl::MutexLock lock(&shared_.mu);
+    shared_.n_cached = 3;
+  }
+  auto recorder = std::make_shared<Recorder>();
+  auto handle = Submit(Request({6, 7, 8, 9, 10}, 2), recorder);
+  recorder->done.WaitForNotification();
+  EXPECT_THAT(recorder->tokens, ElementsAre(11, 12));
+  EXPECT_EQ(recorder->end.n_cached_tokens, 3);
+  absl::MutexLock lock(&shared_.mu);
+  EXPECT_EQ(shared_.max_cached, 4);  // the last row draws the token
+  EXPECT_EQ(shared_.n_rows, 3);
+}
+
+TEST_F(SchedulerTest, ComputesEveryPositionThatIsScoredOrTraced) {
+  Start({});
+  {
+    absl::MutexLock lock(&shared_.mu);
+    shared_.n_cached = 1000;
+  }
+  GenerationRequest score = Request({6, 7, 8, 9}, 0);
+  score.score_prompt = true;
+  auto scored = std::make_shared<Recorder>();
+  auto first = Submit(score, scored);
+  scored->done.WaitForNotification();
+  EXPECT_EQ(scored->targets.size(), 4u);
+  EXPECT_EQ(scored->end.n_cached_tokens, 0);
+  GenerationRequest trace = Request({6, 7, 8, 9}, 2);
+  trace.want_trace = true;
+  auto traced = std::make_shared<Recorder>();
+  auto second = Submit(trace, traced);
+  traced->done.WaitForNotification();
+  absl::MutexLock lock(&shared_.mu);
+  EXPECT_EQ(shared_.max_cached, 0);
+  EXPECT_EQ(shared_.n_rows, 4 + 5);
+}
+
+TEST_F(SchedulerTest, TakesFromTheCacheWhatWasScoredBeforeItWasLost) {
+  Start({});
+  {
+    absl::MutexLock lock(&shared_.mu);
+    shared_.n_cached = 1000;
+  }
+  auto recorder = std::make_shared<Recorder>();
+  recorder->on_token = [&] {
+    if (recorder->tokens.size() != 2) return;
+    absl::MutexLock lock(&shared_.mu);
+    shared_.failures = {absl::AbortedError("killed")};
+  };
+  GenerationRequest request = Request({6, 7, 8, 9}, 4);
+  request.score_prompt = true;
+  auto handle = Submit(request, recorder);
+  recorder->done.WaitForNotification();
+  EXPECT_THAT(recorder->tokens, ElementsAre(10, 11, 12, 13));
+  EXPECT_EQ(recorder->targets.size(), 3u);
+  EXPECT_EQ(recorder->end.n_cached_tokens, 0);  // of the prompt, when it began
+  absl::MutexLock lock(&shared_.mu);
+  EXPECT_EQ(shared_.max_cached, 5);
 }
 
 TEST_F(SchedulerTest, EndsWhatFailsForTooLong) {

@@ -21,14 +21,34 @@ Sequence::Sequence(SequenceId id, GenerationRequest request,
   timings_ = {arrival, absl::InfinitePast(), absl::InfinitePast(), absl::InfinitePast()};
 }
 
-SequenceSpec Sequence::Spec() const {
+SequenceSpec Sequence::Spec(int headroom_tokens) const {
   SequenceSpec spec;
   spec.id = id_;
   spec.n_positions = std::min<int64_t>(
       max_positions_, static_cast<int64_t>(request_.prompt.size()) + request_.max_output_tokens);
+  const int64_t n_started = static_cast<int64_t>(tokens_.size()) + headroom_tokens;
+  spec.n_reserved = reserve_all_ ? spec.n_positions
+                                 : static_cast<int>(std::min<int64_t>(n_started, spec.n_positions));
+  spec.tokens = tokens_;
+  spec.max_cached = MaxCached();
   spec.sampling = request_.sampling;
   spec.sampling.n_prompt_tokens = static_cast<int>(request_.prompt.size());
   return spec;
+}
+
+int Sequence::MaxCached() const {
+  // The last row draws the next token, or is what a request for no token at all is left with.
+  const int before_last = static_cast<int>(tokens_.size()) - 1;
+  return request_.score_prompt || request_.want_trace ? std::min(before_last, n_told_)
+                                                      : before_last;
+}
+
+void Sequence::Opened(int n_cached) {
+  GF_CHECK(n_cached >= 0 && n_cached <= MaxCached());
+  n_computed_ = n_cached;
+  if (n_cached_prompt_ < 0) {
+    n_cached_prompt_ = std::min(n_cached, static_cast<int>(request_.prompt.size()));
+  }
 }
 
 bool Sequence::ScoresPosition(int position) const {
@@ -190,6 +210,7 @@ void Sequence::End(StopCause cause, absl::Status status) {
   end.status = std::move(status);
   end.stop_token = stop_token_;
   end.n_output_tokens = n_output();
+  end.n_cached_tokens = std::max(0, n_cached_prompt_);
   end.timings = timings_;
   end.n_degraded_tokens = n_degraded_;
   listener_->OnEnd(end);

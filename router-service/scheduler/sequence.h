@@ -24,7 +24,12 @@ class Sequence {
   int priority() const { return request_.priority; }
   absl::Time deadline() const { return request_.deadline; }
   const std::string& request_id() const { return request_.request_id; }
-  SequenceSpec Spec() const;
+  // As attention is to open it now: with all its tokens, and with what it must compute again for
+  // its listener's sake kept out of the prefix cache.
+  // KV blocks are taken for those and `headroom_tokens` more, or for all it may need.
+  SequenceSpec Spec(int headroom_tokens) const;
+  // It was opened, and keys and values of its first `n_cached` positions are there.
+  void Opened(int n_cached);
 
   void Cancel() { cancelled_ = true; }
   bool cancelled() const { return cancelled_; }
@@ -51,6 +56,15 @@ class Sequence {
   // Attention lost its keys and values: everything is to be computed again. Nothing is told twice.
   void ForgetComputed() { n_computed_ = 0; }
 
+  // It lost its KV blocks to others. So that this happens once, it asks for all it may need the
+  // next time: two that lack one block each would preempt each other for ever.
+  void ReserveAll() { reserve_all_ = true; }
+
+  // The order of the line: higher priority first, then who came first.
+  bool Before(const Sequence& other) const {
+    return priority() != other.priority() ? priority() > other.priority() : id_ < other.id_;
+  }
+
   // Ends it before its time. Does nothing if it has ended.
   void End(StopCause cause, absl::Status status);
 
@@ -69,9 +83,13 @@ class Sequence {
   Hold hold;
   // Ends it for the reason it is held for.
   void EndHeld(absl::Time now);
+  bool FailsTooLong(absl::Time now, absl::Duration limit) const {
+    return now - hold.since >= limit;
+  }
 
  private:
   bool ScoresPosition(int position) const;
+  int MaxCached() const;
   void TellTrace(const Share& share, const StepResult& result);
   void TellPromptScores(const Share& share, const StepResult& result);
   void TakeToken(const Sampled& token, absl::Time now);
@@ -86,6 +104,8 @@ class Sequence {
   std::vector<int32_t> tokens_;  // prompt and output
   int n_computed_ = 0;           // positions whose keys and values attention holds
   int n_told_ = 0;               // positions whose trace and scores the listener has
+  int n_cached_prompt_ = -1;     // of the prompt, found in the cache when it began; -1: it did not
+  bool reserve_all_ = false;
   int32_t stop_token_ = -1;
   GenerationTimings timings_;
   int n_degraded_ = 0;  // rows computed without some of their experts

@@ -57,7 +57,8 @@ TEST_P(EngineGoldenTest, MatchesTheReference) {
   auto attention = AttentionModel::Load(**weights, config.max_positions, &threads, nullptr);
   auto kv = KvBlockPool::Create(
       {config.n_layers, {.n_kv_heads = config.n_kv_heads, .head_dim = config.head_dim}}, 32 << 20);
-  AttentionRunner attention_runner(attention.get(), kv->get(), &threads);
+  PrefixCache cache(kv->get());
+  AttentionRunner attention_runner(attention.get(), &cache, &threads);
   const std::unique_ptr<ExpertBackend> backend = MakeCpuExpertBackend(&threads);
   ExpertStore store(weights->get(), backend.get());
   ASSERT_TRUE(store.Load(*ParseExpertSelection("all", config.n_layers, config.experts_per_layer()), &threads,

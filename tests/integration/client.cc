@@ -45,6 +45,7 @@ absl::StatusOr<std::vector<int32_t>> Client::Generate(const std::vector<int32_t>
   if (grpc::Status status = stub_->GenerateText(&context, request, &response); !status.ok()) {
     return FromGrpcStatus(status);
   }
+  n_cached_tokens_ = static_cast<int>(response.summary().usage().cached_tokens());
   const auto& ids = response.candidates(0).token_ids();
   return std::vector<int32_t>(ids.begin(), ids.end());
 }

@@ -36,10 +36,14 @@ class Client {
   absl::StatusOr<std::vector<int32_t>> Generate(const std::vector<int32_t>& prompt, int n_tokens,
                                                 const Configure& configure = nullptr);
 
+  // Of the prompt of the last Generate, found in the prefix cache.
+  int n_cached_tokens() const { return n_cached_tokens_; }
+
   inference::v1::InferenceService::Stub* stub() { return stub_.get(); }
 
  private:
   std::unique_ptr<inference::v1::InferenceService::Stub> stub_;
+  int n_cached_tokens_ = 0;
 };
 
 }  // namespace gatefold

@@ -63,7 +63,9 @@ absl::StatusOr<Bits> Observe(Client* client) {
 class RowLawTest : public testing::TestWithParam<const char*> {
  protected:
   void SetUp() override {
-    auto bits = ObserveIn(ShapeOptions());
+    ShapeOptions options;
+    options.prefix_cache = false;
+    auto bits = ObserveIn(options);
     ASSERT_TRUE(bits.ok()) << bits.status();
     quiet_ = *std::move(bits);
     ASSERT_EQ(quiet_.greedy.size(), static_cast<size_t>(kOutput));
@@ -115,6 +117,50 @@ TEST_P(RowLawTest, HoldsForEveryPrefillChunk) {
     ShapeOptions options;
     options.max_step_tokens = chunk;
     ExpectSameBits(options, absl::StrCat("chunks of ", chunk));
+  }
+}
+
+// The same prompt again, and prompts that begin like it: what comes from the cache has the bits of
+// what is computed.
+TEST_P(RowLawTest, HoldsForPrefixCacheHits) {
+  std::vector<int32_t> branch = Prompt(0, 70);
+  const std::vector<int32_t> others = Prompt(1, 50);
+  branch.insert(branch.end(), others.begin(), others.end());
+  const auto observe_branch = [&](Client* client, int n_cached) {
+    auto greedy = client->Generate(branch, kOutput);
+    EXPECT_EQ(client->n_cached_tokens(), n_cached);
+    auto sampled = client->Generate(branch, kOutput, Sampled);
+    EXPECT_TRUE(greedy.ok() && sampled.ok());
+    return std::pair(greedy.value_or(std::vector<int32_t>()),
+                     sampled.value_or(std::vector<int32_t>()));
+  };
+  ShapeOptions options;
+  options.prefix_cache = false;
+  std::pair<std::vector<int32_t>, std::vector<int32_t>> quiet_branch;
+  {
+    auto shape = Shape::Start(Folder(), options);
+    ASSERT_TRUE(shape.ok()) << shape.status();
+    Client client((*shape)->channel());
+    quiet_branch = observe_branch(&client, 0);
+  }
+  options.prefix_cache = true;
+  for (const auto& [kind, chunk] : {std::pair(Kind::kLocal, 512), std::pair(Kind::kLocal, 1),
+                                    std::pair(Kind::kLocal, 7), std::pair(Kind::kColocated, 64),
+                                    std::pair(Kind::kCluster, 33)}) {
+    SCOPED_TRACE(absl::StrCat(ShapeName(kind), ", chunks of ", chunk));
+    options.kind = kind;
+    options.max_step_tokens = chunk;
+    auto shape = Shape::Start(Folder(), options);
+    ASSERT_TRUE(shape.ok()) << shape.status();
+    Client client((*shape)->channel());
+    for (int round = 0; round < 2; ++round) {
+      auto bits = Observe(&client);  // scores all positions, cached or not
+      ASSERT_TRUE(bits.ok()) << bits.status();
+      EXPECT_TRUE(*bits == quiet_) << "round " << round;
+      EXPECT_EQ(client.n_cached_tokens(), 144);  // nine blocks of 150 tokens
+    }
+    EXPECT_EQ(observe_branch(&client, 64), quiet_branch);
+    EXPECT_EQ(observe_branch(&client, 112), quiet_branch);
   }
 }
 

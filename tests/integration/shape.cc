@@ -7,6 +7,7 @@
 #include "absl/time/clock.h"
 #include "cli/local_router.h"
 #include "gatefold/base/status_macros.h"
+#include "gatefold/worker/worker.h"
 #include "grpcpp/create_channel.h"
 
 namespace gatefold {
@@ -32,7 +33,8 @@ absl::StatusOr<std::unique_ptr<Shape>> StartLocal(const std::string& model_dir,
   local.max_step_tokens = options.max_step_tokens;
   local.isa = options.isa;
   local.wire_dtype = options.wire_dtype;
-  local.kv_memory_bytes = size_t{64} << 20;
+  GF_ASSIGN_OR_RETURN(local.kv_memory_bytes, ParseBytes(options.kv_memory));
+  local.prefix_cache = options.prefix_cache;
   local.show_load_progress = false;
   GF_ASSIGN_OR_RETURN(auto router, LocalRouter::Start(local));
   return std::make_unique<LocalShape>(std::move(router));
@@ -61,20 +63,26 @@ class ProcessShape final : public Shape {
     experts_.resize(options.experts.size());
     const size_t n_started = options.n_started < 0 ? experts_.size() : options.n_started;
     for (size_t i = 0; i < n_started; ++i) GF_RETURN_IF_ERROR(StartExpert(static_cast<int>(i)));
-    const std::string attention = absl::StrCat("unix:", folder_.Path("attention"));
-    if (!colocated) {
+    const std::vector<std::string> kv = {
+        absl::StrCat("--kv-memory=", options.kv_memory),
+        absl::StrCat("--prefix-cache=", options.prefix_cache ? "on" : "off")};
+    std::vector<std::string> attention;
+    for (int i = 0; i < options.n_attention && !colocated; ++i) {
+      attention.push_back(absl::StrCat("unix:", folder_.Path(absl::StrCat("attention-", i))));
       std::vector<std::string> args = common;
-      args.push_back(absl::StrCat("--listen=", attention));
-      args.push_back("--kv-memory=64MiB");
-      GF_ASSIGN_OR_RETURN(attention_, Process::Start("attention-service", args,
-                                                     folder_.Path("attention.log")));
+      args.push_back(absl::StrCat("--listen=", attention.back()));
+      args.insert(args.end(), kv.begin(), kv.end());
+      GF_ASSIGN_OR_RETURN(attention_.emplace_back(),
+                          Process::Start("attention-service", args,
+                                         folder_.Path(absl::StrCat("attention-", i, ".log"))));
     }
     const std::string router = absl::StrCat("unix:", folder_.Path("router"));
     std::vector<std::string> args = common;
     args.push_back(absl::StrCat("--listen=", router));
     args.push_back(absl::StrCat("--experts=", absl::StrJoin(addresses_, ",")));
-    args.push_back(colocated ? "--colocated" : absl::StrCat("--attention=", attention));
-    if (colocated) args.push_back("--kv-memory=64MiB");
+    args.push_back(colocated ? "--colocated"
+                             : absl::StrCat("--attention=", absl::StrJoin(attention, ",")));
+    if (colocated) args.insert(args.end(), kv.begin(), kv.end());
     args.push_back(absl::StrCat("--lanes=", options.n_lanes));
     args.push_back(absl::StrCat("--max-step-tokens=", options.max_step_tokens));
     args.push_back(absl::StrCat("--wire-dtype=", options.wire_dtype));
@@ -97,7 +105,7 @@ class ProcessShape final : public Shape {
   }
   FaultProxy* proxy(int index) override { return proxies_[index].get(); }
   std::string expert_address(int index) override { return addresses_[index]; }
-  Process* attention() override { return attention_.get(); }
+  Process* attention(int index) override { return attention_[index].get(); }
   Process* router() override { return router_.get(); }
 
  private:
@@ -106,7 +114,7 @@ class ProcessShape final : public Shape {
   std::vector<std::string> addresses_;  // of experts, as the router is told
   std::vector<std::vector<std::string>> expert_args_;
   std::vector<std::unique_ptr<Process>> experts_;  // null: not started
-  std::unique_ptr<Process> attention_;
+  std::vector<std::unique_ptr<Process>> attention_;
   std::unique_ptr<Process> router_;
   std::shared_ptr<grpc::Channel> channel_;
 };

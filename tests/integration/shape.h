@@ -18,6 +18,9 @@ struct ShapeOptions {
   // One expert-service per entry, in the form of its --experts flag.
   std::vector<std::string> experts = {"0/2", "1/2"};
   int n_started = -1;  // so many of them are started at once, -1: all; see StartExpert
+  int n_attention = 1;  // attention-services
+  std::string kv_memory = "64MiB";
+  bool prefix_cache = true;
   std::vector<std::string> router_flags;
   bool proxied = false;  // a FaultProxy stands before each expert-service
   bool metrics = false;  // services of their own serve /metrics
@@ -47,7 +50,7 @@ class Shape {
   virtual FaultProxy* proxy(int /*index*/) { return nullptr; }
   // As in the metric `shard` and in logs: where the router reaches it.
   virtual std::string expert_address(int /*index*/) { return ""; }
-  virtual Process* attention() { return nullptr; }
+  virtual Process* attention(int /*index*/ = 0) { return nullptr; }
   virtual Process* router() { return nullptr; }
 };
 
