@@ -37,7 +37,9 @@ absl::Status Process::Spawn() {
   std::vector<char*> argv;
   for (const std::string& arg : command_) argv.push_back(const_cast<char*>(arg.c_str()));
   argv.push_back(nullptr);
-  const int log = open(log_path_.c_str(), O_CREAT | O_TRUNC | O_WRONLY | O_CLOEXEC, 0600);
+  // Appending, for its threads write at the same time and no line may be lost.
+  constexpr int kFlags = O_CREAT | O_TRUNC | O_APPEND | O_WRONLY | O_CLOEXEC;
+  const int log = open(log_path_.c_str(), kFlags, 0600);
   if (log < 0) return absl::InternalError(absl::StrCat("cannot write ", log_path_));
   const pid_t parent = getpid();
   pid_ = fork();
