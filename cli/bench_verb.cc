@@ -1,3 +1,5 @@
+#include <random>
+
 #include "absl/strings/str_cat.h"
 #include "cli/bench_load.h"
 #include "cli/bench_report.h"
@@ -41,7 +43,7 @@ class BenchVerb final : public Verb {
                &output_tokens_);
     flags->Add("concurrency", "N", "requests at the same time (default 1)", &load_.concurrency);
     flags->Add("requests", "N", "requests in all (default 3)", &load_.requests);
-    flags->Add("seed", "N", "of the random prompts (default 1)", &load_.seed);
+    flags->Add("seed", "N", "of the random prompts (default: another one each time)", &load_.seed);
     output_.AddTo(flags);
   }
 
@@ -51,6 +53,8 @@ class BenchVerb final : public Verb {
     GF_RETURN_IF_ERROR(connection_.Choose(flags));
     if (!arguments.empty()) return UsageError("bench takes no arguments");
     GF_RETURN_IF_ERROR(CheckLoad());
+    // The server may have cached the prompts of an earlier run.
+    if (!flags.OnCommandLine("seed")) load_.seed = std::random_device()();
     GF_ASSIGN_OR_RETURN(const std::unique_ptr<Connection> connection,
                         Connection::Open(connection_, console->interrupts));
     GF_ASSIGN_OR_RETURN(const inference::v1::Model model, connection->GetModel());
