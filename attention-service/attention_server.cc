@@ -7,6 +7,7 @@
 #include "gatefold/base/log.h"
 #include "gatefold/base/status_macros.h"
 #include "gatefold/rpc/reflection.h"
+#include "gatefold/worker/metrics_host.h"
 
 namespace gatefold {
 
@@ -23,8 +24,12 @@ absl::StatusOr<std::unique_ptr<AttentionServer>> AttentionServer::Start(
     const AttentionServiceOptions& options) {
   GF_RETURN_IF_ERROR(options.Validate());
   std::unique_ptr<AttentionServer> server(new AttentionServer(options));
+  GF_ASSIGN_OR_RETURN(server->probes_, HealthListener::Start(MetricsHost(options.worker.listen),
+                                                             options.worker.health_port));
   GF_RETURN_IF_ERROR(server->Load());
   GF_RETURN_IF_ERROR(server->Listen());
+  server->probes_->SetStarted();
+  server->probes_->SetReady(true);
   return server;
 }
 
@@ -66,6 +71,7 @@ std::string AttentionServer::metrics_address() const { return meter_->address();
 void AttentionServer::Drain() {
   service_->SetDraining();
   health_.SetServing("readiness", false);
+  probes_->SetReady(false);
   LogEvent(LogLevel::kInfo, "draining",
            {{"address", address()}, {"sequences", service_->n_sequences()}});
   const absl::Time limit = absl::Now() + options_.drain_limit;

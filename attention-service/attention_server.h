@@ -8,6 +8,7 @@
 #include "attention-service/options.h"
 #include "gatefold/base/thread_pool.h"
 #include "gatefold/rpc/health.h"
+#include "gatefold/rpc/health_listener.h"
 #include "gatefold/rpc/server.h"
 
 namespace gatefold {
@@ -40,6 +41,7 @@ class AttentionServer {
   std::unique_ptr<AttentionMeter> meter_;
   std::unique_ptr<AttentionService> service_;
   HealthService health_;
+  std::unique_ptr<HealthListener> probes_;
   std::unique_ptr<RpcServer> server_;  // last: its handlers use all of the above
 };
 

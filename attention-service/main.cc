@@ -23,6 +23,7 @@ ABSL_FLAG(int, max_sequence_tokens, 0, "prompt and output together; 0: the model
 ABSL_FLAG(int, n_slices, 8, "parts of a dense layer's MLP; the same in all services of a cluster");
 ABSL_FLAG(std::string, wait, "block", "how the network is awaited: block, spin or hybrid:50us");
 ABSL_FLAG(int, metrics_port, 0, "port of /metrics; 0: any free one; -1: none");
+ABSL_FLAG(int, health_port, -1, "port of plaintext health checks; 0: any free one; -1: none");
 ABSL_FLAG(std::string, node, "", "failure domain: node");
 ABSL_FLAG(std::string, zone, "", "failure domain: zone");
 ABSL_FLAG(absl::Duration, drain_limit, absl::Seconds(30), "after SIGTERM, at most this long");
@@ -40,6 +41,7 @@ absl::StatusOr<std::unique_ptr<AttentionServer>> Start() {
   options.worker.isa = absl::GetFlag(FLAGS_isa);
   options.worker.n_slices = absl::GetFlag(FLAGS_n_slices);
   options.worker.metrics_port = absl::GetFlag(FLAGS_metrics_port);
+  options.worker.health_port = absl::GetFlag(FLAGS_health_port);
   options.worker.node = absl::GetFlag(FLAGS_node);
   options.worker.zone = absl::GetFlag(FLAGS_zone);
   const absl::StatusOr<uint64_t> kv_memory = ParseBytes(absl::GetFlag(FLAGS_kv_memory));

@@ -7,6 +7,7 @@
 #include "gatefold/base/log.h"
 #include "gatefold/base/status_macros.h"
 #include "gatefold/rpc/reflection.h"
+#include "gatefold/worker/metrics_host.h"
 
 namespace gatefold {
 namespace {
@@ -27,8 +28,12 @@ absl::StatusOr<std::unique_ptr<ExpertServer>> ExpertServer::Start(
     const ExpertServiceOptions& options) {
   GF_RETURN_IF_ERROR(options.Validate());
   std::unique_ptr<ExpertServer> server(new ExpertServer(options));
+  GF_ASSIGN_OR_RETURN(server->probes_, HealthListener::Start(MetricsHost(options.worker.listen),
+                                                             options.worker.health_port));
   GF_RETURN_IF_ERROR(server->Listen());
   GF_RETURN_IF_ERROR(server->Load());
+  server->probes_->SetStarted();
+  server->probes_->SetReady(true);
   return server;
 }
 
@@ -97,6 +102,7 @@ void ExpertServer::Drain() {
   const absl::Time start = absl::Now();
   service_->SetDraining();
   health_.SetServing("readiness", false);
+  probes_->SetReady(false);
   LogEvent(LogLevel::kInfo, "draining", {{"address", address()}});
   // Routers move over within one look at the description; then no call comes any more.
   while (absl::Now() - start < options_.drain_limit) {

@@ -9,6 +9,7 @@
 #include "expert-service/options.h"
 #include "gatefold/base/thread_pool.h"
 #include "gatefold/rpc/health.h"
+#include "gatefold/rpc/health_listener.h"
 #include "gatefold/rpc/server.h"
 
 namespace gatefold {
@@ -44,6 +45,7 @@ class ExpertServer {
   std::unique_ptr<ExpertService> service_;
   std::unique_ptr<ExpertLoader> loader_;  // null: the experts are fixed
   HealthService health_;
+  std::unique_ptr<HealthListener> probes_;
   std::unique_ptr<RpcServer> server_;  // last: its handlers use all of the above
 };
 

@@ -9,18 +9,10 @@
 #include "gatefold/base/status_macros.h"
 #include "gatefold/kernels/isa.h"
 #include "gatefold/rpc/process.h"
+#include "router-service/readiness.h"
 
 namespace gatefold {
 namespace {
-
-bool Complete(const RoutingTable& table, bool remote_attention) {
-  const auto ready = [](const WorkerEntry& entry) {
-    return entry.state == WorkerEntry::State::kReady;
-  };
-  return table.CoverageRatio() == 1 &&
-         (!remote_attention ||
-          std::any_of(table.attention.begin(), table.attention.end(), ready));
-}
 
 // Besides tokens and model, keys and values depend on how hidden states are rounded between
 // services, and, where shards of other numerics classes are allowed, on who computed them: routers
@@ -120,7 +112,7 @@ bool ClusterDoors::AwaitReady() {
   absl::Time report = absl::Now() + absl::Seconds(2);
   while (!TerminationRequested()) {
     const auto complete = [this](const RoutingTable& table) {
-      return Complete(table, remote_attention_);
+      return IsComplete(table, remote_attention_);
     };
     if (directory_->Await(complete, absl::Now() + absl::Milliseconds(100))) return true;
     if (absl::Now() < report) continue;

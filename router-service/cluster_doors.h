@@ -44,6 +44,7 @@ class ClusterDoors {
 
   const DispatchCounters& counters() const { return *counters_; }
   const Directory& directory() const { return *directory_; }
+  bool remote_attention() const { return remote_attention_; }
   const ClusterPlanner* planner() const { return planner_.get(); }  // null: another router plans
   const ClusterView* view() const { return view_.get(); }
   ClusterAdmin* admin() const { return control_.get(); }

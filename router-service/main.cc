@@ -11,9 +11,12 @@
 #include "gatefold/base/command_line.h"
 #include "gatefold/base/errors.h"
 #include "gatefold/base/status_macros.h"
+#include "gatefold/rpc/health_listener.h"
 #include "gatefold/rpc/process.h"
+#include "gatefold/worker/metrics_host.h"
 #include "gatefold/worker/worker.h"
 #include "router-service/cluster_doors.h"
+#include "router-service/readiness.h"
 #include "router-service/router_meter.h"
 #include "router-service/router_server.h"
 
@@ -60,6 +63,7 @@ ABSL_FLAG(std::string, kv_memory, "1GiB", "memory of the KV cache, if colocated"
 ABSL_FLAG(std::string, prefix_cache, "on",
           "if colocated: prompts that begin like earlier ones are not computed again; or off");
 ABSL_FLAG(int, metrics_port, 0, "port of /metrics; 0: any free one; -1: none");
+ABSL_FLAG(int, health_port, -1, "port of plaintext health checks; 0: any free one; -1: none");
 ABSL_FLAG(absl::Duration, drain_limit, absl::Seconds(60), "after SIGTERM, at most this long");
 
 namespace gatefold {
@@ -76,6 +80,7 @@ absl::StatusOr<RouterOptions> OptionsFromFlags() {
   options.worker.isa = absl::GetFlag(FLAGS_isa);
   options.worker.n_slices = absl::GetFlag(FLAGS_n_slices);
   options.worker.metrics_port = absl::GetFlag(FLAGS_metrics_port);
+  options.worker.health_port = absl::GetFlag(FLAGS_health_port);
   options.model_name = absl::GetFlag(FLAGS_model_name);
   options.n_lanes = absl::GetFlag(FLAGS_lanes);
   options.wire_dtype = absl::GetFlag(FLAGS_wire_dtype);
@@ -132,7 +137,7 @@ absl::StatusOr<ClusterOptions> ClusterFromFlags() {
 
 // Plans until it is told to end. No request waits for it: shards keep what they were told last.
 absl::Status PlanOnly(const RouterOptions& options, const ClusterOptions& cluster,
-                      const ModelWeights& weights) {
+                      const ModelWeights& weights, HealthListener* health) {
   GF_ASSIGN_OR_RETURN(const auto doors, ClusterDoors::Connect(cluster, options, weights));
   GF_ASSIGN_OR_RETURN(const auto meter, RouterMeter::Create(options));
   meter->Watch(&doors->directory(), &doors->counters());
@@ -145,8 +150,10 @@ absl::Status PlanOnly(const RouterOptions& options, const ClusterOptions& cluste
     GF_ASSIGN_OR_RETURN(admin, AdminServer::Start(std::move(server), {doors->view(), &watch},
                                                   /*gateway=*/nullptr, doors->admin()));
   }
+  health->SetReady(true);  // it has nothing to wait for: what it sees, it plans
   PrintReady(admin == nullptr ? "none, planner only" : admin->address(), meter->address());
   WaitForTermination(absl::InfiniteFuture());
+  health->SetReady(false);
   meter->StopWatching();
   return absl::OkStatus();
 }
@@ -156,9 +163,14 @@ absl::Status Serve() {
   GF_RETURN_IF_ERROR(options.Validate());
   GF_ASSIGN_OR_RETURN(const ClusterOptions cluster, ClusterFromFlags());
   const bool colocated = absl::GetFlag(FLAGS_colocated);
+  GF_ASSIGN_OR_RETURN(const auto health, HealthListener::Start(MetricsHost(options.worker.listen),
+                                                               options.worker.health_port));
   GF_ASSIGN_OR_RETURN(const auto weights,
                       ModelWeights::Open(options.worker.model_dir, {options.worker.n_slices}));
-  if (absl::GetFlag(FLAGS_planner) == "only") return PlanOnly(options, cluster, *weights);
+  if (absl::GetFlag(FLAGS_planner) == "only") {
+    health->SetStarted();
+    return PlanOnly(options, cluster, *weights, health.get());
+  }
   ThreadPool threads(NumThreads(options.worker.n_threads),
                      absl::Microseconds(options.worker.spin_us));
   GF_ASSIGN_OR_RETURN(const auto doors, ClusterDoors::Connect(cluster, options, *weights));
@@ -182,6 +194,8 @@ absl::Status Serve() {
       return std::make_unique<LocalAttentionClient>(host->runner());
     };
   }
+  // Its own weights. The shards may take any time; that is readiness.
+  health->SetStarted();
   if (!doors->AwaitReady()) return absl::OkStatus();
   GF_ASSIGN_OR_RETURN(
       const auto server,
@@ -191,8 +205,11 @@ absl::Status Serve() {
   if (!server->admin_address().empty()) {
     std::printf("admin on %s\n", server->admin_address().c_str());
   }
+  auto readiness =
+      std::make_unique<Readiness>(&doors->directory(), doors->remote_attention(), health.get());
   PrintReady(server->address(), meter->address());
   WaitForTermination(absl::InfiniteFuture());
+  readiness.reset();
   server->Drain();
   return absl::OkStatus();
 }

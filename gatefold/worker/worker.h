@@ -25,6 +25,7 @@ struct WorkerOptions {
   std::string isa = "auto";
   int n_slices = 8;     // of a dense layer's MLP; all services of a cluster must agree
   int metrics_port = 0; // 0: any free one; -1: none
+  int health_port = -1; // see gatefold/rpc/health_listener.h
   std::string node;     // failure domains
   std::string zone;
 
