@@ -65,7 +65,7 @@ done < <(sed -n 's/.*<testcase name="\([^"]*\)".* status="\([a-z]*\)".*/\1 \2/p'
 if [ "$skipped" -gt 0 ]; then
   say "skipped"
   grep -ho '<testcase name="[^"]*"[^>]*result="skipped"[^>]*' "$results"/*_test.xml |
-    sed 's/<testcase name="\([^"]*\)".* classname="\([^"]*\)".*/\2.\1/'
+    sed -E 's/<testcase name="([^"]*)".* classname="([^"]*)"( message="([^"]*)")?.*/\2.\1 \4/'
 fi
 [ "$failed" -eq 0 ] || status=1
 [ $((passed + failed)) -gt 0 ] || { failed=1 status=1; }  # nothing ran

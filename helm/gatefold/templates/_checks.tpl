@@ -1,0 +1,91 @@
+{{/* Refuses what would deploy and then not work. What a schema can say is in values.schema.json. */}}
+{{- define "gatefold.checks" -}}
+{{- $root := . -}}
+{{- $workloads := (include "gatefold.workloads" . | fromJson).items -}}
+{{- $pods := 0 -}}
+{{- $groups := 0 -}}
+{{- range $w := $workloads -}}
+{{- $pods = add $pods $w.mostPods -}}
+{{- $at := $w.component -}}
+{{- if $w.group -}}
+{{- $groups = add $groups 1 -}}
+{{- $at = printf "groups.%s" $w.group -}}
+{{- end -}}
+{{- if gt (len $w.name) 52 -}}
+{{- fail (printf "%s: the name %q has %d characters, may have 52; shorten fullnameOverride or the group's name" $at $w.name (len $w.name)) -}}
+{{- end -}}
+{{- if le (int $w.grace) (int $w.least) -}}
+{{- fail (printf "%s.terminationGracePeriodSeconds is %d, must be above preStopSeconds + drainSeconds = %d; 0 takes 10 more than that" $at (int $w.grace) (int $w.least)) -}}
+{{- end -}}
+{{- if and $w.hpa $w.keda -}}
+{{- fail (printf "%s.autoscaling: hpa and keda are both enabled, and would fight; choose one" $at) -}}
+{{- end -}}
+{{- if and $w.autoscaled (gt (int $w.values.autoscaling.minReplicas) (int $w.values.autoscaling.maxReplicas)) -}}
+{{- fail (printf "%s.autoscaling.minReplicas is %d, above maxReplicas, which is %d" $at (int $w.values.autoscaling.minReplicas) (int $w.values.autoscaling.maxReplicas)) -}}
+{{- end -}}
+{{- if and $w.group (eq $w.values.backend "cuda") (eq (toString $w.values.capacity) "auto") -}}
+{{- fail (printf "%s.capacity is auto, which looks at the container's memory; with backend cuda say how much of the device's memory experts may take, as 70GiB" $at) -}}
+{{- end -}}
+{{- end -}}
+{{- if eq $groups 0 -}}
+{{- fail "groups: no group is enabled, so nobody would hold experts" -}}
+{{- end -}}
+{{- include "gatefold.checks.ports" . -}}
+{{- include "gatefold.checks.model" (dict "root" . "pods" $pods) -}}
+{{- include "gatefold.checks.tls" . -}}
+{{- end -}}
+
+{{/* A kubelet has no certificate: probes need a port that is not the service's. */}}
+{{- define "gatefold.checks.ports" -}}
+{{- $ports := .Values.ports -}}
+{{- range $service := list "router" "expert" "attention" -}}
+{{- if eq (int $ports.health) (int (index $ports $service)) -}}
+{{- fail (printf "ports.health is ports.%s (%d): probes on a TLS port would fail, and on any service port they would wait for weights" $service (int $ports.health)) -}}
+{{- end -}}
+{{- if eq (int $ports.metrics) (int (index $ports $service)) -}}
+{{- fail (printf "ports.metrics is ports.%s (%d): each needs a port of its own" $service (int $ports.metrics)) -}}
+{{- end -}}
+{{- end -}}
+{{- if eq (int $ports.health) (int $ports.metrics) -}}
+{{- fail (printf "ports.health is ports.metrics (%d): each needs a port of its own" (int $ports.health)) -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "gatefold.checks.model" -}}
+{{- $model := .root.Values.model -}}
+{{- if or (eq $model.source "pvc") (eq $model.source "existingClaim") -}}
+{{- $claim := index $model $model.source -}}
+{{- if and (eq $claim.accessMode "ReadWriteOnce") (gt (int .pods) 1) (not $claim.oneNode) -}}
+{{- fail (printf "model.%s.accessMode is ReadWriteOnce, and up to %d pods mount it: pods of a second node would wait forever. Use ReadOnlyMany or ReadWriteMany, or set model.%s.oneNode=true where there is one node" $model.source (int .pods) $model.source) -}}
+{{- end -}}
+{{- end -}}
+{{- if and (eq $model.source "existingClaim") (not $model.existingClaim.name) -}}
+{{- fail "model.existingClaim.name is missing: model.source is existingClaim" -}}
+{{- end -}}
+{{- if and (eq $model.source "image") (not $model.image.reference) -}}
+{{- fail "model.image.reference is missing: model.source is image" -}}
+{{- end -}}
+{{- if and (eq $model.source "download") (not $model.download.files) -}}
+{{- fail "model.download.files is empty: model.source is download" -}}
+{{- end -}}
+{{- if and (eq $model.source "embedded") $model.path -}}
+{{- fail "model.path is for volumes: model.source is embedded" -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "gatefold.checks.tls" -}}
+{{- $tls := .Values.tls -}}
+{{- if $tls.enabled -}}
+{{- if and $tls.existingSecret $tls.certManager.enabled -}}
+{{- fail "tls: existingSecret and certManager.enabled are both set; choose one" -}}
+{{- end -}}
+{{- if and (not $tls.existingSecret) (not $tls.certManager.enabled) -}}
+{{- fail "tls.enabled is true: set tls.existingSecret or tls.certManager.enabled" -}}
+{{- end -}}
+{{- if and $tls.certManager.enabled (not $tls.certManager.issuerRef.name) -}}
+{{- fail "tls.certManager.issuerRef.name is missing" -}}
+{{- end -}}
+{{- else if or $tls.existingSecret $tls.certManager.enabled -}}
+{{- fail "tls.enabled is false, but tls.existingSecret or tls.certManager.enabled is set" -}}
+{{- end -}}
+{{- end -}}

@@ -1,0 +1,78 @@
+"""Values that would deploy and not work are refused, with a message that says what to do."""
+
+import unittest
+
+import chart
+
+GPU = "groups.gpu.backend=cuda"
+REFUSALS = [
+    # Names and types: the schema. Its wording is Helm's and changes with its version.
+    (["rooter.replicas=1"], "rooter"),
+    (["router.replica=1"], "replica"),
+    (["groups.cpu.replics=1"], "replics"),
+    (["groups.CPU.replicas=1"], "CPU"),
+    (["router.replicas=-1"], "replicas"),
+    (["router.autoscaling.minReplicas=0"], "minReplicas"),
+    (["groups.cpu.autoscaling.minReplicas=0"], "minReplicas"),
+    (["model.source=nfs"], "source"),
+    (["attention.kvMemory=1GB"], "kvMemory"),
+    (["router.wireDtype=int8"], "wireDtype"),
+    (["config.FOO=x"], "FOO"),
+    (["ports.router=80"], "router"),
+    (["model.source=download", "model.download.files[0].path=../x", "model.download.files[0].url=https://x.example/y",
+      "model.download.files[0].sha256=" + "0" * 64], "path"),
+    (["model.source=download", "model.download.files[0].path=x", "model.download.files[0].url=https://x.example/y"],
+     "sha256"),
+    (["model.source=download", "model.download.files[0].path=x", "model.download.files[0].url=https://x/'; rm'",
+      "model.download.files[0].sha256=" + "0" * 64], "url"),
+    # What depends on two values: the templates.
+    (["model.source=pvc", "model.pvc.accessMode=ReadWriteOnce"], "ReadWriteOnce, and up to 7 pods mount it"),
+    (["model.source=existingClaim", "model.existingClaim.name=m",
+      "model.existingClaim.accessMode=ReadWriteOnce"], "model.existingClaim.oneNode=true"),
+    (["model.source=existingClaim"], "model.existingClaim.name is missing"),
+    (["model.source=image"], "model.image.reference is missing"),
+    (["model.source=download"], "model.download.files is empty"),
+    (["model.path=x"], "model.path is for volumes"),
+    (["router.terminationGracePeriodSeconds=65"],
+     "router.terminationGracePeriodSeconds is 65, must be above preStopSeconds + drainSeconds = 65"),
+    (["groups.cpu.drainSeconds=600", "groups.cpu.terminationGracePeriodSeconds=300"],
+     "groups.cpu.terminationGracePeriodSeconds is 300, must be above preStopSeconds + drainSeconds = 605"),
+    (["expert.autoscaling.hpa.enabled=true", "groups.cpu.autoscaling.keda.enabled=true"],
+     "groups.cpu.autoscaling: hpa and keda are both enabled"),
+    (["router.autoscaling.keda.enabled=true", "router.autoscaling.maxReplicas=1"],
+     "router.autoscaling.minReplicas is 2, above maxReplicas, which is 1"),
+    (["ports.health=7070"], "probes on a TLS port would fail"),
+    (["ports.metrics=7071"], "ports.metrics is ports.expert"),
+    (["ports.metrics=9091"], "ports.health is ports.metrics"),
+    (["tls.enabled=true"], "set tls.existingSecret or tls.certManager.enabled"),
+    (["tls.enabled=true", "tls.existingSecret=a", "tls.certManager.enabled=true"], "choose one"),
+    (["tls.enabled=true", "tls.certManager.enabled=true"], "issuerRef.name is missing"),
+    (["tls.existingSecret=a"], "tls.enabled is false"),
+    (["groups.cpu.enabled=false"], "no group is enabled"),
+    ([GPU], "groups.gpu.capacity is auto"),
+    (["fullnameOverride=" + "x" * 50], "may have 52"),
+]
+
+
+class ChartRefusalsTest(unittest.TestCase):
+    def test_refuses_what_would_not_work(self):
+        for sets, message in REFUSALS:
+            with self.subTest(sets=sets):
+                with self.assertRaises(chart.Refused) as caught:
+                    chart.template(sets=sets)
+                self.assertIn(message, str(caught.exception))
+
+    def test_takes_the_neighbours_of_what_it_refuses(self):
+        for sets in (["router.terminationGracePeriodSeconds=66"],
+                     ["model.source=pvc", "model.pvc.accessMode=ReadOnlyMany"],
+                     ["groups.cpu.enabled=false", "groups.big.replicas=1"],
+                     ["router.autoscaling.keda.enabled=true", "router.autoscaling.maxReplicas=2"],
+                     [GPU, "groups.gpu.capacity=70GiB"],
+                     ["global.anything.at.all=1"]):
+            with self.subTest(sets=sets):
+                chart.template(sets=sets)
+
+    def test_refuses_an_old_kubernetes(self):
+        with self.assertRaises(chart.Refused) as caught:
+            chart.template(extra=["--kube-version", "1.29.0"])
+        self.assertIn("1.30", str(caught.exception))
