@@ -24,6 +24,16 @@ absl::StatusOr<std::unique_ptr<ExpertMeter>> ExpertMeter::Create(
   return meter;
 }
 
+void ExpertMeter::WatchExperts(const ExpertRunner* runner) {
+  experts_.WatchExperts([runner] {
+    std::vector<ExpertMetrics::ExpertRows> rows;
+    for (const ExpertId& id : runner->store().Held()) {
+      rows.push_back({id.layer, id.expert, static_cast<double>(runner->n_rows(id))});
+    }
+    return rows;
+  });
+}
+
 void ExpertMeter::OnCall(int layer, int n_rows, absl::Duration queue, absl::Duration compute) {
   if (layer < 0) {
     experts_.ObserveCallRefused();

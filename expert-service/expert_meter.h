@@ -25,6 +25,8 @@ class ExpertMeter final : public ExpertObserver {
                                                              const ExpertServiceOptions& options);
   explicit ExpertMeter(int n_layers);
 
+  // Rows by expert, read at each scrape. The runner outlives StopWatching.
+  void WatchExperts(const ExpertRunner* runner);
   void OnLoaded(absl::Duration time) { experts_.SetLoadTime(time); }
   void OnCallStarted() override {
     last_call_nanos_ = absl::GetCurrentTimeNanos();

@@ -44,6 +44,7 @@ absl::Status ExpertServer::Listen() {
   store_ = std::make_unique<ExpertStore>(weights_.get(), backend_.get());
   runner_ = std::make_unique<ExpertRunner>(store_.get());
   GF_ASSIGN_OR_RETURN(meter_, ExpertMeter::Create(*store_, options_));
+  if (options_.metrics_per_expert) meter_->WatchExperts(runner_.get());
   internal::v1::WorkerDescription worker = DescribeWorker(options_.worker, *weights_);
   worker.set_metrics_address(meter_->address());
   worker.set_numerics_class(backend_->numerics_class());

@@ -24,6 +24,8 @@ ABSL_FLAG(std::string, isa, "auto", "auto, avx512, avx2 or scalar; the numbers a
 ABSL_FLAG(int, n_slices, 8, "parts of a dense layer's MLP; the same in all services of a cluster");
 ABSL_FLAG(std::string, wait, "block", "how the network is awaited: block, spin or hybrid:50us");
 ABSL_FLAG(int, metrics_port, 0, "port of /metrics; 0: any free one; -1: none");
+ABSL_FLAG(bool, metrics_per_expert, false,
+          "count rows by (layer, expert), too: a series for each expert held");
 ABSL_FLAG(int, health_port, -1, "port of plaintext health checks; 0: any free one; -1: none");
 ABSL_FLAG(std::string, node, "", "failure domain: node");
 ABSL_FLAG(std::string, zone, "", "failure domain: zone");
@@ -42,6 +44,7 @@ int main(int argc, char** argv) {
   options.worker.isa = absl::GetFlag(FLAGS_isa);
   options.worker.n_slices = absl::GetFlag(FLAGS_n_slices);
   options.worker.metrics_port = absl::GetFlag(FLAGS_metrics_port);
+  options.metrics_per_expert = absl::GetFlag(FLAGS_metrics_per_expert);
   options.worker.health_port = absl::GetFlag(FLAGS_health_port);
   options.worker.node = absl::GetFlag(FLAGS_node);
   options.worker.zone = absl::GetFlag(FLAGS_zone);

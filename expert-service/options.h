@@ -14,6 +14,7 @@ struct ExpertServiceOptions {
   std::string backend = "auto"; // where experts are computed: auto, cpu or cuda; see expert_backend.h
   std::string experts = "all";  // see expert_selection.h
   uint64_t capacity_bytes = 0;  // most bytes of experts a planner may assign; 0: not limited
+  bool metrics_per_expert = false;  // a series per expert held
   std::string wait = "block";   // of the thread that polls the network; see wait_policy.h
   // After SIGTERM: how long calls may still come from routers that have not noticed.
   absl::Duration drain_quiet = absl::Seconds(2);

@@ -35,6 +35,17 @@ void ExpertMetrics::ObserveCallDone(int layer, int n_rows, absl::Duration queue,
   tokens_[layer]->Increment(n_rows);
 }
 
+void ExpertMetrics::WatchExperts(std::function<std::vector<ExpertRows>()> rows) {
+  registry_->WatchSeries("gatefold_expert_rows_total", [rows = std::move(rows)] {
+    std::vector<std::pair<MetricLabels, double>> series;
+    for (const ExpertRows& item : rows()) {
+      series.push_back({{{"layer", absl::StrCat(item.layer)}, {"expert", absl::StrCat(item.expert)}},
+                        item.n_rows});
+    }
+    return series;
+  });
+}
+
 void ExpertMetrics::WatchLoadedBytes(std::function<double()> loaded_bytes) {
   registry_->Watch("gatefold_expert_loaded_bytes", {}, std::move(loaded_bytes));
 }

@@ -26,6 +26,14 @@ class ExpertMetrics {
 
   void SetLoadTime(absl::Duration time) { state_->load_seconds = absl::ToDoubleSeconds(time); }
   // Read at each scrape; see Registry::Watch.
+  // (layer, expert) and its rows, for those the shard holds. One series each: thousands, for some
+  // models, so it is only done on request.
+  struct ExpertRows {
+    int layer = 0;
+    int expert = 0;
+    double n_rows = 0;
+  };
+  void WatchExperts(std::function<std::vector<ExpertRows>()> rows);
   void WatchLoadedBytes(std::function<double()> loaded_bytes);
 
  private:

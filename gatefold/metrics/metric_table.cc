@@ -100,6 +100,8 @@ std::vector<MetricSpec> MakeTable() {
        "From a call's arrival to the start of its computation", kCall},
       {"gatefold_expert_tokens_total", C, "layer", "rows", "expert",
        "(row, expert) pairs computed"},
+      {"gatefold_expert_rows_total", C, "layer, expert", "rows", "expert",
+       "The same by expert, for those the shard holds; only with --metrics-per-expert"},
       {"gatefold_expert_lanes", G, "", "lanes", "expert", "Calls computed at the same time at most"},
       {"gatefold_expert_inflight", G, "", "calls", "expert", "Calls taken and not answered yet"},
       {"gatefold_expert_loaded_bytes", G, "", "bytes", "expert", "Weights of the experts held"},

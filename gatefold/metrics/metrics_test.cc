@@ -20,6 +20,7 @@ namespace {
 
 using ::testing::HasSubstr;
 using ::testing::Not;
+using ::testing::Not;
 
 TEST(RequestMetricsTest, CountsFinishedRequestsAndTheirTimes) {
   Registry registry;
@@ -181,6 +182,22 @@ TEST(ExpertMetricsTest, CountsWorkByLayerAndCallsInFlight) {
   EXPECT_THAT(text, HasSubstr("gatefold_expert_lanes 1\n"));
   EXPECT_THAT(text, HasSubstr("gatefold_expert_load_seconds 3\n"));
   EXPECT_THAT(text, HasSubstr("gatefold_expert_loaded_bytes 1024\n"));
+}
+
+TEST(ExpertMetricsTest, CountsByExpertOnRequestAlone) {
+  Registry registry;
+  ExpertMetrics metrics(&registry, 2, 1);
+  EXPECT_THAT(registry.Text(), Not(HasSubstr("gatefold_expert_rows_total")));
+  std::vector<ExpertMetrics::ExpertRows> rows = {{0, 3, 5}, {1, 12, 7}};
+  metrics.WatchExperts([&rows] { return rows; });
+  std::string text = registry.Text();
+  EXPECT_THAT(text, HasSubstr("gatefold_expert_rows_total{expert=\"3\",layer=\"0\"} 5\n"));
+  EXPECT_THAT(text, HasSubstr("gatefold_expert_rows_total{expert=\"12\",layer=\"1\"} 7\n"));
+  rows.pop_back();  // given away
+  text = registry.Text();
+  EXPECT_THAT(text, Not(HasSubstr("expert=\"12\"")));
+  registry.StopWatching();
+  EXPECT_THAT(registry.Text(), Not(HasSubstr("gatefold_expert_rows_total{")));
 }
 
 TEST(AttentionMetricsTest, DerivesKvUsageFromFreeBlocks) {

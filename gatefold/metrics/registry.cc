@@ -30,7 +30,7 @@ prometheus::Labels CheckedLabels(const MetricSpec& spec, const MetricLabels& lab
 
 class Registry::Contents final : public prometheus::Collectable {
  public:
-  using ReadEach = std::function<std::vector<std::pair<std::string, double>>()>;
+  using ReadSeries = std::function<std::vector<std::pair<MetricLabels, double>>()>;
 
   prometheus::Registry* stored() { return &stored_; }
 
@@ -40,15 +40,15 @@ class Registry::Contents final : public prometheus::Collectable {
     watched_[&spec].push_back({labels, std::move(read)});
   }
 
-  void WatchEach(const MetricSpec& spec, ReadEach read) {
+  void WatchSeries(const MetricSpec& spec, ReadSeries read) {
     absl::MutexLock lock(&mu_);
-    watched_each_[&spec] = std::move(read);
+    watched_series_[&spec] = std::move(read);
   }
 
   void StopWatching() {
     absl::MutexLock lock(&mu_);
     watched_.clear();
-    watched_each_.clear();
+    watched_series_.clear();
   }
 
   std::vector<prometheus::MetricFamily> Collect() const override {
@@ -58,11 +58,10 @@ class Registry::Contents final : public prometheus::Collectable {
     for (const auto& [spec, readings] : watched_) {
       families.push_back(Read(*spec, readings));
     }
-    for (const auto& [spec, read] : watched_each_) {
+    for (const auto& [spec, read] : watched_series_) {
       std::vector<Reading> readings;
-      for (const auto& [label, value] : read()) {
-        readings.push_back(
-            {{{std::string(spec->labels), label}}, [value = value] { return value; }});
+      for (const auto& [labels, value] : read()) {
+        readings.push_back({CheckedLabels(*spec, labels), [value = value] { return value; }});
       }
       families.push_back(Read(*spec, readings));
     }
@@ -93,7 +92,7 @@ class Registry::Contents final : public prometheus::Collectable {
   prometheus::Registry stored_;
   mutable absl::Mutex mu_;
   std::map<const MetricSpec*, std::vector<Reading>> watched_ ABSL_GUARDED_BY(mu_);
-  std::map<const MetricSpec*, ReadEach> watched_each_ ABSL_GUARDED_BY(mu_);
+  std::map<const MetricSpec*, ReadSeries> watched_series_ ABSL_GUARDED_BY(mu_);
 };
 
 Registry::Registry() : contents_(std::make_shared<Contents>()) {}
@@ -127,12 +126,21 @@ void Registry::Watch(absl::string_view name, const MetricLabels& labels,
   contents_->Watch(spec, CheckedLabels(spec, labels), std::move(read));
 }
 
-void Registry::WatchEach(absl::string_view name,
-                         std::function<std::vector<std::pair<std::string, double>>()> read) {
+void Registry::WatchSeries(absl::string_view name,
+                           std::function<std::vector<std::pair<MetricLabels, double>>()> read) {
   const MetricSpec& spec = FindMetric(name);
   GF_CHECK(spec.kind != MetricKind::kHistogram);
-  GF_CHECK(!spec.labels.empty() && spec.labels.find(',') == absl::string_view::npos);
-  contents_->WatchEach(spec, std::move(read));
+  contents_->WatchSeries(spec, std::move(read));
+}
+
+void Registry::WatchEach(absl::string_view name,
+                         std::function<std::vector<std::pair<std::string, double>>()> read) {
+  const std::string label(FindMetric(name).labels);
+  WatchSeries(name, [label, read = std::move(read)] {
+    std::vector<std::pair<MetricLabels, double>> series;
+    for (auto& [value, number] : read()) series.push_back({{{label, std::move(value)}}, number});
+    return series;
+  });
 }
 
 void Registry::StopWatching() { contents_->StopWatching(); }

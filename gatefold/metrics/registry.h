@@ -36,7 +36,10 @@ class Registry {
   // metrics server, one scrape at a time, must be quick, and stays in use until StopWatching.
   void Watch(absl::string_view name, const MetricLabels& labels, std::function<double()> read);
 
-  // The same for things that come and go: values by what the metric's only label says.
+  // The same for things that come and go: each series with its labels.
+  void WatchSeries(absl::string_view name,
+                   std::function<std::vector<std::pair<MetricLabels, double>>()> read);
+  // The same: values by what the metric's only label says.
   void WatchEach(absl::string_view name,
                  std::function<std::vector<std::pair<std::string, double>>()> read);
 
