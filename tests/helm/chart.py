@@ -24,6 +24,8 @@ MATRIX = [
     ["model.source=image", "model.image.reference=models/m:1"],
     ["tls.enabled=true", "tls.existingSecret=certs"],
     ["tls.enabled=true", "tls.existingSecret=certs", "tls.mutual=false"],
+    ["tls.enabled=true", "tls.existingSecret=certs", "tls.router.existingSecret=public",
+     "tls.router.clientCertificates=true", "tests.tlsSecret=client"],
     ["apiKeys.existingSecret=keys", "tests.apiKeySecret=key"],
     ["router.autoscaling.hpa.enabled=true", "attention.autoscaling.hpa.enabled=true",
      "expert.autoscaling.hpa.enabled=true", "router.autoscaling.hpa.targetWaiting=4"],

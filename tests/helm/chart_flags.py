@@ -24,7 +24,9 @@ def flags_of(program, *verb):
 
 # Flags that the chart is ready for and the binaries do not have yet; none may stay here that has come.
 PENDING = {
-    "router-service": {"tls-cert-file", "tls-key-file", "tls-ca-file", "api-keys-file"},
+    "router-service": {"tls-cert-file", "tls-key-file", "tls-ca-file", "api-keys-file",
+                       "worker-tls-ca-file", "worker-tls-cert-file",
+                       "worker-tls-key-file", "worker-tls-server-name"},
     "attention-service": {"tls-cert-file", "tls-key-file", "tls-ca-file", "backend"},
     "expert-service": {"tls-cert-file", "tls-key-file", "tls-ca-file"},
     "gatefold": {"tls-cert-file", "tls-key-file", "tls-ca-file", "api-key-file"},

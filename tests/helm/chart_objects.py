@@ -209,9 +209,46 @@ class ChartObjectsTest(unittest.TestCase):
                 for volume in spec.get("volumes", []):
                     if "persistentVolumeClaim" in volume and claims:
                         self.assertIn(volume["persistentVolumeClaim"]["claimName"], claims)
-                    if volume["name"] == "tls" and made:
+                    if volume["name"] in ("tls", "worker-tls") and made:
                         self.assertIn(volume["secret"]["secretName"], made)
         self.each(check)
+
+    def flags(self, sets, component):
+        [spec] = [s for _, labels, s in chart.pods(chart.objects((), sets))
+                  if chart.component(labels) == component]
+        return dict(a.lstrip("-").partition("=")[::2] for a in spec["containers"][0]["args"])
+
+    def test_workers_believe_members_alone_and_routers_their_workers(self):
+        sets = ("tls.enabled=true", "tls.existingSecret=certs")
+        for worker in ("attention", "expert"):
+            self.assertIn("tls-ca-file", self.flags(sets, worker))
+            self.assertNotIn("tls-ca-file", self.flags((*sets, "tls.mutual=false"), worker))
+            self.assertIn("tls-cert-file", self.flags((*sets, "tls.mutual=false"), worker))
+        for caller in ("router", "planner"):
+            flags = self.flags(sets, caller)
+            self.assertEqual(flags["worker-tls-server-name"], chart.NAME + "-worker")
+            self.assertTrue({"worker-tls-ca-file", "worker-tls-cert-file", "worker-tls-key-file"} <= set(flags))
+        # Clients need no certificate for it, and get none of the cluster's.
+        self.assertNotIn("tls-ca-file", self.flags(sets, "router"))
+        self.assertNotIn("tls-cert-file", self.flags(sets, "planner"))
+
+    def test_certificates_of_workers_are_for_the_name_that_routers_verify(self):
+        [path] = [p for p in chart.EXAMPLES if p.name == "mtls-cert-manager.yaml"]
+        objs = chart.objects((path,))
+        certificates = {o["metadata"]["name"]: o["spec"] for o in chart.of_kind(objs, "Certificate")}
+        self.assertEqual(len(certificates), 5)
+        for worker in ("attention", "expert"):
+            spec = certificates[f"{chart.NAME}-{worker}"]
+            self.assertEqual(spec["dnsNames"], [chart.NAME + "-worker"])
+            self.assertIn("server auth", spec["usages"])
+            self.assertEqual(spec["issuerRef"]["name"], "gatefold-cluster")
+        public = certificates[chart.NAME + "-router"]
+        self.assertEqual(public["issuerRef"]["name"], "public")
+        [args] = [s["containers"][0]["args"] for n, _, s in chart.pods(objs) if n.endswith("-test")]
+        host = [a for a in args if a.startswith("--router=")][0][len("--router="):].partition(":")[0]
+        self.assertIn(host, public["dnsNames"])
+        for caller in ("router-client", "planner"):
+            self.assertIn("client auth", certificates[f"{chart.NAME}-{caller}"]["usages"])
 
     def test_config_changes_restart_pods(self):
         def sums(*sets):

@@ -1,5 +1,8 @@
 """The README says what the values are, and every value is explained."""
 
+import pathlib
+import shutil
+import tempfile
 import unittest
 
 import chart
@@ -28,7 +31,39 @@ class ChartReadmeTest(unittest.TestCase):
             for o in objs:
                 self.assertIn(o["kind"], text)
 
-    def test_notes_give_the_next_commands(self):
-        notes = (chart.CHART / "templates" / "NOTES.txt").read_text()
-        for command in ("kubectl -n", "helm test", "gatefold generate --router"):
+
+
+class ChartNotesTest(unittest.TestCase):
+    """NOTES.txt is only shown by an install, so it is rendered here as a value of a ConfigMap."""
+
+    def notes(self, *sets):
+        with tempfile.TemporaryDirectory() as folder:
+            copy = pathlib.Path(folder) / "gatefold"
+            shutil.copytree(chart.CHART, copy)
+            (copy / "templates" / "NOTES.txt").rename(copy / "notes.txt")
+            (copy / "templates" / "notes.yaml").write_text(
+                "{apiVersion: v1, kind: ConfigMap, metadata: {name: notes}, "
+                'data: {notes: {{ tpl (.Files.Get "notes.txt") . | quote }}}}')
+            args = [a for text in sets for a in ("--set", text)]
+            [o] = chart.parse(chart.run_helm(
+                "template", chart.RELEASE, str(copy), "--namespace", chart.NAMESPACE, "--kube-version",
+                chart.KUBE_VERSION, "--show-only", "templates/notes.yaml", *args))
+            return o["data"]["notes"]
+
+    def test_give_the_next_three_commands_and_how_to_scale(self):
+        notes = self.notes()
+        for command in ("kubectl -n ns rollout status deploy/r-gatefold-router",
+                        "helm test r -n ns --logs",
+                        "kubectl -n ns port-forward svc/r-gatefold-router 7070",
+                        "kubectl -n ns scale deploy/r-gatefold-expert-cpu --replicas=5"):
             self.assertIn(command, notes)
+        self.assertIn("the toy", notes)
+        self.assertNotIn("WARNING", notes)
+
+    def test_warn_of_an_open_router(self):
+        self.assertIn("without TLS and without API keys", self.notes("router.service.type=LoadBalancer"))
+        self.assertNotIn("WARNING", self.notes("router.service.type=LoadBalancer", "tls.enabled=true",
+                                               "tls.existingSecret=a"))
+
+    def test_say_what_is_still_to_do(self):
+        self.assertIn("copy the checkpoint there as m", self.notes("model.source=pvc", "model.path=m"))

@@ -82,6 +82,7 @@ class ValuesSchemaTest(unittest.TestCase):
     OPTIONAL = {f"values.{c}.resources": {"claims"} for c in ("router", "planner", "attention", "expert")}
     OPTIONAL |= {f"values.{c}.image": {"repository", "tag", "digest", "pullPolicy"}
                  for c in ("router", "planner", "attention", "expert")}
+    OPTIONAL |= {"values.tls.certManager.routerIssuerRef": {"name", "kind", "group"}}
     OPTIONAL |= {"values.model.download.resources": {"limits", "requests", "claims"}}
 
     def test_has_exactly_the_names_of_the_values(self):

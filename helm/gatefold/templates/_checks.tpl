@@ -85,7 +85,13 @@
 {{- if and $tls.certManager.enabled (not $tls.certManager.issuerRef.name) -}}
 {{- fail "tls.certManager.issuerRef.name is missing" -}}
 {{- end -}}
-{{- else if or $tls.existingSecret $tls.certManager.enabled -}}
-{{- fail "tls.enabled is false, but tls.existingSecret or tls.certManager.enabled is set" -}}
+{{- if and $tls.router.existingSecret $tls.certManager.enabled -}}
+{{- fail "tls: router.existingSecret and certManager.enabled are both set; choose one" -}}
+{{- end -}}
+{{- if and $tls.router.clientCertificates .Values.tests.enabled (not .Values.tests.tlsSecret) -}}
+{{- fail "tls.router.clientCertificates is true: helm test needs a certificate, in tests.tlsSecret; or set tests.enabled=false" -}}
+{{- end -}}
+{{- else if or $tls.existingSecret $tls.router.existingSecret $tls.certManager.enabled -}}
+{{- fail "tls.enabled is false, but tls.existingSecret, tls.router.existingSecret or tls.certManager.enabled is set" -}}
 {{- end -}}
 {{- end -}}

@@ -45,12 +45,8 @@ spec:
         {{- /* A planner serves no port; this is where its metrics and health go: everywhere. */}}
         - --listen=0.0.0.0:{{ int (default $root.Values.ports.router $w.port) }}
         {{- .args | nindent 8 }}
-        {{- if $root.Values.tls.enabled }}
-        - --tls-cert-file=/etc/gatefold/tls/tls.crt
-        - --tls-key-file=/etc/gatefold/tls/tls.key
-        {{- if $root.Values.tls.mutual }}
-        - --tls-ca-file=/etc/gatefold/tls/ca.crt
-        {{- end }}
+        {{- with include "gatefold.tlsFlags" . | trim }}
+        {{- . | nindent 8 }}
         {{- end }}
         {{- if gt (int $v.threads) 0 }}
         - --threads={{ int $v.threads }}

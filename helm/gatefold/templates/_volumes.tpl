@@ -7,23 +7,12 @@
 {{- end -}}
 {{- end -}}
 
-{{/* Name of the Secret with a component's certificate. Takes {root, component}. */}}
-{{- define "gatefold.tlsSecret" -}}
-{{- if .root.Values.tls.certManager.enabled -}}
-{{ include "gatefold.fullname" .root }}-{{ .component }}-tls
-{{- else -}}
-{{ .root.Values.tls.existingSecret }}
-{{- end -}}
-{{- end -}}
-
 {{- define "gatefold.mounts" -}}
 {{- $values := .root.Values -}}
 {{- if ne $values.model.source "embedded" }}
 - {name: model, mountPath: /models, readOnly: true}
 {{- end }}
-{{- if $values.tls.enabled }}
-- {name: tls, mountPath: /etc/gatefold/tls, readOnly: true}
-{{- end }}
+{{- include "gatefold.tlsMounts" . }}
 {{- if and (eq .w.component "router") $values.apiKeys.existingSecret }}
 - {name: api-keys, mountPath: /etc/gatefold/keys, readOnly: true}
 {{- end }}
@@ -53,10 +42,7 @@
   secret: {secretName: {{ . }}, defaultMode: 0440}
 {{- end }}
 {{- end }}
-{{- if $values.tls.enabled }}
-- name: tls
-  secret: {secretName: {{ include "gatefold.tlsSecret" (dict "root" .root "component" .w.component) }}, defaultMode: 0440}
-{{- end }}
+{{- include "gatefold.tlsVolumes" . }}
 {{- if and (eq .w.component "router") $values.apiKeys.existingSecret }}
 - name: api-keys
   secret:
