@@ -95,6 +95,7 @@ absl::StatusOr<std::unique_ptr<ClusterDoors>> ClusterDoors::Connect(const Cluste
   doors->attention_.cache_domain =
       doors->experts_.renormalise ? 0 : CacheDomain(doors->attention_.dtype, cluster);
   doors->attention_.wait = doors->experts_.wait;
+  doors->experts_.channels.traffic = doors->attention_.channels.traffic = doors->traffic_;
   doors->counters_ = std::make_unique<DispatchCounters>(
       kMaxWorkers,
       static_cast<size_t>(config.n_layers) * config.experts_per_layer());

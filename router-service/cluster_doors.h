@@ -6,6 +6,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "gatefold/rpc/traffic.h"
 #include "router-service/cluster_control.h"
 #include "router-service/directory_view.h"
 #include "router-service/dispatch/directory.h"
@@ -43,6 +44,7 @@ class ClusterDoors {
       int local_max_sequence_tokens) const;
 
   const DispatchCounters& counters() const { return *counters_; }
+  TrafficTable* traffic() const { return traffic_.get(); }
   const Directory& directory() const { return *directory_; }
   bool remote_attention() const { return remote_attention_; }
   const ClusterPlanner* planner() const { return planner_.get(); }  // null: another router plans
@@ -63,6 +65,7 @@ class ClusterDoors {
   std::unique_ptr<Discovery> discovery_;  // null: all addresses are fixed
   std::unique_ptr<ClusterPlanner> planner_;
   std::unique_ptr<DispatchCounters> counters_;
+  const std::shared_ptr<TrafficTable> traffic_ = std::make_shared<TrafficTable>();
   std::unique_ptr<DirectoryView> view_;
   std::unique_ptr<ClusterControl> control_;
 };

@@ -176,6 +176,7 @@ absl::Status Serve() {
   GF_ASSIGN_OR_RETURN(const auto doors, ClusterDoors::Connect(cluster, options, *weights));
   GF_ASSIGN_OR_RETURN(const auto meter, RouterMeter::Create(options));
   meter->Watch(&doors->directory(), &doors->counters());
+  meter->Watch(doors->traffic());
   if (doors->planner() != nullptr) meter->Watch(doors->planner());
 
   std::unique_ptr<AttentionHost> host;

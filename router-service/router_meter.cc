@@ -104,6 +104,30 @@ cluster::v1::GetServingStatsResponse RouterMeter::Stats() const {
   return stats;
 }
 
+void RouterMeter::Watch(TrafficTable* traffic) {
+  traffic_ = traffic;
+  traffic->ObserveAttempts([this](absl::string_view method, absl::StatusCode code,
+                                  absl::Duration time) {
+    rpc_.ObserveClientAttempt(method, code, time);
+  });
+  dispatch_.WatchHops([traffic] {
+    std::vector<DispatchMetrics::PeerHops> hops;
+    for (const auto& [peer, counted] : traffic->All()) {
+      hops.push_back({peer, static_cast<double>(counted->n_answers),
+                      1e-9 * static_cast<double>(counted->answer_nanos),
+                      static_cast<double>(counted->bytes_sent),
+                      static_cast<double>(counted->bytes_received)});
+    }
+    return hops;
+  });
+}
+
+void RouterMeter::StopWatching() {
+  registry_.StopWatching();
+  if (traffic_ != nullptr) traffic_->ObserveAttempts(nullptr);
+  traffic_ = nullptr;
+}
+
 void RouterMeter::OnRequestEnded(const RequestReport& report) {
   RequestMetrics::Request request;
   request.status = report.status;

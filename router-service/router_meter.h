@@ -11,6 +11,7 @@
 #include "gatefold/metrics/rpc_metrics.h"
 #include "gatefold/metrics/step_metrics.h"
 #include "gatefold/rpc/server.h"
+#include "gatefold/rpc/traffic.h"
 #include "router-service/dispatch/directory.h"
 #include "router-service/dispatch/remote_expert_client.h"
 #include "router-service/gateway/gateway_observer.h"
@@ -29,12 +30,14 @@ class RouterMeter final : public GatewayObserver,
   // Serves /metrics unless options.worker.metrics_port is -1.
   static absl::StatusOr<std::unique_ptr<RouterMeter>> Create(const RouterOptions& options);
   RouterMeter();
+  ~RouterMeter() { StopWatching(); }
 
   // What is watched is read at each scrape until StopWatching, or the end of the meter.
   void Watch(const Directory* directory, const DispatchCounters* counters);
   void Watch(const ClusterPlanner* planner);
   void Watch(const GenerationService* scheduler);
-  void StopWatching() { registry_.StopWatching(); }
+  void Watch(TrafficTable* traffic);
+  void StopWatching();
 
   // Of the scheduler that is watched, which must live.
   cluster::v1::GetServingStatsResponse Stats() const override;
@@ -63,6 +66,7 @@ class RouterMeter final : public GatewayObserver,
   RpcMetrics rpc_;
   const GenerationService* scheduler_ = nullptr;
   std::unique_ptr<MetricsServer> server_;
+  TrafficTable* traffic_ = nullptr;  // whose attempts are observed
 };
 
 }  // namespace gatefold

@@ -59,6 +59,28 @@ void DispatchMetrics::WatchTraffic(const ShardTraffic& traffic) {
   registry_->WatchEach("gatefold_router_shard_received_bytes_total", traffic.received_bytes);
 }
 
+void DispatchMetrics::WatchHops(std::function<std::vector<PeerHops>()> hops) {
+  using Series = std::vector<std::pair<MetricLabels, double>>;
+  registry_->WatchSeries("gatefold_router_hops_total", [hops] {
+    Series series;
+    for (const PeerHops& to : hops()) series.push_back({{{"peer", to.peer}}, to.n_hops});
+    return series;
+  });
+  registry_->WatchSeries("gatefold_router_hop_seconds_total", [hops] {
+    Series series;
+    for (const PeerHops& to : hops()) series.push_back({{{"peer", to.peer}}, to.seconds});
+    return series;
+  });
+  registry_->WatchSeries("gatefold_router_hop_bytes_total", [hops = std::move(hops)] {
+    Series series;
+    for (const PeerHops& to : hops()) {
+      series.push_back({{{"peer", to.peer}, {"direction", "sent"}}, to.bytes_sent});
+      series.push_back({{{"peer", to.peer}, {"direction", "received"}}, to.bytes_received});
+    }
+    return series;
+  });
+}
+
 void DispatchMetrics::WatchShards(std::function<ShardRows()> rows) {
   registry_->WatchEach("gatefold_router_shard_rows_total", rows);
   registry_->Watch("gatefold_router_imbalance_ratio", {},

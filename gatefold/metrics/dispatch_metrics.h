@@ -36,6 +36,13 @@ class DispatchMetrics {
   };
   void WatchTraffic(const ShardTraffic& traffic);
 
+  // What went to each peer. Peers come and go.
+  struct PeerHops {
+    std::string peer;
+    double n_hops = 0, seconds = 0, bytes_sent = 0, bytes_received = 0;
+  };
+  void WatchHops(std::function<std::vector<PeerHops>()> hops);
+
  private:
   Registry* const registry_;
 };

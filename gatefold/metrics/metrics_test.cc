@@ -156,6 +156,17 @@ TEST(DispatchMetricsTest, ShowsWhatWasSentTwice) {
   }
 }
 
+TEST(DispatchMetricsTest, ShowsHopsByPeer) {
+  Registry registry;
+  DispatchMetrics metrics(&registry);
+  metrics.WatchHops([] { return std::vector<DispatchMetrics::PeerHops>{{"a", 3, 0.5, 100, 200}}; });
+  const std::string text = registry.Text();
+  EXPECT_THAT(text, HasSubstr("gatefold_router_hops_total{peer=\"a\"} 3\n"));
+  EXPECT_THAT(text, HasSubstr("gatefold_router_hop_seconds_total{peer=\"a\"} 0.5\n"));
+  EXPECT_THAT(text, HasSubstr("hop_bytes_total{direction=\"sent\",peer=\"a\"} 100\n"));
+  EXPECT_THAT(text, HasSubstr("hop_bytes_total{direction=\"received\",peer=\"a\"} 200\n"));
+}
+
 TEST(DispatchMetricsTest, CallsAnIdleClusterEven) {
   Registry registry;
   DispatchMetrics metrics(&registry);

@@ -14,6 +14,8 @@
 
 namespace gatefold {
 
+class TrafficTable;
+
 // How connections are protected. Only plaintext today.
 struct TransportSecurity {
   enum class Kind { kPlaintext };
@@ -34,6 +36,8 @@ struct ChannelOptions {
   absl::Duration keepalive_time = absl::Seconds(30);     // ping when idle that long
   absl::Duration keepalive_timeout = absl::Seconds(20);  // no answer: the connection is dead
   absl::Duration connect_timeout = absl::Seconds(2);  // of one attempt
+  // Counts what goes to peers over streams (PeerLink); null: nothing does.
+  std::shared_ptr<TrafficTable> traffic;
   // Between attempts. Short: services of a cluster come and go all the time, and a request waits.
   absl::Duration max_reconnect_backoff = absl::Milliseconds(250);
 };

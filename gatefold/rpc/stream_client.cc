@@ -10,6 +10,7 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
+#include "absl/time/clock.h"
 #include "gatefold/base/check.h"
 #include "gatefold/rpc/status.h"
 
@@ -30,6 +31,8 @@ struct PeerStream::Call {
   };
 
   PeerStream* owner = nullptr;  // null once closed
+  absl::Time opened = absl::Now();
+  std::function<void(absl::StatusCode, absl::Duration)> on_end;
   grpc::ClientContext context;
   std::unique_ptr<grpc::GenericClientAsyncReaderWriter> rpc;
   Tag write_tag{this, Operation::kWrite};
@@ -106,6 +109,8 @@ PeerStream* StreamSet::Impl::Open(const std::shared_ptr<grpc::Channel>& channel,
   stream->call_ = std::make_unique<Call>();
   Call* call = stream->call_.get();
   call->owner = stream.get();
+  call->on_end = options.on_end;
+  stream->traffic_ = options.traffic;
   if (options.deadline != absl::InfiniteFuture()) {
     call->context.set_deadline(absl::ToChronoTime(options.deadline));
   }
@@ -227,6 +232,14 @@ bool StreamSet::Impl::HandleRead(Call* call, bool ok, StreamEvent* event) {
     event->token = stream->in_flight_.front();
     stream->in_flight_.pop_front();
   }
+  if (PeerTraffic* const traffic = stream->traffic_.get()) {
+    traffic->bytes_received += event->answer.Length();
+    if (!stream->sent_at_.empty()) {
+      ++traffic->n_answers;
+      traffic->answer_nanos += absl::ToInt64Nanoseconds(absl::Now() - stream->sent_at_.front());
+      stream->sent_at_.pop_front();
+    }
+  }
   return true;
 }
 
@@ -242,6 +255,7 @@ bool StreamSet::Impl::ReportIfOver(Call* call, StreamEvent* event) {
   event->kind = StreamEvent::Kind::kBroken;
   event->stream = stream;
   event->status = FromGrpcStatus(call->status);
+  if (call->on_end) call->on_end(event->status.code(), absl::Now() - call->opened);
   return true;
 }
 
@@ -301,6 +315,10 @@ absl::Status PeerStream::Send(grpc::ByteBuffer frame, uint64_t token, bool last)
         absl::StrCat(in_flight_.size(), " calls wait for an answer, at most ", kMaxInFlight));
   }
   in_flight_.push_back(token);
+  if (traffic_ != nullptr) {
+    traffic_->bytes_sent += frame.Length();
+    sent_at_.push_back(absl::Now());
+  }
   if (call->writing) {
     call->unsent.push_back({std::move(frame), last});
     return absl::OkStatus();

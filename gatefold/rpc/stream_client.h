@@ -15,6 +15,7 @@
 #include <atomic>
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -22,6 +23,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "gatefold/rpc/traffic.h"
 #include "gatefold/rpc/wait_policy.h"
 
 namespace gatefold {
@@ -53,6 +55,9 @@ class StreamSet {
   struct OpenOptions {
     absl::Time deadline = absl::InfiniteFuture();  // of the whole stream
     std::vector<std::pair<std::string, std::string>> metadata;
+    std::shared_ptr<PeerTraffic> traffic;  // counts what goes and comes; null: nothing does
+    // Called when the stream has ended without Close(), by the thread that waits.
+    std::function<void(absl::StatusCode code, absl::Duration since_open)> on_end;
   };
   // Starts a call of any kind (unary and server-streaming ones have one Send, with SendLast). Never
   // waits: frames sent before the peer is connected are kept; a peer that cannot be reached comes
@@ -115,6 +120,8 @@ class PeerStream {
   struct Call;  // the gRPC side
   std::unique_ptr<Call> call_;
   std::deque<uint64_t> in_flight_;
+  std::shared_ptr<PeerTraffic> traffic_;
+  std::deque<absl::Time> sent_at_;  // of the calls in flight, if there is traffic_
   bool broken_ = false;
 };
 

@@ -579,5 +579,32 @@ TEST(Stream, SpeaksWithGeneratedServers) {
   }
 }
 
+TEST(StreamTest, CountsWhatGoesAndComes) {
+  Server server;
+  StreamSet set(WaitPolicy::Block());
+  StreamSet::OpenOptions options;
+  options.traffic = std::make_shared<PeerTraffic>();
+  std::vector<absl::StatusCode> ends;
+  options.on_end = [&ends](absl::StatusCode code, absl::Duration) { ends.push_back(code); };
+  PeerStream* const stream = set.Open(server.Connect(), kRun, options);
+  const grpc::ByteBuffer frame = Frame(1, kSmall, 5000);
+  ASSERT_TRUE(stream->Send(frame).ok());
+  EXPECT_EQ(options.traffic->bytes_sent, frame.Length());
+  EXPECT_EQ(options.traffic->n_answers, 0u);
+  StreamEvent event;
+  ASSERT_TRUE(set.WaitAny(Soon(), &event));
+  EXPECT_EQ(options.traffic->n_answers, 1u);
+  EXPECT_EQ(options.traffic->bytes_received, event.answer.Length());
+  EXPECT_GE(options.traffic->bytes_received, 5000u);
+  EXPECT_GT(options.traffic->answer_nanos, 0u);
+  EXPECT_LT(options.traffic->answer_nanos, 20'000'000'000u);
+
+  ASSERT_TRUE(stream->Send(Frame(2, kFail)).ok());
+  ASSERT_TRUE(set.WaitAny(Soon(), &event));
+  EXPECT_EQ(event.kind, StreamEvent::Kind::kBroken);
+  EXPECT_THAT(ends, ElementsAre(absl::StatusCode::kFailedPrecondition));
+  EXPECT_EQ(options.traffic->n_answers, 1u);
+}
+
 }  // namespace
 }  // namespace gatefold

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "gatefold/base/status_macros.h"
+#include "gatefold/rpc/traffic.h"
 
 namespace gatefold {
 
@@ -11,7 +12,15 @@ absl::StatusOr<std::unique_ptr<PeerLink>> PeerLink::Create(StreamSet* set,
                                                            const std::string& method,
                                                            const ChannelOptions& options) {
   GF_ASSIGN_OR_RETURN(PeerChannels channels, MakePeerChannels(address, options));
-  return std::unique_ptr<PeerLink>(new PeerLink(set, std::move(channels), method));
+  StreamSet::OpenOptions stream;
+  if (const auto& table = options.traffic) {
+    stream.traffic = table->Of(address);
+    stream.on_end = [table, method](absl::StatusCode code, absl::Duration time) {
+      table->OnAttempt(method, code, time);
+    };
+  }
+  return std::unique_ptr<PeerLink>(
+      new PeerLink(set, std::move(channels), method, std::move(stream)));
 }
 
 PeerStream* PeerLink::For(size_t bytes) {
@@ -21,7 +30,7 @@ PeerStream* PeerLink::For(size_t bytes) {
 
 PeerStream* PeerLink::Opened(PeerStream** stream, const std::shared_ptr<grpc::Channel>& channel) {
   if (*stream == nullptr) {
-    *stream = set_->Open(channel, method_);
+    *stream = set_->Open(channel, method_, options_);
     (*stream)->user_data = this;
   }
   return *stream;

@@ -30,13 +30,18 @@ class PeerLink {
   void Close();
 
  private:
-  PeerLink(StreamSet* set, PeerChannels channels, std::string method)
-      : set_(set), channels_(std::move(channels)), method_(std::move(method)) {}
+  PeerLink(StreamSet* set, PeerChannels channels, std::string method,
+           StreamSet::OpenOptions options)
+      : set_(set),
+        channels_(std::move(channels)),
+        method_(std::move(method)),
+        options_(std::move(options)) {}
   PeerStream* Opened(PeerStream** stream, const std::shared_ptr<grpc::Channel>& channel);
 
   StreamSet* const set_;
   const PeerChannels channels_;
   const std::string method_;
+  const StreamSet::OpenOptions options_;
   PeerStream* decode_ = nullptr;
   PeerStream* bulk_ = nullptr;
 };
