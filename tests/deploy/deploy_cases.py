@@ -1,0 +1,159 @@
+import json
+import pathlib
+import re
+import shutil
+import subprocess
+import tempfile
+import unittest
+
+import chart_flags
+import tools
+
+DEPLOY = tools.ROOT / "deploy"
+PROGRAMS = ["gatefold", "router-service", "attention-service", "expert-service"]
+
+
+def dockerfile():
+    """Its text with lines that go on joined."""
+    return re.sub(r"\\\n", " ", (DEPLOY / "Dockerfile").read_text())
+
+
+class ImageTest(unittest.TestCase):
+    def test_all_programs_are_built_and_copied(self):
+        text = dockerfile()
+        for line in re.findall(r"--target (.*?) &&|for name in (.*?);", text):
+            self.assertEqual(sorted((line[0] or line[1]).split()), sorted(PROGRAMS))
+
+    def test_the_last_stage_runs_as_nobody_in_particular(self):
+        stage = dockerfile().rpartition("\nFROM ")[2]
+        self.assertTrue(stage.startswith("debian:12-slim"))
+        self.assertRegex(stage, r"\nUSER 65532:65532\n")
+        self.assertNotIn("COPY . .", stage)
+
+    def test_libraries_of_the_programs_come_with_its_packages(self):
+        if not shutil.which("dpkg-query") or not (chart_flags.BIN / "gatefold").exists():
+            self.skipTest("needs Debian's dpkg and the built programs")
+        stage = dockerfile().rpartition("\nFROM ")[2]
+        packages = re.search(r"--no-install-recommends (.*?)&&", stage).group(1).split()
+        there = with_dependencies(packages)
+        paths = set()
+        for program in PROGRAMS:
+            linked = subprocess.run(["ldd", chart_flags.BIN / program], capture_output=True, text=True,
+                                    check=True).stdout
+            paths |= set(re.findall(r"=> (/\S+)", linked))
+        needed = packages_of(paths)
+        self.assertGreater(len(needed), 5)
+        self.assertEqual(needed - there - {"libc6", "libgcc-s1", "libstdc++6", "zlib1g"}, set())
+
+    def test_what_it_copies_exists(self):
+        for source in re.findall(r"^COPY (?!--from)(\S+) ", dockerfile(), re.M):
+            self.assertTrue((tools.ROOT / source).exists(), source)
+        self.assertTrue((tools.ROOT / "models" / "gatefold-tiny-moe" / "config.json").exists())
+
+
+def packages_of(paths):
+    """That own the files. /lib is a link to /usr/lib, and dpkg knows a file under one of the two."""
+    names = {p for path in paths for p in (path, "/usr" + path, str(pathlib.Path(path).resolve()))}
+    done = subprocess.run(["dpkg-query", "-S", *names], capture_output=True, text=True, check=False)
+    found = list(re.findall(r"^([^:,\s]+)(?::\w+)?: (\S+)$", done.stdout, re.M))
+    owned = {pathlib.Path(path).resolve() for _, path in found}
+    unowned = {p for p in paths if pathlib.Path(p).resolve() not in owned}
+    return {package for package, _ in found} | unowned
+
+
+def with_dependencies(packages):
+    """They, and what they depend on, as far as it is installed here."""
+    found, left = set(), list(packages)
+    while left:
+        name = left.pop()
+        if name in found:
+            continue
+        done = subprocess.run(["dpkg-query", "-W", "-f", "${Depends}, ${Pre-Depends}", name],
+                              capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            continue  # not installed here, so nothing here is linked to it
+        found.add(name)
+        left += [re.split(r"[ (:|]", part.strip())[0] for part in done.stdout.split(",") if part.strip()]
+    return found
+
+
+class ComposeTest(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        tools.require_packages()
+        import yaml
+        cls.compose = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
+        cls.services = {name: service for name, service in cls.compose["services"].items()
+                        if "GATEFOLD_MODEL" in service.get("environment", {})}
+
+    def test_has_all_there_is(self):
+        self.assertEqual(set(self.compose["services"]),
+                         {"router", "planner", "attention", "expert", "prometheus", "grafana"})
+        self.assertEqual(self.services["expert"]["deploy"]["replicas"], 3)
+
+    def test_flags_exist(self):
+        for name, service in self.services.items():
+            program, *args = service["command"]
+            with self.subTest(service=name):
+                known = chart_flags.flags_of(program)
+                flags = {a.partition("=")[0].lstrip("-") for a in args}
+                flags |= {v[len("GATEFOLD_"):].lower().replace("_", "-") for v in service["environment"]}
+                self.assertEqual(flags - known, set())
+
+    def test_services_are_hardened(self):
+        for name, service in self.services.items():
+            with self.subTest(service=name):
+                self.assertIs(service["read_only"], True)
+                self.assertEqual(service["user"], "65532:65532")
+                self.assertEqual(service["cap_drop"], ["ALL"])
+
+    def test_stops_take_no_longer_than_they_may(self):
+        for name in ("attention", "expert"):
+            service = self.services[name]
+            [drain] = [int(a.partition("=")[2].rstrip("s")) for a in service["command"]
+                       if a.startswith("--drain-limit=")]
+            self.assertGreater(int(service["stop_grace_period"].rstrip("s")), drain)
+
+    def test_nothing_listens_beyond_this_machine(self):
+        for service in self.compose["services"].values():
+            for port in service.get("ports", []):
+                self.assertTrue(port.startswith("127.0.0.1:"), port)
+
+    def test_files_that_are_mounted_exist(self):
+        for service in self.compose["services"].values():
+            for volume in service.get("volumes", []):
+                source = volume.split(":")[0]
+                if source.startswith("."):
+                    self.assertTrue((DEPLOY / source).exists(), source)
+
+    def test_prometheus_asks_every_service(self):
+        config = (DEPLOY / "prometheus" / "prometheus.yml").read_text()
+        for name in self.services:
+            self.assertIn(f"job_name: gatefold-{name}\n", config)
+            self.assertIn(f"names: [{name}], type: A, port: 9090", config)
+
+
+class TargetsTest(unittest.TestCase):
+    LOG = ("router pid 12 listening on 127.0.0.1:7070 metrics http://127.0.0.1:41000/metrics\n"
+           "expert-1 pid 13 listening on unix:/x/e.sock metrics http://127.0.0.1:41001/metrics\n"
+           "ready 127.0.0.1:7070\n")
+
+    def run_script(self, text):
+        with tempfile.NamedTemporaryFile("w", suffix=".log") as log:
+            log.write(text)
+            log.flush()
+            return subprocess.run([DEPLOY / "prometheus" / "targets.sh", log.name],
+                                  capture_output=True, text=True, check=False)
+
+    def test_turns_a_cluster_log_into_targets(self):
+        targets = json.loads(self.run_script(self.LOG).stdout)
+        self.assertEqual(targets, [
+            {"targets": ["127.0.0.1:41000"],
+             "labels": {"release": "local", "component": "router", "pod": "router"}},
+            {"targets": ["127.0.0.1:41001"],
+             "labels": {"release": "local", "component": "expert", "pod": "expert-1"}}])
+
+    def test_says_when_there_is_nothing(self):
+        done = self.run_script("ready\n")
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("names no metrics address", done.stderr)
