@@ -1,5 +1,6 @@
 """What must hold for the objects of every rendering."""
 
+import re
 import unittest
 
 import chart
@@ -125,6 +126,30 @@ class ChartObjectsTest(unittest.TestCase):
                 self.assertGreaterEqual(low, 1)
         self.each_workload(check)
         self.assertGreater(len(autoscaled), 6)
+
+    def test_pods_are_scaled_by_metrics_that_they_have(self):
+        text = (chart.tools.ROOT / "docs" / "metrics.md").read_text()
+        service_of = dict(re.findall(r"^\| `(\w+)` \|[^|]*\|[^|]*\|[^|]*\| (\w+) \|", text, re.M))
+        seen = set()
+        def check(objs):
+            for o in chart.of_kind(objs, "HorizontalPodAutoscaler"):
+                component = chart.component(o["metadata"]["labels"])
+                for metric in o["spec"]["metrics"]:
+                    name = metric.get("pods", metric.get("external", {})).get("metric", {}).get("name")
+                    if name == "gatefold_expert_busy_lanes":  # of a rule in docs/deploy.md
+                        self.assertEqual(component, "expert")
+                        lanes = 2 if o["metadata"]["name"].endswith("-big") else 1
+                        self.assertEqual(metric["pods"]["target"]["averageValue"], f"{500 * lanes}m")
+                    elif name:
+                        self.assertEqual(service_of[name] == component, "pods" in metric, name)
+                    seen.add((component, metric["type"]))
+            for o in chart.of_kind(objs, "ScaledObject"):
+                for trigger in o["spec"]["triggers"]:
+                    for name in re.findall(r"gatefold_\w+", trigger["metadata"].get("query", "")):
+                        self.assertIn(name, service_of)
+        self.each(check)
+        self.assertEqual(seen, {("router", "Resource"), ("router", "Pods"), ("attention", "Pods"),
+                                ("attention", "External"), ("expert", "Pods")})
 
     def test_workloads_are_of_the_kinds_they_must_be(self):
         def check(_objs, o, component, spec):
