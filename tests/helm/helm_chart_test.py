@@ -11,4 +11,4 @@ from python_cases import run  # noqa: E402
 
 if __name__ == "__main__":
     run("helm_chart_test", ["chart_schema", "chart_objects", "chart_network", "chart_refusals",
-                            "chart_flags", "chart_readme"])
+                            "chart_flags", "chart_download", "chart_readme"])
