@@ -39,8 +39,9 @@ void ExpertMetrics::WatchExperts(std::function<std::vector<ExpertRows>()> rows) 
   registry_->WatchSeries("gatefold_expert_rows_total", [rows = std::move(rows)] {
     std::vector<std::pair<MetricLabels, double>> series;
     for (const ExpertRows& item : rows()) {
-      series.push_back({{{"layer", absl::StrCat(item.layer)}, {"expert", absl::StrCat(item.expert)}},
-                        item.n_rows});
+      MetricLabels labels = {{"layer", absl::StrCat(item.layer)},
+                             {"expert", absl::StrCat(item.expert)}};
+      series.emplace_back(std::move(labels), item.n_rows);
     }
     return series;
   });

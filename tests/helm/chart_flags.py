@@ -19,7 +19,8 @@ def flags_of(program, *verb):
     if not path.exists():
         raise unittest.SkipTest(f"{path} is not built")
     done = subprocess.run([path, *verb, "--help"], capture_output=True, text=True, check=False)
-    return {name.replace("_", "-") for name in re.findall(r"^ .*?--(?:\[no-\])?([a-z][a-z_-]+)", done.stdout, re.M)}
+    names = re.findall(r"^ .*?--(?:\[no-\])?([a-z][a-z_-]+)", done.stdout, re.M)
+    return {name.replace("_", "-") for name in names}
 
 
 # Flags that the chart is ready for and the binaries do not have yet.

@@ -1,6 +1,5 @@
 """What must hold for the objects of every rendering."""
 
-import re
 import unittest
 
 import chart
@@ -127,30 +126,6 @@ class ChartObjectsTest(unittest.TestCase):
         self.each_workload(check)
         self.assertGreater(len(autoscaled), 6)
 
-    def test_pods_are_scaled_by_metrics_that_they_have(self):
-        text = (chart.tools.ROOT / "docs" / "metrics.md").read_text()
-        service_of = dict(re.findall(r"^\| `(\w+)` \|[^|]*\|[^|]*\|[^|]*\| (\w+) \|", text, re.M))
-        seen = set()
-        def check(objs):
-            for o in chart.of_kind(objs, "HorizontalPodAutoscaler"):
-                component = chart.component(o["metadata"]["labels"])
-                for metric in o["spec"]["metrics"]:
-                    name = metric.get("pods", metric.get("external", {})).get("metric", {}).get("name")
-                    if name == "gatefold_expert_busy_lanes":  # of a rule in docs/deploy.md
-                        self.assertEqual(component, "expert")
-                        lanes = 2 if o["metadata"]["name"].endswith("-big") else 1
-                        self.assertEqual(metric["pods"]["target"]["averageValue"], f"{500 * lanes}m")
-                    elif name:
-                        self.assertEqual(service_of[name] == component, "pods" in metric, name)
-                    seen.add((component, metric["type"]))
-            for o in chart.of_kind(objs, "ScaledObject"):
-                for trigger in o["spec"]["triggers"]:
-                    for name in re.findall(r"gatefold_\w+", trigger["metadata"].get("query", "")):
-                        self.assertIn(name, service_of)
-        self.each(check)
-        self.assertEqual(seen, {("router", "Resource"), ("router", "Pods"), ("attention", "Pods"),
-                                ("attention", "External"), ("expert", "Pods")})
-
     def test_workloads_are_of_the_kinds_they_must_be(self):
         def check(_objs, o, component, spec):
             self.assertEqual(o["kind"], "StatefulSet" if component == "attention" else "Deployment")
@@ -237,65 +212,3 @@ class ChartObjectsTest(unittest.TestCase):
                     if volume["name"] in ("tls", "worker-tls") and made:
                         self.assertIn(volume["secret"]["secretName"], made)
         self.each(check)
-
-    def flags(self, sets, component):
-        [spec] = [s for _, labels, s in chart.pods(chart.objects((), sets))
-                  if chart.component(labels) == component]
-        return dict(a.lstrip("-").partition("=")[::2] for a in spec["containers"][0]["args"])
-
-    def test_workers_believe_members_alone_and_routers_their_workers(self):
-        sets = ("tls.enabled=true", "tls.existingSecret=certs")
-        for worker in ("attention", "expert"):
-            self.assertIn("tls-ca-file", self.flags(sets, worker))
-            self.assertNotIn("tls-ca-file", self.flags((*sets, "tls.mutual=false"), worker))
-            self.assertIn("tls-cert-file", self.flags((*sets, "tls.mutual=false"), worker))
-        for caller in ("router", "planner"):
-            flags = self.flags(sets, caller)
-            self.assertEqual(flags["worker-tls-server-name"], chart.NAME + "-worker")
-            self.assertTrue({"worker-tls-ca-file", "worker-tls-cert-file", "worker-tls-key-file"} <= set(flags))
-        # Clients need no certificate for it, and get none of the cluster's.
-        self.assertNotIn("tls-ca-file", self.flags(sets, "router"))
-        self.assertNotIn("tls-cert-file", self.flags(sets, "planner"))
-
-    def test_certificates_of_workers_are_for_the_name_that_routers_verify(self):
-        [path] = [p for p in chart.EXAMPLES if p.name == "mtls-cert-manager.yaml"]
-        objs = chart.objects((path,))
-        certificates = {o["metadata"]["name"]: o["spec"] for o in chart.of_kind(objs, "Certificate")}
-        self.assertEqual(len(certificates), 5)
-        for worker in ("attention", "expert"):
-            spec = certificates[f"{chart.NAME}-{worker}"]
-            self.assertEqual(spec["dnsNames"], [chart.NAME + "-worker"])
-            self.assertIn("server auth", spec["usages"])
-            self.assertEqual(spec["issuerRef"]["name"], "gatefold-cluster")
-        public = certificates[chart.NAME + "-router"]
-        self.assertEqual(public["issuerRef"]["name"], "public")
-        [args] = [s["containers"][0]["args"] for n, _, s in chart.pods(objs) if n.endswith("-test")]
-        host = [a for a in args if a.startswith("--router=")][0][len("--router="):].partition(":")[0]
-        self.assertIn(host, public["dnsNames"])
-        for caller in ("router-client", "planner"):
-            self.assertIn("client auth", certificates[f"{chart.NAME}-{caller}"]["usages"])
-
-    def test_config_changes_restart_pods(self):
-        def sums(*sets):
-            return {o["spec"]["template"]["metadata"]["annotations"]["checksum/config"]
-                    for o in chart.workloads(chart.objects((), sets))}
-        before, after = sums(), sums("config.GATEFOLD_ISA=scalar")
-        self.assertEqual((len(before), len(after)), (1, 1))
-        self.assertNotEqual(before, after)
-
-    def test_a_group_has_what_it_says_and_the_rest_from_expert(self):
-        objs = chart.objects((), ("expert.replicas=7", "groups.cpu.podDisruptionBudget.enabled=false",
-                                  "groups.big.threads=3"))
-        cpu = chart.named(objs, "Deployment", chart.NAME + "-expert-cpu")
-        big = chart.named(objs, "Deployment", chart.NAME + "-expert-big")
-        self.assertEqual((cpu["spec"]["replicas"], big["spec"]["replicas"]), (7, 7))
-        self.assertIn("--threads=3", big["spec"]["template"]["spec"]["containers"][0]["args"])
-        budgets = {o["metadata"]["name"] for o in chart.of_kind(objs, "PodDisruptionBudget")}
-        self.assertIn(chart.NAME + "-expert-big", budgets)
-        self.assertNotIn(chart.NAME + "-expert-cpu", budgets)
-
-    def test_capacity_is_four_fifths_of_the_memory(self):
-        for memory, capacity in (("1Gi", 858993459), ("1.5Gi", 1288490188), ("10M", 8000000)):
-            [args] = [spec["containers"][0]["args"] for _, labels, spec in chart.pods(chart.objects(
-                (), (f"expert.resources.limits.memory={memory}",))) if chart.component(labels) == "expert"]
-            self.assertIn(f"--capacity={capacity}", args)

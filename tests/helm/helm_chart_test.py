@@ -10,5 +10,5 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]
 from python_cases import run  # noqa: E402
 
 if __name__ == "__main__":
-    run("helm_chart_test", ["chart_schema", "chart_objects", "chart_network", "chart_refusals",
-                            "chart_flags", "chart_download", "chart_readme"])
+    run("helm_chart_test", ["chart_schema", "chart_objects", "chart_values", "chart_network",
+                            "chart_refusals", "chart_flags", "chart_download", "chart_readme"])

@@ -34,7 +34,8 @@ def _install(command):
         return f"{command[0]} took more than {INSTALL_SECONDS} s"
     if done.returncode == 0:
         return None
-    lines = [line for line in (done.stderr or done.stdout).splitlines() if line.startswith(("ERROR", "npm error", "npm ERR"))]
+    lines = [line for line in (done.stderr or done.stdout).splitlines()
+             if line.startswith(("ERROR", "npm error", "npm ERR"))]
     return (lines or ["no output"])[0][:200]
 
 
