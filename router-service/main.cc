@@ -64,6 +64,8 @@ ABSL_FLAG(std::string, prefix_cache, "on",
           "if colocated: prompts that begin like earlier ones are not computed again; or off");
 ABSL_FLAG(int, metrics_port, 0, "port of /metrics; 0: any free one; -1: none");
 ABSL_FLAG(int, health_port, -1, "port of plaintext health checks; 0: any free one; -1: none");
+ABSL_FLAG(absl::Duration, max_connection_age, absl::InfiniteDuration(),
+          "then clients are told to connect again, so that added routers get work; streams may end");
 ABSL_FLAG(absl::Duration, drain_limit, absl::Seconds(60), "after SIGTERM, at most this long");
 
 namespace gatefold {
@@ -88,6 +90,7 @@ absl::StatusOr<RouterOptions> OptionsFromFlags() {
   options.scheduler.max_step_tokens = absl::GetFlag(FLAGS_max_step_tokens);
   options.scheduler.max_running = absl::GetFlag(FLAGS_max_running);
   options.scheduler.max_waiting = absl::GetFlag(FLAGS_max_waiting);
+  options.max_connection_age = absl::GetFlag(FLAGS_max_connection_age);
   options.drain_limit = absl::GetFlag(FLAGS_drain_limit);
   options.scheduler.step_retry_timeout = absl::GetFlag(FLAGS_step_retry_timeout);
   options.on_missing_expert = absl::GetFlag(FLAGS_on_missing_expert);

@@ -29,6 +29,9 @@ struct RouterOptions {
   // its request's time is over, "fail" at once, or "renormalise": go on without it and say so.
   std::string on_missing_expert = "wait";
   GatewayOptions gateway;
+  // Then a client is told to connect again, to whatever router its balancer chooses; what it has
+  // under way may end. Else routers that are added get no work from clients that stay.
+  absl::Duration max_connection_age = absl::InfiniteDuration();
   absl::Duration drain_limit = absl::Seconds(60);  // after SIGTERM, for requests under way
 
   absl::Status Validate() const;

@@ -64,6 +64,10 @@ absl::Status RouterOptions::Validate() const {
     return absl::InvalidArgumentError(absl::StrCat("--on_missing_expert is \"", on_missing_expert,
                                                    "\", must be wait, fail or renormalise"));
   }
+  if (max_connection_age <= absl::ZeroDuration()) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--max-connection-age is ", absl::FormatDuration(max_connection_age), ", must be above 0"));
+  }
   WorkerOptions common = worker;
   if (common.listen.empty()) common.listen = "in process";
   return common.Validate();
@@ -120,6 +124,7 @@ absl::Status RouterServer::Listen(const RouterDoors& doors) {
   ServerOptions server_options;
   if (!options_.worker.listen.empty()) server_options.addresses = {options_.worker.listen};
   server_options.strict_pings = true;
+  server_options.max_connection_age = options_.max_connection_age;
   server_options.on_call_done = [meter = meter_](const CallRecord& call) {
     meter->OnCallDone(call);
   };

@@ -60,10 +60,12 @@ std::vector<int32_t> QuietTokens() {
   return streamed.tokens;
 }
 
-std::unique_ptr<Shape> StartCluster(const std::vector<std::string>& experts) {
+std::unique_ptr<Shape> StartCluster(const std::vector<std::string>& experts,
+                                    const std::vector<std::string>& router_flags = {}) {
   ShapeOptions options;
   options.kind = ShapeOptions::Kind::kCluster;
   options.experts = experts;
+  options.router_flags = router_flags;
   auto shape = Shape::Start(kModel, options);
   EXPECT_TRUE(shape.ok()) << shape.status();
   return shape.ok() ? *std::move(shape) : nullptr;
@@ -124,6 +126,20 @@ TEST(FailoverTest, ADrainedShardExitsByItselfAndNoRequestNotices) {
   auto exit_code = shape->expert(0)->Wait(absl::Now() + absl::Seconds(30));
   ASSERT_TRUE(exit_code.ok()) << exit_code.status();
   EXPECT_EQ(*exit_code, 0);
+}
+
+TEST(FailoverTest, AnOldConnectionEndsAndItsStreamDoesNot) {
+  const std::vector<int32_t> quiet = QuietTokens();
+  auto shape = StartCluster({"all"}, {"--max-connection-age=20ms"});
+  ASSERT_NE(shape, nullptr);
+  Client client(shape->channel());
+  const absl::Time start = absl::Now();
+  ExpectTokens(Stream(&client), quiet);
+  EXPECT_GT(absl::Now() - start, absl::Milliseconds(25));  // else it did not outlive anything
+  // The client was told meanwhile; with its stream over, it has left.
+  EXPECT_TRUE(shape->channel()->WaitForStateChange(GRPC_CHANNEL_READY,
+                                                   absl::ToChronoTime(absl::Now() + absl::Seconds(30))));
+  ExpectTokens(Stream(&client), quiet);
 }
 
 }  // namespace
