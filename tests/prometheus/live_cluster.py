@@ -75,6 +75,7 @@ class Cluster:
         self.start("attention-0", "attention-service", "--kv-memory=64MiB", "--metrics-port=0")
         self.start("router", "router-service", f"--experts={experts}", "--planner=on", "--lanes=2",
                    "--max-running=2",  # so that some wait
+                   "--verify=50%",
                    f"--attention=unix:{self.folder}/attention-0", "--metrics-port=0")
         for name in self.processes:
             self.await_ready(name)
