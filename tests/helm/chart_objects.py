@@ -79,6 +79,15 @@ class ChartObjectsTest(unittest.TestCase):
             self.assertEqual({p["name"]: p["containerPort"] for p in container["ports"]}, wanted)
         self.each_workload(check)
 
+    def test_operators_are_served_on_loopback_alone(self):
+        def check(_objs, _o, component, spec):
+            listens = [a for a in spec["containers"][0]["args"] if a.startswith("--admin-listen=")]
+            if component in ("router", "planner"):
+                self.assertEqual(listens, ["--admin-listen=127.0.0.1:7073"])
+            else:
+                self.assertEqual(listens, [])
+        self.each_workload(check)
+
     def test_ports_of_the_config_are_those_of_the_pods(self):
         def check(objs):
             [config] = [o for o in chart.of_kind(objs, "ConfigMap")

@@ -43,6 +43,7 @@ REFUSALS = [
      "router.autoscaling.minReplicas is 2, above maxReplicas, which is 1"),
     (["ports.health=7070"], "probes on a TLS port would fail"),
     (["ports.metrics=7071"], "ports.metrics is ports.expert"),
+    (["ports.admin=9090"], "ports.admin is ports.metrics"),
     (["ports.metrics=9091"], "ports.health is ports.metrics"),
     (["tls.enabled=true"], "set tls.existingSecret or tls.certManager.enabled"),
     (["tls.enabled=true", "tls.existingSecret=a", "tls.certManager.enabled=true"], "choose one"),

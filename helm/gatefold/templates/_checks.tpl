@@ -46,6 +46,11 @@
 {{- fail (printf "ports.metrics is ports.%s (%d): each needs a port of its own" $service (int $ports.metrics)) -}}
 {{- end -}}
 {{- end -}}
+{{- range $other := list "router" "expert" "attention" "metrics" "health" -}}
+{{- if eq (int $ports.admin) (int (index $ports $other)) -}}
+{{- fail (printf "ports.admin is ports.%s (%d): each needs a port of its own" $other (int $ports.admin)) -}}
+{{- end -}}
+{{- end -}}
 {{- if eq (int $ports.health) (int $ports.metrics) -}}
 {{- fail (printf "ports.health is ports.metrics (%d): each needs a port of its own" (int $ports.health)) -}}
 {{- end -}}
