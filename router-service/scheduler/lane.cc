@@ -89,10 +89,13 @@ void Lane::Admit() {
       continue;
     }
     const absl::Status opened = Open(sequence.get());
+    const bool wait = absl::IsUnavailable(opened) ? AwaitAttention(opened)
+                                                  : absl::IsResourceExhausted(opened);
     if (opened.ok()) {
+      attention_lost_ = absl::InfiniteFuture();
       const auto later = [&](const auto& other) { return sequence->Before(*other); };
       running_.insert(std::find_if(running_.begin(), running_.end(), later), sequence);
-    } else if (absl::IsResourceExhausted(opened) || absl::IsUnavailable(opened)) {
+    } else if (wait) {
       next_admission_ = absl::Now() + kAdmissionRetryDelay;
       scheduler_->PutBack(index_, std::move(sequence));
       return;
@@ -101,6 +104,15 @@ void Lane::Admit() {
       scheduler_->Release(index_, 1);
     }
   }
+}
+
+bool Lane::AwaitAttention(const absl::Status& why) {
+  const absl::Time now = absl::Now();
+  if (attention_lost_ > now) {
+    attention_lost_ = now;
+    LogEvent(LogLevel::kWarning, "waiting_for_attention", {{"lane", index_}, {"reason", why.message()}});
+  }
+  return now - attention_lost_ < scheduler_->options_.step_retry_timeout;
 }
 
 absl::Status Lane::Open(Sequence* sequence) {

@@ -27,6 +27,8 @@ class Lane {
   void Run();
   void Admit();
   absl::Status Open(Sequence* sequence);
+  // None takes a sequence: whether to wait for one. For step_retry_timeout; from then on requests end.
+  bool AwaitAttention(const absl::Status& why);
   void SweepRunning();
   // The next step: a row of every decoding sequence, then chunks of prompts, oldest first.
   Step Next();
@@ -61,6 +63,7 @@ class Lane {
   uint64_t next_step_ = 1;
   bool starving_ = false;                           // nobody has run since one found no KV block
   absl::Time next_admission_ = absl::InfinitePast();  // the last one found no KV blocks
+  absl::Time attention_lost_ = absl::InfiniteFuture();  // since then no service opens a sequence
   bool held_ = false;     // some of `running_` did not ride in the last step
   int n_waiting_for_expert_ = 0;
   absl::Time next_report_ = absl::InfinitePast();
