@@ -225,6 +225,7 @@ Sampled AttentionRunner::SampleRow(const CachedSequence& sequence, const SampleR
                                request.position);
   }
   if (request.want_logits) sampled.logits.assign(logits.begin(), logits.end());
+  sampled.not_a_number = HasNan(logits);
   return sampled;
 }
 

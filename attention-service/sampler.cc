@@ -160,6 +160,12 @@ LogSum LogSumExp(absl::Span<const float> logits) {
   return result;
 }
 
+bool HasNan(absl::Span<const float> logits) {
+  int n = 0;
+  for (float logit : logits) n += logit != logit;
+  return n > 0;
+}
+
 int32_t Argmax(absl::Span<const float> logits) {
   const float highest = Highest(logits);
   // Without any number all of it is NaN or -inf: the first token.

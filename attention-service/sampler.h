@@ -19,6 +19,8 @@ struct LogSum {
 };
 LogSum LogSumExp(absl::Span<const float> logits);
 
+bool HasNan(absl::Span<const float> logits);
+
 // The highest logit's token; ties to the lower id; NaN never wins.
 int32_t Argmax(absl::Span<const float> logits);
 

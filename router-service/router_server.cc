@@ -87,7 +87,7 @@ absl::StatusOr<std::unique_ptr<RouterServer>> RouterServer::Start(const RouterOp
 
 absl::Status RouterServer::StartScheduler(const ModelWeights& weights, ThreadPool* threads,
                                           const RouterDoors& doors) {
-  model_ = RouterModel::Load(weights);
+  GF_ASSIGN_OR_RETURN(model_, RouterModel::Load(weights));
   std::vector<LaneEngine> engines;
   const DType wire = options_.wire_dtype == "bfloat16" ? DType::kBF16 : DType::kF32;
   for (int lane = 0; lane < options_.n_lanes; ++lane) {

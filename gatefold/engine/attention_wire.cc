@@ -179,6 +179,7 @@ void ToProto(const Sampled& sampled, internal::v1::SampledRow* message) {
     top->set_logprob(logprob);
   }
   message->mutable_logits()->Assign(sampled.logits.begin(), sampled.logits.end());
+  message->set_not_a_number(sampled.not_a_number);
 }
 
 Sampled FromProto(const internal::v1::SampledRow& message) {
@@ -190,6 +191,7 @@ Sampled FromProto(const internal::v1::SampledRow& message) {
     sampled.top.push_back({top.token_id(), top.logprob()});
   }
   sampled.logits.assign(message.logits().begin(), message.logits().end());
+  sampled.not_a_number = message.not_a_number();
   return sampled;
 }
 

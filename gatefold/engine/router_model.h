@@ -3,6 +3,7 @@
 #include <memory>
 #include <vector>
 
+#include "absl/status/statusor.h"
 #include "gatefold/kernels/packed_matrix.h"
 #include "gatefold/model/model_weights.h"
 #include "gatefold/tensor/buffer.h"
@@ -12,8 +13,9 @@ namespace gatefold {
 // The weights a router holds: norms before the experts, and gates. Immutable.
 class RouterModel {
  public:
-  // Copies its pieces out of the checkpoint.
-  static std::unique_ptr<RouterModel> Load(const ModelWeights& weights);
+  // Copies its pieces out of the checkpoint. InvalidArgument if they hold NaN or infinity, which a gate
+  // would turn into a choice of experts that means nothing.
+  static absl::StatusOr<std::unique_ptr<RouterModel>> Load(const ModelWeights& weights);
 
   const ModelConfig& config() const { return config_; }
   const float* norm(int layer) const { return layers_[layer].norm.as<float>(); }  // [d_model]

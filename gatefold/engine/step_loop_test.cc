@@ -10,7 +10,7 @@ namespace {
 
 class PlainAttention final : public AttentionClient {
  public:
-  absl::Status Open(const SequenceSpec&) override { return absl::OkStatus(); }
+  absl::StatusOr<int> Open(const SequenceSpec&) override { return 0; }
   void Close(SequenceId) override {}
   absl::Status EmbedAndAttend(const Step& step, float* x) override {
     for (int row = 0; row < step.n_rows(); ++row) {
@@ -47,7 +47,7 @@ class OnesButOne final : public ExpertClient {
 
 StepResult RunStep(std::vector<bool> drops) {
   const auto weights = *ModelWeights::Open("tests/golden/mixtral/f32");
-  const auto model = RouterModel::Load(*weights);
+  const auto model = *RouterModel::Load(*weights);
   ThreadPool threads(1, absl::ZeroDuration());
   PlainAttention attention;
   Step step;

@@ -195,7 +195,7 @@ class PreemptionTest : public testing::Test {
   }
 
   std::unique_ptr<ModelWeights> weights_ = *ModelWeights::Open("tests/golden/llama/f32");
-  std::unique_ptr<RouterModel> model_ = RouterModel::Load(*weights_);
+  std::unique_ptr<RouterModel> model_ = *RouterModel::Load(*weights_);
   ThreadPool threads_{1, absl::ZeroDuration()};
   Places places_;
   Counter counter_;

@@ -21,6 +21,8 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
 
+constexpr int kNanAfter = 400;  // the model computes NaN for this token
+
 // Stands for an attention-service: every drawn token is the one before plus one. Looks at what a
 // real one would rely on, and fails on request.
 class FakeAttention final : public AttentionClient {
@@ -29,6 +31,7 @@ class FakeAttention final : public AttentionClient {
     absl::Mutex mu;
     std::map<SequenceId, int> held ABSL_GUARDED_BY(mu);  // positions computed
     int free_sequences ABSL_GUARDED_BY(mu) = 1000;
+    bool away ABSL_GUARDED_BY(mu) = false;  // no service takes a sequence
     int n_cached ABSL_GUARDED_BY(mu) = 0;     // what the next sequences find in the prefix cache
     int max_cached ABSL_GUARDED_BY(mu) = -1;  // what the last one would have taken
     int n_rows ABSL_GUARDED_BY(mu) = 0;       // computed
@@ -42,6 +45,7 @@ class FakeAttention final : public AttentionClient {
 
   absl::StatusOr<int> Open(const SequenceSpec& spec) override {
     absl::MutexLock lock(&shared_->mu);
+    if (shared_->away) return absl::UnavailableError("no attention-service is ready");
     if (shared_->free_sequences == 0) return absl::ResourceExhaustedError("no KV blocks");
     --shared_->free_sequences;
     const int n_cached = std::min(shared_->n_cached, spec.max_cached);
@@ -87,6 +91,7 @@ class FakeAttention final : public AttentionClient {
     for (const SampleRequest& sample : step.samples) {
       Sampled& one = sampled.emplace_back();
       one.token = sample.score ? sample.target : step.token_ids[sample.row] + 1;
+      one.not_a_number = step.token_ids[sample.row] == kNanAfter;
     }
     return sampled;
   }
@@ -202,7 +207,7 @@ class SchedulerTest : public testing::Test {
   }
 
   std::unique_ptr<ModelWeights> weights_ = *ModelWeights::Open("tests/golden/llama/f32");
-  std::unique_ptr<RouterModel> model_ = RouterModel::Load(*weights_);
+  std::unique_ptr<RouterModel> model_ = *RouterModel::Load(*weights_);
   ThreadPool threads_{1, absl::ZeroDuration()};
   FakeAttention::Shared shared_;
   FakeExperts::Shared experts_;
@@ -244,6 +249,44 @@ TEST_F(SchedulerTest, CallsNoListenerOnceStopped) {
   EXPECT_TRUE(listener->returned);
   EXPECT_FALSE(scheduler_->Submit(Request({5}, 1), std::make_shared<Recorder>()).ok());
   scheduler_->Stop();  // once more does nothing
+}
+
+TEST_F(SchedulerTest, EndsOnlyTheSequenceWhoseLogitsAreNan) {
+  Start({});
+  auto recorder = std::make_shared<Recorder>(), other = std::make_shared<Recorder>();
+  auto handle = Submit(Request({kNanAfter - 2}, 9), recorder);
+  auto other_handle = Submit(Request({10}, 9), other);
+  recorder->done.WaitForNotification();
+  other->done.WaitForNotification();
+  EXPECT_THAT(recorder->tokens, ElementsAre(kNanAfter - 1, kNanAfter));
+  EXPECT_EQ(recorder->end.status.code(), absl::StatusCode::kInternal);
+  EXPECT_THAT(std::string(recorder->end.status.message()), testing::HasSubstr("NaN"));
+  EXPECT_EQ(other->end.cause, StopCause::kMaxTokens);
+}
+
+TEST_F(SchedulerTest, WaitsForAttentionButNotForEver) {
+  SchedulerOptions options;
+  options.step_retry_timeout = absl::Milliseconds(30);
+  Start(options);
+  {
+    absl::MutexLock lock(&shared_.mu);
+    shared_.away = true;
+  }
+  for (int i = 0; i < 2; ++i) {  // the second is told at once
+    auto recorder = std::make_shared<Recorder>();
+    auto handle = Submit(Request({5, 10}, 3), recorder);
+    recorder->done.WaitForNotification();
+    EXPECT_EQ(recorder->end.status.code(), absl::StatusCode::kUnavailable);
+    EXPECT_EQ(recorder->end.status.message(), "no attention-service is ready");
+  }
+  {
+    absl::MutexLock lock(&shared_.mu);
+    shared_.away = false;
+  }
+  auto recorder = std::make_shared<Recorder>();
+  auto handle = Submit(Request({5, 10}, 3), recorder);
+  recorder->done.WaitForNotification();
+  EXPECT_THAT(recorder->tokens, ElementsAre(11, 12, 13));
 }
 
 TEST_F(SchedulerTest, StopsAtAStopTokenWithoutTellingIt) {

@@ -97,6 +97,14 @@ void Sequence::Commit(const Share& share, const StepResult& result, absl::Time n
   for (int row = 0; row < share.span.n_tokens && !result.degraded.empty(); ++row) {
     n_degraded_ += result.degraded[share.first_row + row];
   }
+  for (int i = 0; i < share.n_samples; ++i) {
+    if (!result.sampled[share.first_sample + i].not_a_number) continue;
+    return End(StopCause::kError,
+               absl::InternalError(absl::StrCat(
+                   "the model computed NaN for positions ", share.span.first_position, " to ",
+                   share.span.first_position + share.span.n_tokens - 1,
+                   ": its weights hold NaN or numbers too large, or overflow for this text")));
+  }
   TellTrace(share, result);
   TellPromptScores(share, result);
   n_computed_ += share.span.n_tokens;

@@ -64,7 +64,7 @@ TEST_P(EngineGoldenTest, MatchesTheReference) {
   ASSERT_TRUE(store.Load(*ParseExpertSelection("all", config.n_layers, config.experts_per_layer()), &threads,
              nullptr).ok());
   ExpertRunner expert_runner(&store);
-  auto router = RouterModel::Load(**weights);
+  auto router = *RouterModel::Load(**weights);
   LaneEngine engine;
   engine.attention = std::make_unique<LocalAttentionClient>(&attention_runner);
   engine.experts = std::make_unique<LocalExpertClient>(&expert_runner);
