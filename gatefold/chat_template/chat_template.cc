@@ -6,7 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "gatefold/base/errors.h"
 #include "gatefold/base/status_macros.h"
-#include "gatefold/checkpoint/mapped_file.h"
+#include "gatefold/base/small_file.h"
 #include "gatefold/checkpoint/strict_json.h"
 #include "gatefold/chat_template/jinja_interpreter.h"
 #include "gatefold/chat_template/jinja_parser.h"

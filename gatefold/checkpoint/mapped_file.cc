@@ -63,24 +63,4 @@ MappedFile::~MappedFile() {
   if (data_ != nullptr) munmap(const_cast<char*>(data_), size_);
 }
 
-absl::StatusOr<std::string> ReadSmallFile(const std::string& path, size_t max_bytes) {
-  FileDescriptor fd(OpenReadOnly(path));
-  GF_ASSIGN_OR_RETURN(const size_t size, RegularFileSize(fd.get(), path));
-  if (size > max_bytes) {
-    return absl::ResourceExhaustedError(
-        absl::StrCat(path, " has ", size, " bytes; at most ", max_bytes, " are read"));
-  }
-  std::string content(size, '\0');
-  size_t done = 0;
-  while (done < size) {
-    const ssize_t n = read(fd.get(), &content[done], size - done);
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return absl::ErrnoToStatus(errno, absl::StrCat("cannot read ", path));
-    if (n == 0) break;
-    done += static_cast<size_t>(n);
-  }
-  content.resize(done);
-  return content;
-}
-
 }  // namespace gatefold

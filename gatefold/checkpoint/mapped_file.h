@@ -34,7 +34,4 @@ class MappedFile {
   size_t size_ = 0;
 };
 
-// The whole of a small text file. ResourceExhausted past `max_bytes`, with nothing read.
-absl::StatusOr<std::string> ReadSmallFile(const std::string& path, size_t max_bytes);
-
 }  // namespace gatefold

@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "gatefold/checkpoint/mapped_file.h"
+#include "gatefold/base/small_file.h"
 #include "gatefold/checkpoint/temp_dir.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"

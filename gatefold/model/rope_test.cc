@@ -3,7 +3,7 @@
 #include <cmath>
 #include <string>
 
-#include "gatefold/checkpoint/mapped_file.h"
+#include "gatefold/base/small_file.h"
 #include "gtest/gtest.h"
 #include "nlohmann/json.hpp"
 

@@ -4,7 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "gatefold/base/status_macros.h"
-#include "gatefold/checkpoint/mapped_file.h"
+#include "gatefold/base/small_file.h"
 #include "gatefold/tokenizer/tokenizer.h"
 
 namespace gatefold {
