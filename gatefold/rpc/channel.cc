@@ -31,6 +31,9 @@ grpc::ChannelArguments ArgumentsFor(ChannelKind kind, const ChannelOptions& opti
   arguments.SetInt("grpc.min_reconnect_backoff_ms",
                    static_cast<int>(absl::ToInt64Milliseconds(options.connect_timeout)));
   arguments.SetInt("grpc.max_reconnect_backoff_ms", backoff_ms);
+  if (!options.security.server_name().empty()) {
+    arguments.SetSslTargetNameOverride(options.security.server_name());
+  }
   if (kind == ChannelKind::kBulk) {
     arguments.SetInt("grpc.http2.max_frame_size", 16777215);
     arguments.SetInt("grpc.http2.lookahead_bytes", 16777216);
@@ -41,24 +44,6 @@ grpc::ChannelArguments ArgumentsFor(ChannelKind kind, const ChannelOptions& opti
 
 }  // namespace
 
-absl::StatusOr<std::shared_ptr<grpc::ChannelCredentials>> MakeChannelCredentials(
-    const TransportSecurity& security) {
-  switch (security.kind) {
-    case TransportSecurity::Kind::kPlaintext:
-      return grpc::InsecureChannelCredentials();
-  }
-  return absl::UnimplementedError("unknown kind of transport security");
-}
-
-absl::StatusOr<std::shared_ptr<grpc::ServerCredentials>> MakeServerCredentials(
-    const TransportSecurity& security) {
-  switch (security.kind) {
-    case TransportSecurity::Kind::kPlaintext:
-      return grpc::InsecureServerCredentials();
-  }
-  return absl::UnimplementedError("unknown kind of transport security");
-}
-
 absl::StatusOr<std::shared_ptr<grpc::Channel>> MakeChannel(absl::string_view address,
                                                            ChannelKind kind,
                                                            const ChannelOptions& options) {
@@ -67,8 +52,8 @@ absl::StatusOr<std::shared_ptr<grpc::Channel>> MakeChannel(absl::string_view add
     return absl::InvalidArgumentError(
         absl::StrCat("address \"", address, "\": nobody can be reached at port 0"));
   }
-  GF_ASSIGN_OR_RETURN(auto credentials, MakeChannelCredentials(options.security));
-  return grpc::CreateCustomChannel(parsed.ToString(), credentials, ArgumentsFor(kind, options));
+  return grpc::CreateCustomChannel(parsed.ToString(), options.security.ChannelCredentials(parsed),
+                                   ArgumentsFor(kind, options));
 }
 
 absl::StatusOr<PeerChannels> MakePeerChannels(absl::string_view address,

@@ -1,8 +1,6 @@
 #pragma once
 
 #include <grpcpp/channel.h>
-#include <grpcpp/security/credentials.h>
-#include <grpcpp/security/server_credentials.h>
 #include <grpcpp/support/channel_arguments.h>
 
 #include <memory>
@@ -11,28 +9,18 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "gatefold/rpc/tls.h"
 
 namespace gatefold {
 
 class TrafficTable;
-
-// How connections are protected. Only plaintext today.
-struct TransportSecurity {
-  enum class Kind { kPlaintext };
-  Kind kind = Kind::kPlaintext;
-};
-
-absl::StatusOr<std::shared_ptr<grpc::ChannelCredentials>> MakeChannelCredentials(
-    const TransportSecurity& security);
-absl::StatusOr<std::shared_ptr<grpc::ServerCredentials>> MakeServerCredentials(
-    const TransportSecurity& security);
 
 // Decode channels carry messages of some KiB and want the least delay; bulk channels carry MiB.
 // The arguments that make MiB fast make 64 KiB slow, so each has a connection of its own.
 enum class ChannelKind { kDecode, kBulk };
 
 struct ChannelOptions {
-  TransportSecurity security;
+  TransportSecurity security;  // default: plaintext
   absl::Duration keepalive_time = absl::Seconds(30);     // ping when idle that long
   absl::Duration keepalive_timeout = absl::Seconds(20);  // no answer: the connection is dead
   absl::Duration connect_timeout = absl::Seconds(2);  // of one attempt

@@ -124,12 +124,12 @@ void RpcServer::Impl::AddMethod(absl::string_view name, std::unique_ptr<ServerMe
 }
 
 absl::Status RpcServer::Impl::Listen(grpc::ServerBuilder* builder) {
-  GF_ASSIGN_OR_RETURN(auto credentials, MakeServerCredentials(options_.security));
   for (const std::string& text : options_.addresses) {
     GF_ASSIGN_OR_RETURN(const Address address, ParseAddress(text));
     GF_RETURN_IF_ERROR(RemoveStaleSocket(address));
     ports_.push_back(std::make_unique<int>(0));
-    builder->AddListeningPort(address.ToString(), credentials, ports_.back().get());
+    builder->AddListeningPort(address.ToString(), options_.security.ServerCredentials(address),
+                              ports_.back().get());
     bound_.push_back(address);
   }
   return absl::OkStatus();

@@ -42,7 +42,7 @@ struct CallRecord {
 
 struct ServerOptions {
   std::vector<std::string> addresses;  // see address.h; port 0 takes a free one
-  TransportSecurity security;
+  TransportSecurity security;  // default: plaintext
   int unix_socket_mode = 0600;
   WaitPolicy wait;  // of the poll thread
   int max_message_bytes = kMaxMessageBytes;

@@ -1,0 +1,88 @@
+#include "gatefold/rpc/pem.h"
+
+#include <openssl/err.h>
+#include <openssl/evp.h>
+#include <openssl/pem.h>
+#include <openssl/x509.h>
+
+#include <ctime>
+#include <memory>
+
+#include "absl/strings/str_cat.h"
+#include "gatefold/base/status_macros.h"
+
+namespace gatefold {
+namespace {
+
+struct Free {
+  void operator()(BIO* bio) const { BIO_free(bio); }
+  void operator()(X509* certificate) const { X509_free(certificate); }
+  void operator()(EVP_PKEY* key) const { EVP_PKEY_free(key); }
+};
+using Certificate = std::unique_ptr<X509, Free>;
+using Key = std::unique_ptr<EVP_PKEY, Free>;
+
+std::unique_ptr<BIO, Free> Open(absl::string_view pem) {
+  return std::unique_ptr<BIO, Free>(BIO_new_mem_buf(pem.data(), static_cast<int>(pem.size())));
+}
+
+// An empty passphrase, where OpenSSL would ask the terminal for one.
+int NoPassphrase(char*, int, int, void*) { return 0; }
+
+Certificate ReadCertificate(absl::string_view pem) {
+  Certificate certificate(PEM_read_bio_X509(Open(pem).get(), nullptr, NoPassphrase, nullptr));
+  ERR_clear_error();
+  return certificate;
+}
+
+Key ReadKey(absl::string_view pem) {
+  Key key(PEM_read_bio_PrivateKey(Open(pem).get(), nullptr, NoPassphrase, nullptr));
+  ERR_clear_error();
+  return key;
+}
+
+std::string Subject(X509* certificate) {
+  const std::unique_ptr<BIO, Free> out(BIO_new(BIO_s_mem()));
+  X509_NAME_print_ex(out.get(), X509_get_subject_name(certificate), 0, XN_FLAG_ONELINE);
+  char* text = nullptr;
+  const long size = BIO_get_mem_data(out.get(), &text);
+  return std::string(text, static_cast<size_t>(size));
+}
+
+absl::Time NotAfter(X509* certificate) {
+  std::tm utc = {};
+  if (ASN1_TIME_to_tm(X509_get0_notAfter(certificate), &utc) != 1) return absl::InfinitePast();
+  return absl::FromTM(utc, absl::UTCTimeZone());
+}
+
+}  // namespace
+
+absl::StatusOr<CertificateInfo> CheckKeyPair(absl::string_view cert_pem, absl::string_view key_pem,
+                                             absl::Time now) {
+  const Certificate certificate = ReadCertificate(cert_pem);
+  if (certificate == nullptr) {
+    return absl::InvalidArgumentError("the certificate file holds no certificate in PEM");
+  }
+  const Key key = ReadKey(key_pem);
+  if (key == nullptr) {
+    return absl::InvalidArgumentError(
+        "the key file holds no private key in PEM, or one with a passphrase");
+  }
+  const bool belongs = X509_check_private_key(certificate.get(), key.get()) == 1;
+  ERR_clear_error();
+  if (!belongs) return absl::InvalidArgumentError("the key is not that of the certificate");
+  CertificateInfo info = {Subject(certificate.get()), NotAfter(certificate.get())};
+  if (info.not_after <= now) {
+    return absl::InvalidArgumentError(absl::StrCat("the certificate of ", info.subject,
+                                                   " expired at ",
+                                                   absl::FormatTime(info.not_after)));
+  }
+  return info;
+}
+
+absl::Status CheckCaBundle(absl::string_view pem) {
+  if (ReadCertificate(pem) != nullptr) return absl::OkStatus();
+  return absl::InvalidArgumentError("the CA file holds no certificate in PEM");
+}
+
+}  // namespace gatefold

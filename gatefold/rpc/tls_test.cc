@@ -1,0 +1,252 @@
+// Who may connect to whom, with certificates made here.
+
+#include "gatefold/rpc/tls.h"
+
+#include <grpcpp/create_channel.h>
+#include <grpcpp/server_builder.h>
+
+#include <atomic>
+#include <fstream>
+#include <thread>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "gatefold/base/small_file.h"
+#include "gatefold/inference/v1/model.grpc.pb.h"
+#include "gatefold/rpc/async_service.h"
+#include "gatefold/rpc/channel.h"
+#include "gatefold/rpc/pem.h"
+#include "gatefold/rpc/published_file.h"
+#include "gatefold/rpc/server.h"
+#include "gatefold/rpc/status.h"
+#include "gatefold/rpc/test_certificates.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace gatefold {
+namespace {
+
+using inference::v1::GetModelRequest;
+using inference::v1::GetModelResponse;
+using inference::v1::ModelService;
+using ::testing::HasSubstr;
+
+class TlsTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    folder_ = ::testing::TempDir() + "/gatefold_tls_XXXXXX";
+    ASSERT_NE(mkdtemp(folder_.data()), nullptr);
+    WriteTestFile(Path("ca.crt"), ca_.cert_pem(), 0644);
+    WriteTestFile(Path("other-ca.crt"), other_ca_.cert_pem(), 0644);
+    ca_.Issue("server").Write(folder_, "server");
+    ca_.Issue("client").Write(folder_, "client");
+  }
+
+  std::string Path(const std::string& name) const { return absl::StrCat(folder_, "/", name); }
+
+  // "": none of them.
+  TlsOptions Files(const std::string& identity, const std::string& ca) const {
+    TlsOptions options;
+    if (!identity.empty()) {
+      options.cert_file = Path(identity + ".crt");
+      options.key_file = Path(identity + ".key");
+    }
+    if (!ca.empty()) options.ca_file = Path(ca + ".crt");
+    return options;
+  }
+
+  void Serve(const TlsOptions& files, const std::string& address = "127.0.0.1:0") {
+    auto security = TransportSecurity::ForServer(files);
+    ASSERT_TRUE(security.ok()) << security.status();
+    ServerOptions options;
+    options.addresses = {address};
+    options.security = *security;
+    server_ = std::make_unique<RpcServer>(options);
+    AddUnary<GetModelRequest, GetModelResponse>(
+        server_.get(), "gatefold.inference.v1.ModelService", "GetModel",
+        [](std::shared_ptr<CallContext>, const GetModelRequest& request,
+           Respond<GetModelResponse> respond) {
+          GetModelResponse response;
+          response.mutable_model()->set_name(request.name());
+          respond(response);
+        });
+    const absl::Status started = server_->Start();
+    ASSERT_TRUE(started.ok()) << started;
+  }
+
+  absl::Status Call(const std::shared_ptr<grpc::Channel>& channel) {
+    grpc::ClientContext context;
+    context.set_deadline(absl::ToChronoTime(absl::Now() + absl::Seconds(10)));
+    GetModelRequest request;
+    GetModelResponse response;
+    return FromGrpcStatus(ModelService::NewStub(channel)->GetModel(&context, request, &response));
+  }
+
+  std::shared_ptr<grpc::Channel> Channel(const TlsOptions& files) {
+    ChannelOptions options;
+    auto security = TransportSecurity::ForClient(files);
+    EXPECT_TRUE(security.ok()) << security.status();
+    if (security.ok()) options.security = *security;
+    return *MakeChannel(server_->address(), ChannelKind::kDecode, options);
+  }
+  absl::Status CallWith(const TlsOptions& files) { return Call(Channel(files)); }
+
+  const TestCa ca_{"cluster"};
+  const TestCa other_ca_{"stranger"};
+  std::string folder_;
+  std::unique_ptr<RpcServer> server_;
+};
+
+TEST_F(TlsTest, ServesThoseWhoTrustItsCertificate) {
+  Serve(Files("server", ""));
+  EXPECT_TRUE(CallWith(Files("", "ca")).ok());
+  EXPECT_TRUE(CallWith(Files("client", "ca")).ok());  // a certificate that nobody asked for
+}
+
+TEST_F(TlsTest, AClientRefusesAServerOfAnotherCa) {
+  Serve(Files("server", ""));
+  const absl::Status status = CallWith(Files("", "other-ca"));
+  EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable) << status;
+}
+
+TEST_F(TlsTest, AClientRefusesAServerByAnotherName) {
+  Serve(Files("server", ""));
+  TlsOptions files = Files("", "ca");
+  files.server_name = "expert.gatefold";
+  EXPECT_EQ(CallWith(files).code(), absl::StatusCode::kUnavailable);
+  server_.reset();
+  ca_.Issue("server", {"expert.gatefold"}).Write(folder_, "expert");
+  Serve(Files("expert", ""));
+  const absl::Status named = CallWith(files);
+  EXPECT_TRUE(named.ok()) << named;
+}
+
+TEST_F(TlsTest, AMutualServerTakesOnlyCertificatesOfItsCa) {
+  Serve(Files("server", "ca"));
+  const absl::Status good = CallWith(Files("client", "ca"));
+  EXPECT_TRUE(good.ok()) << good;
+  EXPECT_EQ(CallWith(Files("", "ca")).code(), absl::StatusCode::kUnavailable);
+  other_ca_.Issue("client").Write(folder_, "stranger");
+  EXPECT_EQ(CallWith(Files("stranger", "ca")).code(), absl::StatusCode::kUnavailable);
+}
+
+// Past our own checks, which would not let a client or a server start with it.
+TEST_F(TlsTest, ExpiredCertificatesAreRefusedOnBothSides) {
+  const TestIdentity expired = ca_.Issue("late", {}, absl::Now() - absl::Hours(1));
+  Serve(Files("server", "ca"));
+  grpc::SslCredentialsOptions client;
+  client.pem_root_certs = ca_.cert_pem();
+  client.pem_cert_chain = expired.cert_pem;
+  client.pem_private_key = expired.key_pem;
+  EXPECT_EQ(Call(grpc::CreateChannel(server_->address(), grpc::SslCredentials(client))).code(),
+            absl::StatusCode::kUnavailable);
+
+  grpc::SslServerCredentialsOptions options;
+  options.pem_key_cert_pairs.push_back({expired.key_pem, expired.cert_pem});
+  int port = 0;
+  grpc::ServerBuilder builder;
+  builder.AddListeningPort("127.0.0.1:0", grpc::SslServerCredentials(options), &port);
+  ModelService::Service service;
+  builder.RegisterService(&service);
+  const auto server = builder.BuildAndStart();
+  ChannelOptions channel;
+  channel.security = *TransportSecurity::ForClient(Files("", "ca"));
+  EXPECT_EQ(Call(*MakeChannel(absl::StrCat("127.0.0.1:", port), ChannelKind::kDecode, channel))
+                .code(),
+            absl::StatusCode::kUnavailable);
+}
+
+TEST_F(TlsTest, PlaintextAndTlsDoNotMixAndFailCleanly) {
+  Serve(Files("server", ""));
+  EXPECT_EQ(CallWith({}).code(), absl::StatusCode::kUnavailable);
+  server_.reset();
+  Serve({});
+  EXPECT_EQ(CallWith(Files("", "ca")).code(), absl::StatusCode::kUnavailable);
+  EXPECT_TRUE(CallWith({}).ok());
+}
+
+TEST_F(TlsTest, SocketsOfThisHostStayPlaintext) {
+  Serve(Files("server", "ca"), absl::StrCat("unix:", folder_, "/socket"));
+  EXPECT_TRUE(CallWith({}).ok());
+  EXPECT_TRUE(CallWith(Files("client", "ca")).ok());
+}
+
+TEST_F(TlsTest, RefusesFilesThatCannotWork) {
+  const auto refusal = [](const TlsOptions& options) {
+    return std::string(TransportSecurity::ForServer(options).status().message());
+  };
+  TlsOptions files = Files("server", "");
+  files.key_file.clear();
+  EXPECT_THAT(refusal(files), HasSubstr("--tls-cert-file is given without --tls-key-file"));
+  EXPECT_THAT(refusal(Files("", "ca")), HasSubstr("--tls-cert-file"));
+  files.key_file = Path("client.key");
+  EXPECT_THAT(refusal(files), HasSubstr("client.key: the key is not that of the certificate"));
+  files.cert_file = Path("none.crt");
+  EXPECT_THAT(refusal(files), HasSubstr("none.crt"));
+  ca_.Issue("late", {}, absl::Now() - absl::Hours(1)).Write(folder_, "late");
+  EXPECT_THAT(refusal(Files("late", "")), HasSubstr("CN = late expired at"));
+  WriteTestFile(Path("noise.crt"), "noise");
+  EXPECT_THAT(refusal(Files("server", "noise")), HasSubstr("noise.crt: the CA file holds no"));
+  EXPECT_THAT(std::string(TransportSecurity::ForClient(Files("client", "")).status().message()),
+              HasSubstr("--tls-ca-file is missing"));
+}
+
+TEST_F(TlsTest, RefusesAKeyThatOthersCanRead) {
+  ASSERT_EQ(chmod(Path("server.key").c_str(), 0644), 0);
+  const absl::Status status = TransportSecurity::ForServer(Files("server", "")).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(status.message(), HasSubstr("server.key"));
+}
+
+// A new connection each time, all the while the files change under the server: first what is
+// broken, which must change nothing, then another certificate of another CA.
+TEST_F(TlsTest, RotatesUnderLoadAndLosesNothing) {
+  const TestCa next("next");
+  WriteTestFile(Path("both.crt"), ca_.cert_pem() + next.cert_pem(), 0644);
+  WriteTestFile(Path("next.crt"), next.cert_pem(), 0644);
+  Serve(Files("server", "both"));
+  ASSERT_FALSE(CallWith(Files("client", "next")).ok());
+  const auto open = Channel(Files("client", "both"));
+  std::atomic<bool> stop = false;
+  std::atomic<int> n_calls = 0;
+  std::thread load([&] {
+    while (!stop) {
+      const absl::Status old_channel = Call(open);
+      EXPECT_TRUE(old_channel.ok()) << old_channel;
+      const absl::Status new_channel = CallWith(Files("client", "both"));
+      EXPECT_TRUE(new_channel.ok()) << new_channel;
+      ++n_calls;
+    }
+  });
+  WriteTestFile(Path("server.crt"), "half a file", 0644);
+  absl::SleepFor(absl::Milliseconds(2500));  // longer than it takes to be used
+  EXPECT_FALSE(CallWith(Files("client", "next")).ok());
+  next.Issue("server").Write(folder_, "server");
+  absl::Status changed;
+  const absl::Time limit = absl::Now() + absl::Seconds(20);
+  do {
+    changed = CallWith(Files("client", "next"));
+  } while (!changed.ok() && absl::Now() < limit);
+  EXPECT_TRUE(changed.ok()) << changed;
+  stop = true;
+  load.join();
+  EXPECT_GT(n_calls, 3);
+}
+
+TEST(PublishedFileTest, ReplacesItsContentsInOnePiece) {
+  PublishedFile file;
+  ASSERT_TRUE(file.Publish("first").ok());
+  const std::string path = file.path();
+  std::ifstream opened(path);
+  ASSERT_TRUE(file.Publish("second, longer").ok());
+  EXPECT_EQ(file.path(), path);
+  EXPECT_EQ(*ReadSmallFile(path, 100), "second, longer");
+  std::string before;
+  std::getline(opened, before);
+  EXPECT_EQ(before, "first");
+  ASSERT_TRUE(file.Publish("3").ok());
+  EXPECT_EQ(*ReadSmallFile(path, 100), "3");
+}
+
+}  // namespace
+}  // namespace gatefold
