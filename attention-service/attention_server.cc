@@ -23,9 +23,11 @@ AttentionServer::~AttentionServer() {
 absl::StatusOr<std::unique_ptr<AttentionServer>> AttentionServer::Start(
     const AttentionServiceOptions& options) {
   GF_RETURN_IF_ERROR(options.Validate());
+  GF_ASSIGN_OR_RETURN(TransportSecurity security, TransportSecurity::ForServer(options.worker.tls));
   std::unique_ptr<AttentionServer> server(new AttentionServer(options));
   GF_ASSIGN_OR_RETURN(server->probes_, HealthListener::Start(MetricsHost(options.worker.listen),
                                                              options.worker.health_port));
+  server->security_ = std::move(security);
   GF_RETURN_IF_ERROR(server->Load());
   GF_RETURN_IF_ERROR(server->Listen());
   server->probes_->SetStarted();
@@ -51,6 +53,7 @@ absl::Status AttentionServer::Listen() {
 
   ServerOptions server_options;
   server_options.addresses = {options_.worker.listen};
+  server_options.security = security_;
   GF_ASSIGN_OR_RETURN(server_options.wait, ParseWaitPolicy(options_.wait));
   server_options.on_call_done = [meter = meter_.get()](const CallRecord& call) {
     meter->OnCallDone(call);

@@ -10,6 +10,7 @@
 #include "gatefold/rpc/health.h"
 #include "gatefold/rpc/health_listener.h"
 #include "gatefold/rpc/server.h"
+#include "gatefold/rpc/tls.h"
 
 namespace gatefold {
 
@@ -35,6 +36,7 @@ class AttentionServer {
   absl::Status Listen();
 
   const AttentionServiceOptions options_;
+  TransportSecurity security_;
   ThreadPool threads_;
   std::unique_ptr<ModelWeights> weights_;
   std::unique_ptr<AttentionHost> host_;

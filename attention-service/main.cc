@@ -24,6 +24,11 @@ ABSL_FLAG(int, n_slices, 8, "parts of a dense layer's MLP; the same in all servi
 ABSL_FLAG(std::string, wait, "block", "how the network is awaited: block, spin or hybrid:50us");
 ABSL_FLAG(int, metrics_port, 0, "port of /metrics; 0: any free one; -1: none");
 ABSL_FLAG(int, health_port, -1, "port of plaintext health checks; 0: any free one; -1: none");
+ABSL_FLAG(std::string, tls_cert_file, "",
+          "own certificate chain (PEM): TLS on --listen, but for unix: sockets");
+ABSL_FLAG(std::string, tls_key_file, "", "its private key (PEM, mode 0600)");
+ABSL_FLAG(std::string, tls_ca_file, "",
+          "CA (PEM): peers must present a certificate of it");
 ABSL_FLAG(std::string, node, "", "failure domain: node");
 ABSL_FLAG(std::string, zone, "", "failure domain: zone");
 ABSL_FLAG(absl::Duration, drain_limit, absl::Seconds(30), "after SIGTERM, at most this long");
@@ -42,6 +47,9 @@ absl::StatusOr<std::unique_ptr<AttentionServer>> Start() {
   options.worker.n_slices = absl::GetFlag(FLAGS_n_slices);
   options.worker.metrics_port = absl::GetFlag(FLAGS_metrics_port);
   options.worker.health_port = absl::GetFlag(FLAGS_health_port);
+  options.worker.tls.cert_file = absl::GetFlag(FLAGS_tls_cert_file);
+  options.worker.tls.key_file = absl::GetFlag(FLAGS_tls_key_file);
+  options.worker.tls.ca_file = absl::GetFlag(FLAGS_tls_ca_file);
   options.worker.node = absl::GetFlag(FLAGS_node);
   options.worker.zone = absl::GetFlag(FLAGS_zone);
   const absl::StatusOr<uint64_t> kv_memory = ParseBytes(absl::GetFlag(FLAGS_kv_memory));

@@ -27,9 +27,11 @@ ExpertServer::~ExpertServer() {
 absl::StatusOr<std::unique_ptr<ExpertServer>> ExpertServer::Start(
     const ExpertServiceOptions& options) {
   GF_RETURN_IF_ERROR(options.Validate());
+  GF_ASSIGN_OR_RETURN(TransportSecurity security, TransportSecurity::ForServer(options.worker.tls));
   std::unique_ptr<ExpertServer> server(new ExpertServer(options));
   GF_ASSIGN_OR_RETURN(server->probes_, HealthListener::Start(MetricsHost(options.worker.listen),
                                                              options.worker.health_port));
+  server->security_ = std::move(security);
   GF_RETURN_IF_ERROR(server->Listen());
   GF_RETURN_IF_ERROR(server->Load());
   server->probes_->SetStarted();
@@ -59,6 +61,7 @@ absl::Status ExpertServer::Listen() {
 
   ServerOptions server_options;
   server_options.addresses = {options_.worker.listen};
+  server_options.security = security_;
   GF_ASSIGN_OR_RETURN(server_options.wait, ParseWaitPolicy(options_.wait));
   server_options.on_call_done = [meter = meter_.get()](const CallRecord& call) {
     meter->OnCallDone(call);

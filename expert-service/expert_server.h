@@ -11,6 +11,7 @@
 #include "gatefold/rpc/health.h"
 #include "gatefold/rpc/health_listener.h"
 #include "gatefold/rpc/server.h"
+#include "gatefold/rpc/tls.h"
 
 namespace gatefold {
 
@@ -36,6 +37,7 @@ class ExpertServer {
   absl::Status Load();
 
   const ExpertServiceOptions options_;
+  TransportSecurity security_;
   ThreadPool threads_;
   std::unique_ptr<ModelWeights> weights_;
   std::unique_ptr<ExpertBackend> backend_;

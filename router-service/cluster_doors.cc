@@ -55,6 +55,9 @@ absl::StatusOr<std::unique_ptr<ClusterDoors>> ClusterDoors::Connect(const Cluste
   identity.n_layers = config.n_layers;
   identity.experts_per_layer = config.experts_per_layer();
   Directory::Options directory;
+  directory.channels.security = cluster.security;
+  doors->experts_.channels.security = cluster.security;
+  doors->attention_.channels.security = cluster.security;
   directory.expert_addresses = cluster.experts.addresses;
   directory.attention_addresses = cluster.attention.addresses;
   GF_ASSIGN_OR_RETURN(doors->directory_, Directory::Start(directory, identity));
@@ -70,6 +73,7 @@ absl::StatusOr<std::unique_ptr<ClusterDoors>> ClusterDoors::Connect(const Cluste
   }
   if (cluster.planner) {
     ClusterPlanner::Options planner;
+    planner.channels.security = cluster.security;
     planner.plan.min_replicas = cluster.min_replicas;
     planner.plan.max_replicas = std::max(planner.plan.max_replicas, cluster.min_replicas);
     GF_ASSIGN_OR_RETURN(

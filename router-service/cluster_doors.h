@@ -22,6 +22,7 @@ namespace gatefold {
 struct ClusterOptions {
   WorkerTargets experts;
   WorkerTargets attention;  // empty: attention is colocated
+  TransportSecurity security;  // of the connections to them
   bool allow_mixed_numerics = false;
   bool planner = false;   // this router plans which shard holds what
   int min_replicas = 1;   // of every expert, if it plans

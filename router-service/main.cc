@@ -1,5 +1,6 @@
 // router-service: gateway, scheduler, gate, dispatch and fold.
 
+#include <algorithm>
 #include <cstdio>
 #include <tuple>
 
@@ -12,6 +13,7 @@
 #include "gatefold/base/errors.h"
 #include "gatefold/base/status_macros.h"
 #include "gatefold/rpc/health_listener.h"
+#include "gatefold/rpc/address.h"
 #include "gatefold/rpc/process.h"
 #include "gatefold/worker/metrics_host.h"
 #include "gatefold/worker/worker.h"
@@ -66,6 +68,20 @@ ABSL_FLAG(int, metrics_port, 0, "port of /metrics; 0: any free one; -1: none");
 ABSL_FLAG(int, health_port, -1, "port of plaintext health checks; 0: any free one; -1: none");
 ABSL_FLAG(absl::Duration, max_connection_age, absl::InfiniteDuration(),
           "then clients are told to connect again, so that added routers get work; streams may end");
+ABSL_FLAG(std::string, tls_cert_file, "",
+          "own certificate chain (PEM): TLS on --listen, but for unix: sockets");
+ABSL_FLAG(std::string, tls_key_file, "", "its private key (PEM, mode 0600)");
+ABSL_FLAG(std::string, tls_ca_file, "",
+          "CA (PEM): callers must present a certificate of it");
+ABSL_FLAG(std::string, worker_tls, "auto",
+          "auto: workers are reached with TLS by --worker-tls-ca-file or else --tls-ca-file, but at "
+          "unix: sockets; off: in plaintext");
+ABSL_FLAG(std::string, worker_tls_ca_file, "",
+          "CA (PEM) that workers' certificates are verified with; default: all three as --tls-*");
+ABSL_FLAG(std::string, worker_tls_cert_file, "", "certificate (PEM) that workers are shown");
+ABSL_FLAG(std::string, worker_tls_key_file, "", "its private key (PEM, mode 0600)");
+ABSL_FLAG(std::string, worker_tls_server_name, "",
+          "name that workers' certificates must be for; default: the host of their address");
 ABSL_FLAG(absl::Duration, drain_limit, absl::Seconds(60), "after SIGTERM, at most this long");
 
 namespace gatefold {
@@ -83,6 +99,9 @@ absl::StatusOr<RouterOptions> OptionsFromFlags() {
   options.worker.n_slices = absl::GetFlag(FLAGS_n_slices);
   options.worker.metrics_port = absl::GetFlag(FLAGS_metrics_port);
   options.worker.health_port = absl::GetFlag(FLAGS_health_port);
+  options.worker.tls.cert_file = absl::GetFlag(FLAGS_tls_cert_file);
+  options.worker.tls.key_file = absl::GetFlag(FLAGS_tls_key_file);
+  options.worker.tls.ca_file = absl::GetFlag(FLAGS_tls_ca_file);
   options.model_name = absl::GetFlag(FLAGS_model_name);
   options.n_lanes = absl::GetFlag(FLAGS_lanes);
   options.wire_dtype = absl::GetFlag(FLAGS_wire_dtype);
@@ -111,7 +130,40 @@ absl::StatusOr<RouterOptions> OptionsFromFlags() {
   return options;
 }
 
-absl::StatusOr<ClusterOptions> ClusterFromFlags() {
+// Sockets of this host only.
+bool AllLocal(const WorkerTargets& targets) {
+  return targets.names.empty() &&
+         std::all_of(targets.addresses.begin(), targets.addresses.end(),
+                     [](const std::string& text) {
+                       const absl::StatusOr<Address> address = ParseAddress(text);
+                       return address.ok() && address->local();
+                     });
+}
+
+// The files for connections to workers; empty: plaintext.
+absl::StatusOr<TlsOptions> WorkerTlsFromFlags(const TlsOptions& front,
+                                              const ClusterOptions& cluster) {
+  const std::string mode = absl::GetFlag(FLAGS_worker_tls);
+  if (mode != "auto" && mode != "off") {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--worker-tls is \"", mode, "\", must be auto or off"));
+  }
+  TlsOptions tls;
+  if (mode == "off") return tls;
+  tls.cert_file = absl::GetFlag(FLAGS_worker_tls_cert_file);
+  tls.key_file = absl::GetFlag(FLAGS_worker_tls_key_file);
+  tls.ca_file = absl::GetFlag(FLAGS_worker_tls_ca_file);
+  if (tls.empty() && !front.ca_file.empty()) tls = front;
+  if (tls.empty() && !front.empty() && !(AllLocal(cluster.experts) && AllLocal(cluster.attention))) {
+    return absl::InvalidArgumentError(
+        "callers come in with TLS, but nothing says how workers are reached: give "
+        "--worker-tls-ca-file, or --worker-tls=off if something else protects those connections");
+  }
+  tls.server_name = absl::GetFlag(FLAGS_worker_tls_server_name);
+  return tls;
+}
+
+absl::StatusOr<ClusterOptions> ClusterFromFlags(const TlsOptions& front) {
   ClusterOptions cluster;
   for (const auto& [flag, value, targets] :
        {std::tuple("--experts", absl::GetFlag(FLAGS_experts), &cluster.experts),
@@ -135,6 +187,8 @@ absl::StatusOr<ClusterOptions> ClusterFromFlags() {
   if (planner != "only" && absl::GetFlag(FLAGS_colocated) != cluster.attention.empty()) {
     return absl::InvalidArgumentError("give either --attention or --colocated");
   }
+  GF_ASSIGN_OR_RETURN(const TlsOptions tls, WorkerTlsFromFlags(front, cluster));
+  GF_ASSIGN_OR_RETURN(cluster.security, TransportSecurity::ForClient(tls));
   return cluster;
 }
 
@@ -162,9 +216,10 @@ absl::Status PlanOnly(const RouterOptions& options, const ClusterOptions& cluste
 }
 
 absl::Status Serve() {
-  GF_ASSIGN_OR_RETURN(const RouterOptions options, OptionsFromFlags());
+  GF_ASSIGN_OR_RETURN(RouterOptions options, OptionsFromFlags());
   GF_RETURN_IF_ERROR(options.Validate());
-  GF_ASSIGN_OR_RETURN(const ClusterOptions cluster, ClusterFromFlags());
+  GF_ASSIGN_OR_RETURN(options.security, TransportSecurity::ForServer(options.worker.tls));
+  GF_ASSIGN_OR_RETURN(const ClusterOptions cluster, ClusterFromFlags(options.worker.tls));
   const bool colocated = absl::GetFlag(FLAGS_colocated);
   GF_ASSIGN_OR_RETURN(const auto health, HealthListener::Start(MetricsHost(options.worker.listen),
                                                                options.worker.health_port));

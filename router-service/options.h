@@ -7,6 +7,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "gatefold/rpc/tls.h"
 #include "gatefold/worker/worker.h"
 #include "router-service/dispatch/hedging.h"
 #include "router-service/gateway/gateway_options.h"
@@ -18,6 +19,7 @@ struct RouterOptions {
   // listen may be empty where requests come in process only.
   WorkerOptions worker;
   std::string admin_listen;  // for operators; empty: nobody can drain workers through this router
+  TransportSecurity security;  // of the port it listens on, from worker.tls
   std::string model_name;  // as requests name it; default: the folder's name
   int n_lanes = 1;
   std::string wire_dtype = "float32";  // of hidden states between services, or "bfloat16"

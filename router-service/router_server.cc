@@ -123,6 +123,7 @@ absl::Status RouterServer::StartGateway(const ModelWeights& weights, const Route
 absl::Status RouterServer::Listen(const RouterDoors& doors) {
   ServerOptions server_options;
   if (!options_.worker.listen.empty()) server_options.addresses = {options_.worker.listen};
+  server_options.security = options_.security;
   server_options.strict_pings = true;
   server_options.max_connection_age = options_.max_connection_age;
   server_options.on_call_done = [meter = meter_](const CallRecord& call) {

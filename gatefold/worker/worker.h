@@ -10,6 +10,7 @@
 #include "absl/strings/string_view.h"
 #include "gatefold/internal/v1/wire.pb.h"
 #include "gatefold/model/model_weights.h"
+#include "gatefold/rpc/tls_options.h"
 
 namespace gatefold {
 
@@ -26,6 +27,7 @@ struct WorkerOptions {
   int n_slices = 8;     // of a dense layer's MLP; all services of a cluster must agree
   int metrics_port = 0; // 0: any free one; -1: none
   int health_port = -1; // see gatefold/rpc/health_listener.h
+  TlsOptions tls;       // of the port it listens on
   std::string node;     // failure domains
   std::string zone;
 
