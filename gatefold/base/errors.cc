@@ -164,6 +164,40 @@ absl::Status KvCacheFull(int64_t wanted_blocks, int64_t free_blocks, absl::Durat
                details);
 }
 
+absl::Status RateLimited(absl::string_view what, int64_t limit_per_minute,
+                         absl::Duration retry_delay) {
+  ErrorDetails details;
+  details.reason = kRateLimited;
+  details.metadata = {{"what", std::string(what)},
+                      {"limit_per_minute", absl::StrCat(limit_per_minute)}};
+  details.retry_delay = retry_delay;
+  return Error(absl::StatusCode::kResourceExhausted,
+               absl::StrCat("the API key's limit of ", limit_per_minute, " ", what,
+                            " per minute is used up; try again in ",
+                            absl::FormatDuration(retry_delay)),
+               details);
+}
+
+absl::Status ApiKeyMissing() {
+  ErrorDetails details;
+  details.reason = kApiKeyMissing;
+  return Error(absl::StatusCode::kUnauthenticated,
+               "an API key is needed, as metadata `authorization: Bearer KEY`", details);
+}
+
+absl::Status ApiKeyInvalid(absl::string_view why) {
+  ErrorDetails details;
+  details.reason = kApiKeyInvalid;
+  return Error(absl::StatusCode::kPermissionDenied, why, details);
+}
+
+absl::Status AdminKeyRequired(absl::string_view method) {
+  ErrorDetails details;
+  details.reason = kAdminKeyRequired;
+  return Error(absl::StatusCode::kPermissionDenied,
+               absl::StrCat(method, " is for keys that are marked admin"), details);
+}
+
 absl::Status ModelLoading(absl::Duration retry_delay) {
   ErrorDetails details;
   details.reason = kModelLoading;

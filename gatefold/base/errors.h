@@ -22,6 +22,10 @@ inline constexpr char kModelNotFound[] = "MODEL_NOT_FOUND";
 inline constexpr char kDuplicateRequest[] = "DUPLICATE_REQUEST";
 inline constexpr char kQueueFull[] = "QUEUE_FULL";
 inline constexpr char kKvCacheFull[] = "KV_CACHE_FULL";
+inline constexpr char kRateLimited[] = "RATE_LIMITED";
+inline constexpr char kApiKeyMissing[] = "API_KEY_MISSING";
+inline constexpr char kApiKeyInvalid[] = "API_KEY_INVALID";
+inline constexpr char kAdminKeyRequired[] = "ADMIN_KEY_REQUIRED";
 inline constexpr char kModelLoading[] = "MODEL_LOADING";
 inline constexpr char kDraining[] = "DRAINING";
 inline constexpr char kExpertUnavailable[] = "EXPERT_UNAVAILABLE";
@@ -60,6 +64,14 @@ absl::Status DuplicateRequest(absl::string_view request_id);
 // kResourceExhausted.
 absl::Status QueueFull(absl::Duration retry_delay);
 absl::Status KvCacheFull(int64_t wanted_blocks, int64_t free_blocks, absl::Duration retry_delay);
+// `what`: "requests" or "tokens".
+absl::Status RateLimited(absl::string_view what, int64_t limit_per_minute,
+                         absl::Duration retry_delay);
+// kUnauthenticated.
+absl::Status ApiKeyMissing();
+// kPermissionDenied. `why` may be told to whoever holds the key.
+absl::Status ApiKeyInvalid(absl::string_view why);
+absl::Status AdminKeyRequired(absl::string_view method);
 // kUnavailable.
 absl::Status ModelLoading(absl::Duration retry_delay);
 absl::Status Draining(absl::Duration retry_delay);

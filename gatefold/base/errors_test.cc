@@ -40,6 +40,11 @@ TEST(Errors, KeepTheCodesOfTheTable) {
   EXPECT_EQ(DuplicateRequest("r").code(), absl::StatusCode::kAlreadyExists);
   EXPECT_EQ(QueueFull(second).code(), absl::StatusCode::kResourceExhausted);
   EXPECT_EQ(KvCacheFull(8, 3, second).code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(RateLimited("tokens", 60, second).code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(RetryDelayOf(RateLimited("tokens", 60, second)), second);
+  EXPECT_EQ(ApiKeyMissing().code(), absl::StatusCode::kUnauthenticated);
+  EXPECT_EQ(ApiKeyInvalid("no").code(), absl::StatusCode::kPermissionDenied);
+  EXPECT_EQ(AdminKeyRequired("Drain").code(), absl::StatusCode::kPermissionDenied);
   EXPECT_EQ(ModelLoading(second).code(), absl::StatusCode::kUnavailable);
   EXPECT_EQ(Draining(second).code(), absl::StatusCode::kUnavailable);
   EXPECT_EQ(ExpertUnavailable(1, 2, second).code(), absl::StatusCode::kUnavailable);

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <functional>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -11,6 +12,13 @@
 #include "absl/time/time.h"
 
 namespace gatefold {
+
+// Who calls, for servers that find out (ServerOptions::authorize). A service knows what kind it is.
+class Principal {
+ public:
+  virtual ~Principal() = default;
+  virtual const std::string& name() const = 0;  // for logs; no secret
+};
 
 // What a handler may know about its caller. Shared; may outlive the call. Threads: safe.
 class CallContext {
@@ -27,6 +35,9 @@ class CallContext {
   const std::string& peer() const { return peer_; }  // "ipv4:127.0.0.1:51234"
   absl::Time received() const { return received_; }
   absl::Time deadline() const { return deadline_; }  // InfiniteFuture: none
+  // Null: anybody. Set before the handler runs, and not changed after.
+  const std::shared_ptr<Principal>& principal() const { return principal_; }
+  void set_principal(std::shared_ptr<Principal> principal) { principal_ = std::move(principal); }
   // First value of a metadata key (lower case), "" if there is none.
   absl::string_view Metadata(absl::string_view key) const;
 
@@ -46,6 +57,7 @@ class CallContext {
   const absl::Time received_;
   const absl::Time deadline_;
   const std::vector<std::pair<std::string, std::string>> metadata_;
+  std::shared_ptr<Principal> principal_;
 
   mutable absl::Mutex mu_;
   bool cancelled_ ABSL_GUARDED_BY(mu_) = false;

@@ -86,6 +86,7 @@ class RpcServer::Impl final : public CallHost {
   void RequestCall() override;
   ServerMethod* FindMethod(const std::string& name) const override;
   bool TooManyCalls() override;
+  absl::Status Authorize(CallContext* call) override;
   void SetObserver(ServerCall* call, std::shared_ptr<CallObserver> observer) override;
   void Report(const CallRecord& record) override;
   void Delete(ServerCall* call) override;
@@ -207,6 +208,10 @@ bool RpcServer::Impl::TooManyCalls() {
   absl::MutexLock lock(&mu_);
   // One of them is the call that gRPC was asked for and has not delivered.
   return calls_.size() > static_cast<size_t>(options_.max_calls) + 1;
+}
+
+absl::Status RpcServer::Impl::Authorize(CallContext* call) {
+  return options_.authorize ? options_.authorize(call) : absl::OkStatus();
 }
 
 void RpcServer::Impl::SetObserver(ServerCall* call, std::shared_ptr<CallObserver> observer) {

@@ -31,6 +31,7 @@
 
 namespace gatefold {
 
+class CallContext;
 class ServerMethod;
 
 // One finished call, for metrics.
@@ -51,6 +52,9 @@ struct ServerOptions {
   absl::Duration keepalive_time = absl::Seconds(30);
   absl::Duration keepalive_timeout = absl::Seconds(20);
   bool strict_pings = false;  // true: punish clients that ping too often (public ports)
+  // Asked on the poll thread about each call before anything of it is read; an error ends it. May
+  // set the call's principal. Must be quick. Null: everybody may call everything.
+  std::function<absl::Status(CallContext*)> authorize;
   // Called on the poll thread at the end of each call; must be quick.
   std::function<void(const CallRecord&)> on_call_done;
 

@@ -54,8 +54,9 @@ void ServerCall::Accepted() {
                                     ToTime(grpc_context_.raw_deadline()), std::move(metadata));
   ServerMethod* const method = host_->FindMethod(grpc_context_.method());
   method_name_ = method == nullptr ? "other" : absl::string_view(context_->method());
-  if (host_->TooManyCalls()) {
-    Finish(QueueFull(absl::Seconds(1)));
+  if (host_->TooManyCalls()) return Finish(QueueFull(absl::Seconds(1)));
+  if (const absl::Status allowed = host_->Authorize(context_.get()); !allowed.ok()) {
+    Finish(allowed);
   } else if (method == nullptr) {
     Finish(absl::UnimplementedError(absl::StrCat("unknown method ", grpc_context_.method())));
   } else {

@@ -47,6 +47,7 @@ class CallHost {
   virtual void RequestCall() = 0;  // asks gRPC for the next call
   virtual ServerMethod* FindMethod(const std::string& name) const = 0;
   virtual bool TooManyCalls() = 0;
+  virtual absl::Status Authorize(CallContext* call) = 0;
   virtual void SetObserver(ServerCall* call, std::shared_ptr<CallObserver> observer) = 0;
   virtual void Report(const CallRecord& record) = 0;
   virtual void Delete(ServerCall* call) = 0;

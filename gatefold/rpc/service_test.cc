@@ -143,6 +143,40 @@ TEST_F(Service, RefusesUnknownMethods) {
             grpc::StatusCode::UNIMPLEMENTED);
 }
 
+struct TestPrincipal final : Principal {
+  const std::string& name() const override { return text; }
+  const std::string text = "alice";
+};
+
+TEST_F(Service, AsksWhoCallsBeforeAnythingElse) {
+  ServerOptions options;
+  options.authorize = [](CallContext* call) {
+    if (call->Metadata("authorization").empty()) return ApiKeyMissing();
+    call->set_principal(std::make_shared<TestPrincipal>());
+    return absl::OkStatus();
+  };
+  Start(
+      [](std::shared_ptr<CallContext> call, const GetModelRequest&,
+         Respond<GetModelResponse> respond) {
+        GetModelResponse response;
+        response.mutable_model()->set_name(call->principal()->name());
+        respond(response);
+      },
+      {}, options);
+  const absl::Status refused = GetModel("x");
+  EXPECT_EQ(refused.code(), absl::StatusCode::kUnauthenticated);
+  EXPECT_EQ(ReasonOf(refused), "API_KEY_MISSING");
+  grpc::ClientContext stranger;
+  ListModelsResponse none;
+  EXPECT_EQ(models_->ListModels(&stranger, {}, &none).error_code(),
+            grpc::StatusCode::UNAUTHENTICATED);  // not even which methods there are
+  grpc::ClientContext context;
+  context.AddMetadata("authorization", "Bearer x");
+  GetModelResponse response;
+  ASSERT_TRUE(models_->GetModel(&context, {}, &response).ok());
+  EXPECT_EQ(response.model().name(), "alice");
+}
+
 TEST_F(Service, RefusesRequestsPastTheLimit) {
   MethodOptions options;
   options.max_request_bytes = 1000;
