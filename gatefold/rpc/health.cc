@@ -9,6 +9,7 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
+#include "gatefold/base/errors.h"
 #include "gatefold/rpc/async_service.h"
 #include "grpc/health/v1/health.pb.h"
 
@@ -20,6 +21,8 @@ using grpc::health::v1::HealthCheckResponse;
 using ServingStatus = HealthCheckResponse::ServingStatus;
 
 constexpr char kService[] = "grpc.health.v1.Health";
+// It is open to everybody, and must not take all the calls that a server may have open.
+constexpr size_t kMaxWatchers = 256;
 
 }  // namespace
 
@@ -98,6 +101,7 @@ void HealthService::Impl::Watch(const std::shared_ptr<CallContext>& call,
   WatcherRef watcher;
   {
     absl::MutexLock lock(&mu_);
+    if (watchers_.size() >= kMaxWatchers) return stream->Finish(QueueFull(absl::Seconds(1)));
     watchers_.push_back({request.service(), stream});
     watcher = std::prev(watchers_.end());
     Notify(&*watcher);

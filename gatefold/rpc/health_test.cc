@@ -110,6 +110,22 @@ TEST_F(HealthTest, EndsASlowWatcherWithTheLastStatus) {
   } while (response.status() == HealthCheckResponse::SERVING);
 }
 
+TEST_F(HealthTest, TakesNoMoreWatchersThanItsShare) {
+  std::vector<std::unique_ptr<grpc::ClientContext>> contexts;
+  std::vector<std::unique_ptr<grpc::ClientReader<HealthCheckResponse>>> readers;
+  HealthCheckResponse response;
+  for (int i = 0; i < 256; ++i) {
+    contexts.push_back(std::make_unique<grpc::ClientContext>());
+    readers.push_back(stub_->Watch(contexts.back().get(), {}));
+    ASSERT_TRUE(readers.back()->Read(&response)) << i;
+  }
+  grpc::ClientContext context;
+  const auto reader = stub_->Watch(&context, {});
+  EXPECT_FALSE(reader->Read(&response));
+  EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  for (const auto& open : contexts) open->TryCancel();
+}
+
 TEST_F(HealthTest, ForgetsWatchersThatLeave) {
   for (int i = 0; i < 20; ++i) {
     grpc::ClientContext context;

@@ -28,7 +28,7 @@ int Milliseconds(absl::Duration duration) {
 }
 
 void SetArguments(const ServerOptions& options, grpc::ServerBuilder* builder) {
-  builder->SetMaxReceiveMessageSize(options.max_message_bytes);
+  builder->SetMaxReceiveMessageSize(std::min(options.max_message_bytes, options.max_request_bytes));
   builder->SetMaxSendMessageSize(options.max_message_bytes);
   // A small compressed message could unpack to more memory than there is.
   for (const grpc_compression_algorithm algorithm : {GRPC_COMPRESS_DEFLATE, GRPC_COMPRESS_GZIP}) {
@@ -36,6 +36,8 @@ void SetArguments(const ServerOptions& options, grpc::ServerBuilder* builder) {
   }
   // Two processes on one port would share its connections; the second must fail instead.
   builder->AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  // Of TLS, too: gRPC would wait two minutes for somebody who connects and says nothing.
+  builder->AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, 20000);
   builder->AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, options.max_calls);
   builder->AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, Milliseconds(options.keepalive_time));
   builder->AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS,

@@ -47,6 +47,8 @@ struct ServerOptions {
   int unix_socket_mode = 0600;
   WaitPolicy wait;  // of the poll thread
   int max_message_bytes = kMaxMessageBytes;
+  // Of a message that comes in, if less: refused before memory is taken for it.
+  int max_request_bytes = kMaxMessageBytes;
   int max_calls = 4096;  // open at once, streams included; more are RESOURCE_EXHAUSTED
   absl::Duration max_connection_age = absl::InfiniteDuration();
   absl::Duration keepalive_time = absl::Seconds(30);
