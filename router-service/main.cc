@@ -73,6 +73,8 @@ ABSL_FLAG(std::string, tls_cert_file, "",
 ABSL_FLAG(std::string, tls_key_file, "", "its private key (PEM, mode 0600)");
 ABSL_FLAG(std::string, tls_ca_file, "",
           "CA (PEM): callers must present a certificate of it");
+ABSL_FLAG(std::string, api_keys_file, "",
+          "API keys (mode 0600; `gatefold keys` makes lines for it): callers need one of them");
 ABSL_FLAG(std::string, worker_tls, "auto",
           "auto: workers are reached with TLS by --worker-tls-ca-file or else --tls-ca-file, but at "
           "unix: sockets; off: in plaintext");
@@ -188,7 +190,9 @@ absl::StatusOr<ClusterOptions> ClusterFromFlags(const TlsOptions& front) {
     return absl::InvalidArgumentError("give either --attention or --colocated");
   }
   GF_ASSIGN_OR_RETURN(const TlsOptions tls, WorkerTlsFromFlags(front, cluster));
-  GF_ASSIGN_OR_RETURN(cluster.security, TransportSecurity::ForClient(tls));
+  absl::StatusOr<TransportSecurity> security = TransportSecurity::ForClient(tls);
+  if (!security.ok()) return Annotate(security.status(), "connections to workers (--worker-tls-*)");
+  cluster.security = *std::move(security);
   return cluster;
 }
 
@@ -219,6 +223,9 @@ absl::Status Serve() {
   GF_ASSIGN_OR_RETURN(RouterOptions options, OptionsFromFlags());
   GF_RETURN_IF_ERROR(options.Validate());
   GF_ASSIGN_OR_RETURN(options.security, TransportSecurity::ForServer(options.worker.tls));
+  if (const std::string file = absl::GetFlag(FLAGS_api_keys_file); !file.empty()) {
+    GF_ASSIGN_OR_RETURN(options.api_keys, ApiKeyring::Open({file}));
+  }
   GF_ASSIGN_OR_RETURN(const ClusterOptions cluster, ClusterFromFlags(options.worker.tls));
   const bool colocated = absl::GetFlag(FLAGS_colocated);
   GF_ASSIGN_OR_RETURN(const auto health, HealthListener::Start(MetricsHost(options.worker.listen),

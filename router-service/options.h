@@ -1,5 +1,6 @@
 #pragma once
 
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -10,6 +11,7 @@
 #include "gatefold/rpc/tls.h"
 #include "gatefold/worker/worker.h"
 #include "router-service/dispatch/hedging.h"
+#include "router-service/gateway/api_keyring.h"
 #include "router-service/gateway/gateway_options.h"
 #include "router-service/scheduler/scheduler.h"
 
@@ -20,6 +22,7 @@ struct RouterOptions {
   WorkerOptions worker;
   std::string admin_listen;  // for operators; empty: nobody can drain workers through this router
   TransportSecurity security;  // of the port it listens on, from worker.tls
+  std::shared_ptr<const ApiKeyring> api_keys;  // who may call; null: everybody
   std::string model_name;  // as requests name it; default: the folder's name
   int n_lanes = 1;
   std::string wire_dtype = "float32";  // of hidden states between services, or "bfloat16"

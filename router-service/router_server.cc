@@ -10,7 +10,9 @@
 #include "absl/time/clock.h"
 #include "gatefold/base/log.h"
 #include "gatefold/base/status_macros.h"
+#include "gatefold/rpc/call_context.h"
 #include "gatefold/rpc/reflection.h"
+#include "router-service/gateway/api_keyring.h"
 #include "router-service/gateway/gateway_service.h"
 #include "router-service/gateway/tokenizer_codec.h"
 #include "router-service/router_meter.h"
@@ -124,6 +126,16 @@ absl::Status RouterServer::Listen(const RouterDoors& doors) {
   ServerOptions server_options;
   if (!options_.worker.listen.empty()) server_options.addresses = {options_.worker.listen};
   server_options.security = options_.security;
+  server_options.max_request_bytes =
+      static_cast<int>(std::min<int64_t>(kMaxMessageBytes, gateway_->max_request_bytes() + 4096));
+  if (options_.api_keys != nullptr) {
+    server_options.authorize = [keys = options_.api_keys](CallContext* call) {
+      absl::StatusOr<std::shared_ptr<Caller>> caller =
+          Authorize(*keys, call->method(), call->Metadata("authorization"));
+      if (caller.ok()) call->set_principal(*std::move(caller));
+      return caller.status();
+    };
+  }
   server_options.strict_pings = true;
   server_options.max_connection_age = options_.max_connection_age;
   server_options.on_call_done = [meter = meter_](const CallRecord& call) {

@@ -153,9 +153,10 @@ absl::Status Gateway::Post(std::function<void()> task) {
 }
 
 std::unique_ptr<Generation> Gateway::Generate(inference::v1::StreamGenerateTextRequest request,
-                                              absl::Time deadline, std::function<void()> wake) {
-  auto run =
-      std::make_shared<GenerationRun>(&context_, std::move(request), deadline, std::move(wake));
+                                              absl::Time deadline, std::function<void()> wake,
+                                              std::shared_ptr<Caller> caller) {
+  auto run = std::make_shared<GenerationRun>(&context_, std::move(request), deadline,
+                                             std::move(wake), std::move(caller));
   if (run->Accept()) {
     absl::Status posted = Post([run] { run->Prepare(); });
     if (!posted.ok()) run->Fail(std::move(posted));
@@ -165,22 +166,28 @@ std::unique_ptr<Generation> Gateway::Generate(inference::v1::StreamGenerateTextR
 
 std::unique_ptr<PendingCall> Gateway::GenerateWhole(
     inference::v1::GenerateTextRequest request, absl::Time deadline,
-    std::function<void(absl::StatusOr<inference::v1::GenerateTextResponse>)> done) {
+    std::function<void(absl::StatusOr<inference::v1::GenerateTextResponse>)> done,
+    std::shared_ptr<Caller> caller) {
   auto whole = std::make_shared<WholeGeneration>(context_.options.limits.max_response_bytes,
                                                  std::move(done));
   inference::v1::StreamGenerateTextRequest streaming;
   *streaming.mutable_request() = std::move(request);
   std::weak_ptr<WholeGeneration> weak = whole;
-  whole->Start(Generate(std::move(streaming), deadline, [weak] {
-    if (auto whole = weak.lock()) whole->Drain();
-  }));
+  whole->Start(Generate(
+      std::move(streaming), deadline,
+      [weak] {
+        if (auto whole = weak.lock()) whole->Drain();
+      },
+      std::move(caller)));
   return std::make_unique<CancelOnDestruction<WholeGeneration>>(std::move(whole));
 }
 
 std::unique_ptr<PendingCall> Gateway::Score(
     inference::v1::ScoreTextRequest request, absl::Time deadline,
-    std::function<void(absl::StatusOr<inference::v1::ScoreTextResponse>)> done) {
-  auto run = std::make_shared<ScoreRun>(&context_, std::move(request), deadline, std::move(done));
+    std::function<void(absl::StatusOr<inference::v1::ScoreTextResponse>)> done,
+    std::shared_ptr<Caller> caller) {
+  auto run = std::make_shared<ScoreRun>(&context_, std::move(request), deadline, std::move(done),
+                                        std::move(caller));
   if (run->Accept()) {
     absl::Status posted = Post([run] { run->Prepare(); });
     if (!posted.ok()) run->Fail(std::move(posted));

@@ -30,11 +30,12 @@ class GenerationRun::Listener final : public GenerationListener {
 };
 
 GenerationRun::GenerationRun(const GatewayContext* context, Request request, absl::Time deadline,
-                             std::function<void()> wake)
+                             std::function<void()> wake, std::shared_ptr<Caller> caller)
     : context_(*context),
       request_(std::move(request)),
       arrival_(context_.clock()),
       deadline_(deadline),
+      caller_(std::move(caller)),
       wake_(std::move(wake)),
       events_(context_.options.max_delta_bytes, context_.options.max_unread_bytes),
       timings_{arrival_, absl::InfinitePast(), absl::InfinitePast(), absl::InfinitePast()} {}
@@ -68,6 +69,7 @@ void GenerationRun::Prepare() {
   }
   absl::StatusOr<Prepared> prepared = PrepareInputs();
   if (!prepared.ok()) return Fail(prepared.status());
+  if (absl::Status taken = TakeTokens(*prepared); !taken.ok()) return Fail(std::move(taken));
   std::vector<GenerationRequest> submissions = Submissions(*prepared);
   if (!Install(*std::move(prepared))) return;
   for (size_t i = 0; i < submissions.size(); ++i) {
@@ -102,6 +104,15 @@ absl::StatusOr<GenerationRun::Prepared> GenerationRun::PrepareInputs() const {
   prepared.already_stopped = prepared.candidates[0].transcript.Resume(resumed);
   GF_RETURN_IF_ERROR(CheckTimeLeft(context_.clock(), deadline_));
   return prepared;
+}
+
+absl::Status GenerationRun::TakeTokens(const Prepared& prepared) {
+  const int64_t n_output = prepared.config.max_output_tokens() - request_.resume_token_ids_size();
+  const int64_t n_candidates = static_cast<int64_t>(prepared.candidates.size());
+  absl::MutexLock lock(&mu_);
+  if (events_.ended()) return absl::OkStatus();
+  return hold_.Take(caller_,
+                    static_cast<int64_t>(prepared.prompt.size()) + n_candidates * n_output);
 }
 
 absl::Status GenerationRun::CheckResumed(const Prepared& prepared) const {
@@ -355,6 +366,9 @@ EventBuffer::Taken GenerationRun::Take(Event* event, absl::Status* status) {
 void GenerationRun::End(absl::Status status, Aftermath* after) {
   if (events_.ended()) return;
   after->report = MakeReport(status);
+  // The prompt counts from when the scheduler had it: its work may have begun.
+  const bool submitted = !handles_.empty() || after->report->n_output_tokens > 0;
+  hold_.Settle(submitted ? after->report->n_prompt_tokens + after->report->n_output_tokens : 0);
   events_.End(std::move(status));
   after->dropped = std::exchange(handles_, {});
   ClaimWake(after);
@@ -395,6 +409,7 @@ inference::v1::Summary GenerationRun::MakeSummary() const {
 RequestReport GenerationRun::MakeReport(const absl::Status& status) const {
   RequestReport report;
   if (lease_ != nullptr) report.request_id = lease_->id();
+  if (caller_ != nullptr) report.caller = caller_->name();
   report.kind = RequestKind::kGenerate;
   report.status = status;
   report.n_prompt_tokens = static_cast<int>(prompt_info_.n_tokens());

@@ -9,6 +9,7 @@
 #include "absl/status/status.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
+#include "router-service/gateway/caller.h"
 #include "router-service/gateway/candidate_transcript.h"
 #include "router-service/gateway/event_buffer.h"
 #include "router-service/gateway/gateway_context.h"
@@ -27,8 +28,9 @@ class GenerationRun : public std::enable_shared_from_this<GenerationRun> {
 
   // `wake` is called, from any thread and with no lock held, when there is something to take after
   // Take() answered kNothingYet; not after Cancel(), but for a call already under way.
+  // `caller`: whose limits it counts against; null: nobody's.
   GenerationRun(const GatewayContext* context, Request request, absl::Time deadline,
-                std::function<void()> wake);
+                std::function<void()> wake, std::shared_ptr<Caller> caller = nullptr);
 
   // Checks the request and claims its id. False: refused, and Take() tells why. Quick.
   bool Accept();
@@ -68,6 +70,8 @@ class GenerationRun : public std::enable_shared_from_this<GenerationRun> {
   };
 
   absl::StatusOr<Prepared> PrepareInputs() const;
+  // What it may come to, of the caller's tokens.
+  absl::Status TakeTokens(const Prepared& prepared);
   absl::Status CheckResumed(const Prepared& prepared) const;
   std::vector<GenerationRequest> Submissions(const Prepared& prepared) const;
   // False: there is nothing to submit.
@@ -96,8 +100,10 @@ class GenerationRun : public std::enable_shared_from_this<GenerationRun> {
   const Request request_;
   const absl::Time arrival_;
   const absl::Time deadline_;
+  const std::shared_ptr<Caller> caller_;
 
   absl::Mutex mu_;
+  TokenHold hold_ ABSL_GUARDED_BY(mu_);
   std::function<void()> wake_ ABSL_GUARDED_BY(mu_);
   std::unique_ptr<LiveRequests::Lease> lease_ ABSL_GUARDED_BY(mu_);
   EventBuffer events_ ABSL_GUARDED_BY(mu_);

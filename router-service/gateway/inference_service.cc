@@ -29,14 +29,21 @@ void KeepUntilOver(const std::shared_ptr<CallContext>& call, std::shared_ptr<Own
   call->OnCancel([owned = std::move(owned)]() mutable { owned.reset(); });
 }
 
+// Whose limits count; null where no keys are asked for.
+std::shared_ptr<Caller> CallerOf(const CallContext& call) {
+  return std::dynamic_pointer_cast<Caller>(call.principal());
+}
+
 void StreamGenerate(Gateway* gateway, const std::shared_ptr<CallContext>& call,
                     const StreamGenerateTextRequest& request,
                     std::shared_ptr<StreamPump::Stream> stream) {
   auto pump = std::make_shared<StreamPump>(std::move(stream));
-  pump->Start(
-      gateway->Generate(request, call->deadline(), [weak = std::weak_ptr<StreamPump>(pump)] {
+  pump->Start(gateway->Generate(
+      request, call->deadline(),
+      [weak = std::weak_ptr<StreamPump>(pump)] {
         if (auto pump = weak.lock()) pump->Pump();
-      }));
+      },
+      CallerOf(*call)));
   KeepUntilOver(call, std::move(pump));
 }
 
@@ -55,12 +62,14 @@ void AddShort(RpcServer* server, const char* method, const MethodOptions& option
 template <typename Request, typename Response>
 void AddLong(RpcServer* server, const char* method, const MethodOptions& options, Gateway* gateway,
              std::unique_ptr<PendingCall> (Gateway::*run)(
-                 Request, absl::Time, std::function<void(absl::StatusOr<Response>)>)) {
+                 Request, absl::Time, std::function<void(absl::StatusOr<Response>)>,
+                 std::shared_ptr<Caller>)) {
   AddUnary<Request, Response>(
       server, kService, method,
       [gateway, run](std::shared_ptr<CallContext> call, const Request& request,
                      Respond<Response> respond) {
-        std::shared_ptr<PendingCall> pending = (gateway->*run)(request, call->deadline(), respond);
+        std::shared_ptr<PendingCall> pending =
+            (gateway->*run)(request, call->deadline(), respond, CallerOf(*call));
         KeepUntilOver(call, std::move(pending));
       },
       options);

@@ -48,6 +48,7 @@ void ReportEnd(const RequestReport& report, GatewayObserver* observer) {
                     absl::IsFailedPrecondition(report.status);
   LogEvent(ours ? LogLevel::kWarning : LogLevel::kInfo, "request_ended",
            {{"request_id", report.request_id},
+            {"caller", report.caller},
             {"kind", report.kind == RequestKind::kScore ? "score" : "generate"},
             {"outcome", absl::StatusCodeToString(report.status.code())},
             {"prompt_tokens", report.n_prompt_tokens},

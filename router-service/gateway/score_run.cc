@@ -29,11 +29,12 @@ class ScoreRun::Listener final : public GenerationListener {
 };
 
 ScoreRun::ScoreRun(const GatewayContext* context, inference::v1::ScoreTextRequest request,
-                   absl::Time deadline, Done done)
+                   absl::Time deadline, Done done, std::shared_ptr<Caller> caller)
     : context_(*context),
       request_(std::move(request)),
       arrival_(context_.clock()),
       deadline_(deadline),
+      caller_(std::move(caller)),
       done_(std::move(done)) {}
 
 bool ScoreRun::Accept() {
@@ -64,7 +65,7 @@ void ScoreRun::Prepare() {
   }
   absl::StatusOr<GenerationRequest> request = PrepareInputs();
   if (!request.ok()) return End(request.status());
-  Install(request->prompt);
+  if (absl::Status taken = Install(request->prompt); !taken.ok()) return End(std::move(taken));
   auto handle =
       context_.service->Submit(*std::move(request), std::make_shared<Listener>(shared_from_this()));
   if (!handle.ok()) return End(handle.status());
@@ -98,11 +99,14 @@ absl::StatusOr<GenerationRequest> ScoreRun::PrepareInputs() const {
   return request;
 }
 
-void ScoreRun::Install(const std::vector<int32_t>& prompt) {
+absl::Status ScoreRun::Install(const std::vector<int32_t>& prompt) {
   absl::MutexLock lock(&mu_);
+  if (done_ == nullptr) return absl::CancelledError("the caller left");
+  GF_RETURN_IF_ERROR(hold_.Take(caller_, static_cast<int64_t>(prompt.size())));
   logprobs_.emplace(prompt, context_.codec);
   response_.mutable_token_ids()->Add(prompt.begin(), prompt.end());
   response_.mutable_usage()->set_prompt_tokens(prompt.size());
+  return absl::OkStatus();
 }
 
 void ScoreRun::OnTrace(const TraceChunk& chunk) {
@@ -160,6 +164,7 @@ void ScoreRun::End(absl::Status status) {
     absl::MutexLock lock(&mu_);
     if (done_ == nullptr) return;
     report = MakeReport(status);
+    hold_.Settle(handle_ != nullptr || status.ok() ? report.n_prompt_tokens : 0);
     done = std::exchange(done_, nullptr);
     response = std::move(response_);
     handle = std::move(handle_);
@@ -191,6 +196,7 @@ void ScoreRun::Cancel() {
 RequestReport ScoreRun::MakeReport(const absl::Status& status) const {
   RequestReport report;
   if (lease_ != nullptr) report.request_id = lease_->id();
+  if (caller_ != nullptr) report.caller = caller_->name();
   report.kind = RequestKind::kScore;
   report.status = status;
   report.n_prompt_tokens = response_.token_ids_size();

@@ -10,6 +10,7 @@
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
+#include "router-service/gateway/caller.h"
 #include "router-service/gateway/gateway_context.h"
 #include "router-service/gateway/token_logprobs.h"
 
@@ -23,7 +24,7 @@ class ScoreRun : public std::enable_shared_from_this<ScoreRun> {
 
   // `done` is called once, from any thread and with no lock held; not after Cancel().
   ScoreRun(const GatewayContext* context, inference::v1::ScoreTextRequest request,
-           absl::Time deadline, Done done);
+           absl::Time deadline, Done done, std::shared_ptr<Caller> caller = nullptr);
 
   // See GenerationRun.
   bool Accept();
@@ -35,7 +36,8 @@ class ScoreRun : public std::enable_shared_from_this<ScoreRun> {
   class Listener;
 
   absl::StatusOr<GenerationRequest> PrepareInputs() const;
-  void Install(const std::vector<int32_t>& prompt);
+  // Takes the caller's tokens, too.
+  absl::Status Install(const std::vector<int32_t>& prompt);
   void OnTrace(const TraceChunk& chunk);
   void OnPromptScores(int first_position, const std::vector<Sampled>& scores);
   void OnEnd(const GenerationEnd& end);
@@ -47,8 +49,10 @@ class ScoreRun : public std::enable_shared_from_this<ScoreRun> {
   const inference::v1::ScoreTextRequest request_;
   const absl::Time arrival_;
   const absl::Time deadline_;
+  const std::shared_ptr<Caller> caller_;
 
   absl::Mutex mu_;
+  TokenHold hold_ ABSL_GUARDED_BY(mu_);
   Done done_ ABSL_GUARDED_BY(mu_);  // null: answered
   std::unique_ptr<LiveRequests::Lease> lease_ ABSL_GUARDED_BY(mu_);
   std::unique_ptr<GenerationService::Handle> handle_ ABSL_GUARDED_BY(mu_);

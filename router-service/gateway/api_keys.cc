@@ -1,0 +1,135 @@
+#include "router-service/gateway/api_keys.h"
+
+#include <openssl/sha.h>
+
+#include <algorithm>
+#include <set>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/escaping.h"
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
+#include "gatefold/base/status_macros.h"
+#include "router-service/gateway/random_bits.h"
+
+namespace gatefold {
+namespace {
+
+constexpr size_t kMaxNameBytes = 64;
+
+absl::Status Bad(absl::string_view what) { return absl::InvalidArgumentError(what); }
+
+absl::StatusOr<ApiKeyHash> ParseHash(absl::string_view text) {
+  ApiKeyHash hash;
+  const bool hex = absl::ConsumePrefix(&text, "sha256:") && text.size() == 2 * hash.size() &&
+                   std::all_of(text.begin(), text.end(), absl::ascii_isxdigit);
+  if (!hex) return Bad("the second word must be sha256: and 64 hexadecimal digits");
+  const std::string bytes = absl::HexStringToBytes(text);
+  std::copy(bytes.begin(), bytes.end(), hash.begin());
+  return hash;
+}
+
+absl::Status ParseProperty(absl::string_view word, ApiKey* key) {
+  if (word == "admin") {
+    key->admin = true;
+    return absl::OkStatus();
+  }
+  if (word == "revoked") {
+    key->revoked = true;
+    return absl::OkStatus();
+  }
+  int64_t* limit = nullptr;
+  if (absl::ConsumePrefix(&word, "requests_per_minute=")) limit = &key->requests_per_minute;
+  if (absl::ConsumePrefix(&word, "tokens_per_minute=")) limit = &key->tokens_per_minute;
+  if (limit == nullptr) {
+    return Bad(absl::StrCat("\"", word, "\" is not one of admin, revoked, requests_per_minute=N, "
+                            "tokens_per_minute=N"));
+  }
+  if (!absl::SimpleAtoi(word, limit) || *limit < 1 || *limit > kMaxPerMinute) {
+    return Bad(absl::StrCat("a limit is \"", word, "\", must be within 1 and ", kMaxPerMinute));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<ApiKey> ParseLine(const std::vector<absl::string_view>& words) {
+  ApiKey key;
+  GF_RETURN_IF_ERROR(CheckApiKeyName(words[0]));
+  key.name = std::string(words[0]);
+  GF_ASSIGN_OR_RETURN(key.hash, ParseHash(words.size() > 1 ? words[1] : ""));
+  for (size_t i = 2; i < words.size(); ++i) GF_RETURN_IF_ERROR(ParseProperty(words[i], &key));
+  return key;
+}
+
+}  // namespace
+
+absl::Status CheckApiKeyName(absl::string_view name) {
+  const bool good = !name.empty() && name.size() <= kMaxNameBytes &&
+                    std::all_of(name.begin(), name.end(), [](unsigned char c) {
+                      return absl::ascii_isalnum(c) || c == '.' || c == '-' || c == '_';
+                    });
+  if (good) return absl::OkStatus();
+  return Bad(absl::StrCat("a key's name must be 1 to ", kMaxNameBytes,
+                          " letters, digits, dots, dashes and underscores"));
+}
+
+ApiKeyHash HashApiKey(absl::string_view key) {
+  ApiKeyHash hash;
+  SHA256(reinterpret_cast<const unsigned char*>(key.data()), key.size(), hash.data());
+  return hash;
+}
+
+std::string NewApiKey() {
+  uint64_t bits[4];
+  for (uint64_t& word : bits) word = RandomBits();
+  std::string text = absl::WebSafeBase64Escape(
+      absl::string_view(reinterpret_cast<const char*>(bits), sizeof bits));
+  return absl::StrCat("gf_", absl::StripSuffix(text, "="));
+}
+
+absl::StatusOr<std::vector<ApiKey>> ParseApiKeys(absl::string_view text) {
+  std::vector<ApiKey> keys;
+  std::set<std::string> names;
+  std::set<ApiKeyHash> hashes;
+  int line_number = 0;
+  for (absl::string_view line : absl::StrSplit(text, '\n')) {
+    ++line_number;
+    line = line.substr(0, line.find('#'));
+    const std::vector<absl::string_view> words =
+        absl::StrSplit(line, absl::ByAnyChar(" \t\r"), absl::SkipEmpty());
+    if (words.empty()) continue;
+    absl::StatusOr<ApiKey> key = ParseLine(words);
+    absl::Status status = key.status();
+    if (status.ok() && !names.insert(key->name).second) {
+      status = Bad(absl::StrCat("the name ", key->name, " is there twice"));
+    } else if (status.ok() && !hashes.insert(key->hash).second) {
+      status = Bad(absl::StrCat("the key of ", key->name, " is there twice"));
+    } else if (status.ok() && keys.size() == kMaxApiKeys) {
+      status = Bad(absl::StrCat("there are more than ", kMaxApiKeys, " keys"));
+    }
+    if (!status.ok()) return Annotate(status, absl::StrCat("line ", line_number));
+    keys.push_back(*std::move(key));
+  }
+  if (keys.empty()) return Bad("there is no key in it");
+  return keys;
+}
+
+std::string FormatApiKey(const ApiKey& key) {
+  std::string line =
+      absl::StrCat(key.name, " sha256:",
+                   absl::BytesToHexString(absl::string_view(
+                       reinterpret_cast<const char*>(key.hash.data()), key.hash.size())));
+  if (key.admin) absl::StrAppend(&line, " admin");
+  if (key.revoked) absl::StrAppend(&line, " revoked");
+  if (key.requests_per_minute > 0) {
+    absl::StrAppend(&line, " requests_per_minute=", key.requests_per_minute);
+  }
+  if (key.tokens_per_minute > 0) {
+    absl::StrAppend(&line, " tokens_per_minute=", key.tokens_per_minute);
+  }
+  return line;
+}
+
+}  // namespace gatefold
