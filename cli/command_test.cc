@@ -11,6 +11,10 @@
 #include "cli/error_report.h"
 #include "cli/fake_router.h"
 #include "cli/output.h"
+#include "gatefold/rpc/address.h"
+#include "gatefold/rpc/test_certificates.h"
+#include "gatefold/rpc/tls.h"
+#include "router-service/gateway/api_keys.h"
 
 namespace gatefold::cli {
 namespace {
@@ -197,6 +201,62 @@ TEST_F(CommandTest, RefusesSettingsNoModelIsServedWith) {
 TEST_F(CommandTest, TakesTheRouterFromTheEnvironment) {
   EXPECT_EQ(Run({"generate", "x"}, "", {{"GATEFOLD_ROUTER", router_.address()}}), 0) << err_;
   EXPECT_EQ(out_, "abc\n");
+}
+
+TEST_F(CommandTest, SendsTheKeyItIsGiven) {
+  Ask({"generate", "x"});
+  EXPECT_EQ(router_.authorization, "");
+  EXPECT_EQ(Run({"generate", "x", "--router", router_.address()}, "",
+                {{"GATEFOLD_API_KEY", "gf_1"}}),
+            0);
+  EXPECT_EQ(router_.authorization, "Bearer gf_1");
+  const std::string file = testing::TempDir() + "/gatefold_key";
+  WriteTestFile(file, "gf_2\n");
+  Ask({"generate", "x", "--api-key-file", file});
+  EXPECT_EQ(router_.authorization, "Bearer gf_2");
+  WriteTestFile(file, "gf_2\n", 0644);
+  EXPECT_EQ(Run({"generate", "x", "--api-key-file", file, "--router", router_.address()}),
+            kExitFailed);
+  EXPECT_THAT(err_, HasSubstr("chmod 600"));
+  EXPECT_EQ(Run({"generate", "x", "--api-key", "a\nb", "--router", router_.address()}), kExitUsage);
+  router_.failure = grpc::Status(grpc::StatusCode::UNAUTHENTICATED, "an API key is needed");
+  EXPECT_EQ(Run({"generate", "x", "--router", router_.address()}), kExitFailed);
+  EXPECT_THAT(err_, HasSubstr("GATEFOLD_API_KEY"));
+  std::remove(file.c_str());
+}
+
+TEST_F(CommandTest, SpeaksTlsWithTheFilesItIsGiven) {
+  const TestCa ca("ca");
+  const std::string folder = testing::TempDir();
+  ca.Issue("router").Write(folder, "gatefold_router");
+  WriteTestFile(folder + "/gatefold_ca.crt", ca.cert_pem());
+  TlsOptions files;
+  files.cert_file = folder + "/gatefold_router.crt";
+  files.key_file = folder + "/gatefold_router.key";
+  const auto security = TransportSecurity::ForServer(files);
+  ASSERT_TRUE(security.ok()) << security.status();
+  FakeRouter router(security->ServerCredentials(*ParseAddress("127.0.0.1:1")));
+  EXPECT_EQ(Run({"generate", "x", "--router", router.address(), "--tls-ca-file",
+                 folder + "/gatefold_ca.crt"}),
+            0)
+      << err_;
+  EXPECT_EQ(out_, "abc\n");
+  EXPECT_EQ(Run({"generate", "x", "--router", router.address()}), kExitFailed);
+  EXPECT_THAT(err_, HasSubstr("with TLS if --tls-ca-file is given"));
+  EXPECT_EQ(Run({"generate", "x", "--model", "/nonexistent", "--tls-ca-file", "x"}), kExitUsage);
+}
+
+TEST_F(CommandTest, MakesKeysWhoseHashIsAllThatIsKept) {
+  EXPECT_EQ(Run({"keys", "alice", "--tokens-per-minute", "100", "--admin"}), 0) << err_;
+  const auto keys = ParseApiKeys(out_);
+  ASSERT_TRUE(keys.ok()) << keys.status();
+  EXPECT_EQ(keys->at(0).name, "alice");
+  EXPECT_TRUE(keys->at(0).admin);
+  EXPECT_EQ(keys->at(0).tokens_per_minute, 100);
+  EXPECT_EQ(keys->at(0).hash, HashApiKey(err_.substr(0, err_.find('\n'))));
+  EXPECT_EQ(Run({"keys"}), kExitUsage);
+  EXPECT_EQ(Run({"keys", "a b"}), kExitUsage);
+  EXPECT_EQ(Run({"keys", "a", "--requests-per-minute", "0"}), kExitUsage);
 }
 
 TEST_F(CommandTest, FailsWithoutAModelFolder) {

@@ -2,9 +2,11 @@
 
 #include <utility>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "cli/error_report.h"
+#include "gatefold/base/small_file.h"
 #include "gatefold/base/status_macros.h"
 #include "gatefold/rpc/channel.h"
 #include "gatefold/rpc/status.h"
@@ -15,6 +17,17 @@ void ConnectionFlags::AddPlaceTo(FlagSet* flags) {
   flags->Section("Where the model is, one of:");
   flags->Add("model", "DIR", "folder of a model, served in this process", &model);
   flags->Add("router", "ADDRESS", "router of a cluster: host:port or unix:/path", &router);
+  flags->Section("With --router:");
+  flags->Add("tls-ca-file", "FILE", "use TLS; the CA (PEM) that the router is verified with",
+             &tls.ca_file);
+  flags->Add("tls-cert-file", "FILE", "certificate (PEM) to show, where the router asks for one",
+             &tls.cert_file);
+  flags->Add("tls-key-file", "FILE", "its private key (PEM, mode 0600)", &tls.key_file);
+  flags->Add("tls-server-name", "NAME", "whom the router's certificate is for, if not its host",
+             &tls.server_name);
+  flags->Add("api-key-file", "FILE", "file (mode 0600) with the API key", &api_key_file);
+  flags->Add("api-key", "KEY",
+             "the key itself; better as GATEFOLD_API_KEY: others can see command lines", &api_key);
   flags->Section("With either:");
   flags->Add("timeout", "DURATION", "give up on a request after so long, as 30s (default: never)",
              &timeout);
@@ -44,11 +57,25 @@ absl::Status ConnectionFlags::Choose(const FlagSet& flags) {
     return UsageError(
         "say where the model is: --model DIR for a folder, --router HOST:PORT for a cluster");
   }
+  for (const char* flag : {"tls-ca-file", "tls-cert-file", "tls-key-file", "tls-server-name",
+                           "api-key", "api-key-file"}) {
+    if (router.empty() && flags.OnCommandLine(flag)) {
+      return UsageError(absl::StrCat("--", flag, " is for --router"));
+    }
+  }
   const std::string local_flag = LocalFlags::AnyGiven(flags);
   if (model.empty() && !local_flag.empty()) {
     return UsageError(absl::StrCat(local_flag, " is for --model; a cluster has its own settings"));
   }
   return absl::OkStatus();
+}
+
+absl::StatusOr<std::string> ConnectionFlags::ApiKey() const {
+  if (!api_key.empty() || api_key_file.empty()) return api_key;
+  constexpr size_t kMaxBytes = 4096;
+  const absl::StatusOr<std::string> text = ReadPrivateFile(api_key_file, kMaxBytes);
+  if (!text.ok()) return Annotate(text.status(), "--api-key-file");
+  return std::string(absl::StripAsciiWhitespace(*text));
 }
 
 absl::StatusOr<std::unique_ptr<Connection>> Connection::Open(const ConnectionFlags& flags,
@@ -67,6 +94,11 @@ absl::StatusOr<std::unique_ptr<Connection>> Connection::Open(const ConnectionFla
   } else {
     ChannelOptions options;
     options.max_reconnect_backoff = absl::Seconds(10);  // also how long an attempt may take
+    GF_ASSIGN_OR_RETURN(options.security, TransportSecurity::ForClient(flags.tls));
+    GF_ASSIGN_OR_RETURN(connection->api_key_, flags.ApiKey());
+    for (const unsigned char c : connection->api_key_) {
+      if (!absl::ascii_isgraph(c)) return UsageError("the API key has a character no key can have");
+    }
     absl::StatusOr<std::shared_ptr<grpc::Channel>> made =
         MakeChannel(flags.router, ChannelKind::kDecode, options);
     if (!made.ok()) return UsageError(absl::StrCat("--router: ", made.status().message()));
@@ -101,14 +133,21 @@ absl::StatusOr<std::vector<cluster::v1::Worker>> Connection::ListWorkers() {
 
 absl::Status Connection::ToStatus(const grpc::Status& status) const {
   const absl::Status converted = FromGrpcStatus(status);
+  if (absl::IsUnauthenticated(converted)) {
+    return WithNextStep(Annotate(converted, router_),
+                        "Give a key with GATEFOLD_API_KEY or --api-key-file.");
+  }
   if (!absl::IsUnavailable(converted) || router_.empty()) return converted;
   return WithNextStep(Annotate(converted, router_),
-                      "Check that a router listens there (deploy/local-cluster.sh starts one), or "
-                      "give --model DIR.");
+                      "Check that a router listens there (deploy/local-cluster.sh starts one), "
+                      "and with TLS if --tls-ca-file is given and only then, or give --model DIR.");
 }
 
 Call::Call(const Connection& connection)
     : scope_(connection.interrupts(), [this] { context_.TryCancel(); }) {
+  if (!connection.api_key().empty()) {
+    context_.AddMetadata("authorization", absl::StrCat("Bearer ", connection.api_key()));
+  }
   if (connection.timeout() == absl::InfiniteDuration()) return;
   context_.set_deadline(absl::ToChronoTime(absl::Now() + connection.timeout()));
 }

@@ -14,6 +14,7 @@
 #include "gatefold/cluster/v1/cluster.grpc.pb.h"
 #include "gatefold/inference/v1/inference.grpc.pb.h"
 #include "gatefold/inference/v1/model.grpc.pb.h"
+#include "gatefold/rpc/tls_options.h"
 #include "grpcpp/channel.h"
 #include "grpcpp/client_context.h"
 
@@ -23,6 +24,8 @@ namespace gatefold::cli {
 struct ConnectionFlags {
   std::string model;
   std::string router;
+  TlsOptions tls;  // of the connection to the router; none: plaintext
+  std::string api_key, api_key_file;
   absl::Duration timeout = absl::InfiniteDuration();
   LocalFlags local;
 
@@ -34,6 +37,8 @@ struct ConnectionFlags {
   // A usage error unless exactly one of the two is given. One from the command line beats one from
   // the environment.
   absl::Status Choose(const FlagSet& flags);
+  // api_key, or what its file holds; empty: none.
+  absl::StatusOr<std::string> ApiKey() const;
 };
 
 // A way to the public API. Nothing in the verbs depends on where it leads.
@@ -58,6 +63,7 @@ class Connection {
   absl::Status ToStatus(const grpc::Status& status) const;
 
   absl::Duration timeout() const { return timeout_; }
+  const std::string& api_key() const { return api_key_; }
   Interrupts* interrupts() const { return interrupts_; }
 
  private:
@@ -65,6 +71,7 @@ class Connection {
 
   std::unique_ptr<LocalRouter> local_;  // null: remote. Outlives the stubs
   std::string router_;
+  std::string api_key_;
   absl::Duration timeout_;
   Interrupts* interrupts_ = nullptr;
   std::unique_ptr<inference::v1::InferenceService::Stub> inference_;
@@ -73,7 +80,7 @@ class Connection {
   std::unique_ptr<cluster::v1::AdminService::Stub> admin_;
 };
 
-// One call: its deadline, and its end when the user interrupts.
+// One call: its deadline, the user's key, and its end when the user interrupts.
 class Call {
  public:
   explicit Call(const Connection& connection);

@@ -20,9 +20,10 @@ namespace gatefold::cli {
 class FakeRouter final : public inference::v1::InferenceService::Service,
                          public inference::v1::ModelService::Service {
  public:
-  FakeRouter() {
+  explicit FakeRouter(const std::shared_ptr<grpc::ServerCredentials>& credentials =
+                          grpc::InsecureServerCredentials()) {
     grpc::ServerBuilder builder;
-    builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &port_);
+    builder.AddListeningPort("127.0.0.1:0", credentials, &port_);
     builder.RegisterService(static_cast<inference::v1::InferenceService::Service*>(this));
     builder.RegisterService(static_cast<inference::v1::ModelService::Service*>(this));
     server_ = builder.BuildAndStart();
@@ -35,6 +36,10 @@ class FakeRouter final : public inference::v1::InferenceService::Service,
       grpc::ServerContext* context, const inference::v1::StreamGenerateTextRequest* request,
       grpc::ServerWriter<inference::v1::StreamGenerateTextResponse>* writer) override {
     generate_requests.push_back(request->request());
+    const auto key = context->client_metadata().find("authorization");
+    authorization = key == context->client_metadata().end()
+                        ? ""
+                        : std::string(key->second.data(), key->second.size());
     if (!failure.ok()) return failure;
     inference::v1::StreamGenerateTextResponse event;
     event.mutable_started()->mutable_prompt()->set_n_tokens(3);
@@ -94,6 +99,7 @@ class FakeRouter final : public inference::v1::InferenceService::Service,
   }
 
   std::vector<inference::v1::GenerateTextRequest> generate_requests;
+  std::string authorization;  // of the last one
   std::vector<inference::v1::ScoreTextRequest> score_requests;
   std::vector<inference::v1::TokenizeRequest> tokenize_requests;
   std::vector<inference::v1::DetokenizeRequest> detokenize_requests;

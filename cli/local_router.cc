@@ -68,6 +68,8 @@ RouterOptions ToRouterOptions(const LocalRouterOptions& local) {
   RouterOptions options;
   options.worker.model_dir = local.model_dir;
   options.worker.listen = local.listen_address;
+  options.security = local.security;
+  options.api_keys = local.api_keys;
   options.worker.n_threads = local.n_threads;
   options.worker.isa = local.isa;
   options.worker.n_slices = local.n_slices;

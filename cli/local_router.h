@@ -4,7 +4,9 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "gatefold/rpc/tls.h"
 #include "grpcpp/channel.h"
+#include "router-service/gateway/api_keyring.h"
 
 namespace gatefold {
 
@@ -13,6 +15,8 @@ struct LocalRouterOptions {
   std::string model_dir;
   std::string model_name;      // as requests name it; default: the folder's name
   std::string listen_address;  // host:port or unix:path; empty: only channel()
+  TransportSecurity security;  // of listen_address
+  std::shared_ptr<const ApiKeyring> api_keys;  // null: everybody may call
   int n_threads = 0;           // default: the cores there are
   int n_lanes = 1;
   int n_slices = 8;            // of a dense layer's MLP; part of the model as loaded

@@ -42,6 +42,14 @@ class ServeVerb final : public Verb {
                &model_name_);
     flags->Add("listen", "ADDRESS",
                "host:port or unix:/path (default 127.0.0.1:7070; port 0: any free one)", &listen_);
+    flags->Add("tls-cert-file", "FILE", "certificate chain (PEM): TLS, but for unix: sockets",
+               &tls_.cert_file);
+    flags->Add("tls-key-file", "FILE", "its private key (PEM, mode 0600)", &tls_.key_file);
+    flags->Add("tls-ca-file", "FILE", "CA (PEM): callers must present a certificate of it",
+               &tls_.ca_file);
+    flags->Add("api-keys-file", "FILE",
+               "API keys (mode 0600; `gatefold keys` makes lines for it): callers need one of them",
+               &api_keys_file_);
     flags->Add("metrics-port", "N", "port of /metrics; 0: any free one; -1: none (default)",
                &metrics_port_);
     flags->AddSwitch("until-stdin-ends",
@@ -63,6 +71,10 @@ class ServeVerb final : public Verb {
     GF_ASSIGN_OR_RETURN(LocalRouterOptions options, local_.ToOptions(model_));
     options.model_name = model_name_;
     options.listen_address = listen_;
+    GF_ASSIGN_OR_RETURN(options.security, TransportSecurity::ForServer(tls_));
+    if (!api_keys_file_.empty()) {
+      GF_ASSIGN_OR_RETURN(options.api_keys, ApiKeyring::Open({api_keys_file_}));
+    }
     options.metrics_port = metrics_port_;
     absl::StatusOr<std::unique_ptr<LocalRouter>> router = LocalRouter::Start(options);
     if (!router.ok()) return ModelFolderError(model_, router.status());
@@ -86,6 +98,8 @@ class ServeVerb final : public Verb {
   std::string model_;
   std::string model_name_;
   std::string listen_ = "127.0.0.1:7070";
+  TlsOptions tls_;
+  std::string api_keys_file_;
   int metrics_port_ = -1;
   bool until_stdin_ends_ = false;
   LocalFlags local_;

@@ -21,6 +21,7 @@ std::vector<std::unique_ptr<Verb>> MakeVerbs() {
   verbs.push_back(MakeCompareVerb());
   verbs.push_back(MakeInspectVerb());
   verbs.push_back(MakePlanVerb());
+  verbs.push_back(MakeKeysVerb());
   verbs.push_back(MakeVersionVerb());
   return verbs;
 }

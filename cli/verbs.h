@@ -21,6 +21,7 @@ std::unique_ptr<Verb> MakePlanVerb();
 std::unique_ptr<Verb> MakeTopVerb();
 std::unique_ptr<Verb> MakeDrainVerb();
 std::unique_ptr<Verb> MakeResumeVerb();
+std::unique_ptr<Verb> MakeKeysVerb();
 std::unique_ptr<Verb> MakeVersionVerb();
 
 }  // namespace gatefold::cli

@@ -73,6 +73,11 @@ absl::StatusOr<std::unique_ptr<ModelServer>> ModelServer::Start(
   std::vector<std::string> command = {"gatefold",          "serve",
                                       "--model=" + model_dir, "--listen=" + address,
                                       "--until-stdin-ends",   "--prefix-cache=off"};
+  // What the environment says of these is meant for a router elsewhere.
+  for (const char* flag : {"--tls-cert-file=", "--tls-key-file=", "--tls-ca-file=",
+                           "--api-keys-file="}) {
+    command.push_back(flag);
+  }
   command.insert(command.end(), flags.begin(), flags.end());
   const absl::Time began = absl::Now();
   GF_RETURN_IF_ERROR(server->Spawn(command));

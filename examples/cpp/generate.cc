@@ -2,10 +2,14 @@
 //   example_generate "unix:/run/a.sock|127.0.0.1:8000" "Once upon a time"
 // The first argument lists routers. The seed and the tokens received so far are all the state a
 // generation has, so the text is the same as if nothing had happened.
+// GATEFOLD_TLS_CA_FILE, and _CERT_FILE with _KEY_FILE where callers need a certificate, make the
+// connection TLS; GATEFOLD_API_KEY is sent where keys are asked for.
 
 #include <grpcpp/grpcpp.h>
 
 #include <cstdio>
+#include <cstdlib>
+#include <fstream>
 #include <memory>
 #include <sstream>
 #include <string>
@@ -24,6 +28,34 @@ std::vector<std::string> Split(const std::string& text, char separator) {
   return parts;
 }
 
+std::string Environment(const char* name) {
+  const char* value = std::getenv(name);
+  return value == nullptr ? "" : value;
+}
+
+// The file that the environment names; empty if it names none.
+std::string ReadNamedFile(const char* name) {
+  const std::string path = Environment(name);
+  if (path.empty()) return "";
+  std::ifstream file(path);
+  std::stringstream content;
+  content << file.rdbuf();
+  if (!file || content.str().empty()) {
+    std::fprintf(stderr, "%s: cannot read %s\n", name, path.c_str());
+    std::exit(1);
+  }
+  return content.str();
+}
+
+std::shared_ptr<grpc::ChannelCredentials> Credentials() {
+  grpc::SslCredentialsOptions options;
+  options.pem_root_certs = ReadNamedFile("GATEFOLD_TLS_CA_FILE");
+  if (options.pem_root_certs.empty()) return grpc::InsecureChannelCredentials();
+  options.pem_cert_chain = ReadNamedFile("GATEFOLD_TLS_CERT_FILE");
+  options.pem_private_key = ReadNamedFile("GATEFOLD_TLS_KEY_FILE");
+  return grpc::SslCredentials(options);
+}
+
 // What must be known to go on elsewhere. The request needs a seed for it.
 struct Generation {
   inference::StreamGenerateTextRequest request;
@@ -33,6 +65,9 @@ struct Generation {
 // One attempt at one router: prints the text as it comes, and notes the tokens.
 grpc::Status Run(inference::InferenceService::Stub* stub, Generation* generation) {
   grpc::ClientContext context;
+  if (const std::string key = Environment("GATEFOLD_API_KEY"); !key.empty()) {
+    context.AddMetadata("authorization", "Bearer " + key);
+  }
   auto reader = stub->StreamGenerateText(&context, generation->request);
   inference::StreamGenerateTextResponse response;
   std::vector<int> tokens;
@@ -69,10 +104,11 @@ int main(int argc, char** argv) {
   request->mutable_config()->set_max_output_tokens(64);
   request->mutable_output()->set_token_ids(true);  // to resume from
 
+  const auto credentials = Credentials();
   grpc::Status status;
   for (const std::string& router : Split(argv[1], '|')) {
-    auto stub = inference::InferenceService::NewStub(
-        grpc::CreateChannel(router, grpc::InsecureChannelCredentials()));
+    auto stub =
+        inference::InferenceService::NewStub(grpc::CreateChannel(router, credentials));
     status = Run(stub.get(), &generation);
     if (status.error_code() != grpc::StatusCode::UNAVAILABLE) break;
     // All tokens may have come before the router went: then there is nothing left to ask for.

@@ -3,13 +3,33 @@
     python3 generate.py 127.0.0.1:8000 "Once upon a time"
     python3 generate.py 127.0.0.1:8000,127.0.0.1:8001 "Once upon a time"
 
-README.md, one folder up, says how to make the stubs it imports.
+README.md, one folder up, says how to make the stubs it imports. GATEFOLD_TLS_CA_FILE, and
+_CERT_FILE with _KEY_FILE where callers need a certificate, make the connection TLS;
+GATEFOLD_API_KEY is sent where keys are asked for.
 """
 
+import os
 import sys
 
 import grpc
 from gatefold.inference.v1 import inference_pb2, inference_pb2_grpc
+
+
+def read_named_file(name):
+    """The file that the environment names; None if it names none."""
+    path = os.environ.get(name)
+    if not path:
+        return None
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def open_channel(router):
+    roots = read_named_file("GATEFOLD_TLS_CA_FILE")
+    if roots is None:
+        return grpc.insecure_channel(router)
+    return grpc.secure_channel(router, grpc.ssl_channel_credentials(
+        roots, read_named_file("GATEFOLD_TLS_KEY_FILE"), read_named_file("GATEFOLD_TLS_CERT_FILE")))
 
 
 def run(stub, request):
@@ -17,7 +37,9 @@ def run(stub, request):
     finished = False
     tokens = []
     try:
-        for response in stub.StreamGenerateText(request):
+        key = os.environ.get("GATEFOLD_API_KEY")
+        metadata = [("authorization", f"Bearer {key}")] if key else None
+        for response in stub.StreamGenerateText(request, metadata=metadata):
             event = response.WhichOneof("event")
             if event == "started":
                 request.request.config.seed = response.started.seed
@@ -49,7 +71,7 @@ def main():
     request.request.output.token_ids = True  # to resume from
 
     for router in sys.argv[1].split(","):
-        with grpc.insecure_channel(router) as channel:
+        with open_channel(router) as channel:
             if run(inference_pb2_grpc.InferenceServiceStub(channel), request):
                 return
     sys.exit("no router could finish the answer")
