@@ -5,9 +5,7 @@
 #include <grpcpp/create_channel.h>
 #include <grpcpp/server_builder.h>
 
-#include <atomic>
 #include <fstream>
-#include <thread>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
@@ -196,41 +194,6 @@ TEST_F(TlsTest, RefusesAKeyThatOthersCanRead) {
   const absl::Status status = TransportSecurity::ForServer(Files("server", "")).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_THAT(status.message(), HasSubstr("server.key"));
-}
-
-// A new connection each time, all the while the files change under the server: first what is
-// broken, which must change nothing, then another certificate of another CA.
-TEST_F(TlsTest, RotatesUnderLoadAndLosesNothing) {
-  const TestCa next("next");
-  WriteTestFile(Path("both.crt"), ca_.cert_pem() + next.cert_pem(), 0644);
-  WriteTestFile(Path("next.crt"), next.cert_pem(), 0644);
-  Serve(Files("server", "both"));
-  ASSERT_FALSE(CallWith(Files("client", "next")).ok());
-  const auto open = Channel(Files("client", "both"));
-  std::atomic<bool> stop = false;
-  std::atomic<int> n_calls = 0;
-  std::thread load([&] {
-    while (!stop) {
-      const absl::Status old_channel = Call(open);
-      EXPECT_TRUE(old_channel.ok()) << old_channel;
-      const absl::Status new_channel = CallWith(Files("client", "both"));
-      EXPECT_TRUE(new_channel.ok()) << new_channel;
-      ++n_calls;
-    }
-  });
-  WriteTestFile(Path("server.crt"), "half a file", 0644);
-  absl::SleepFor(absl::Milliseconds(2500));  // longer than it takes to be used
-  EXPECT_FALSE(CallWith(Files("client", "next")).ok());
-  next.Issue("server").Write(folder_, "server");
-  absl::Status changed;
-  const absl::Time limit = absl::Now() + absl::Seconds(20);
-  do {
-    changed = CallWith(Files("client", "next"));
-  } while (!changed.ok() && absl::Now() < limit);
-  EXPECT_TRUE(changed.ok()) << changed;
-  stop = true;
-  load.join();
-  EXPECT_GT(n_calls, 3);
 }
 
 TEST(PublishedFileTest, ReplacesItsContentsInOnePiece) {

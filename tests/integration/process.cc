@@ -21,10 +21,14 @@
 
 namespace gatefold {
 
+std::string ProgramPath(const std::string& program) {
+  return absl::StrCat(GATEFOLD_BIN_DIR, "/", program);
+}
+
 absl::StatusOr<std::unique_ptr<Process>> Process::Start(const std::string& program,
                                                         std::vector<std::string> args,
                                                         const std::string& log_path) {
-  args.insert(args.begin(), absl::StrCat(GATEFOLD_BIN_DIR, "/", program));
+  args.insert(args.begin(), ProgramPath(program));
   if (access(args[0].c_str(), X_OK) != 0) {
     return absl::NotFoundError(absl::StrCat(args[0], " is not there; build it first"));
   }

@@ -13,6 +13,9 @@
 
 namespace gatefold {
 
+// Where a built binary is.
+std::string ProgramPath(const std::string& program);
+
 // One of the built binaries as a child process, its output in a file. Killed when destroyed.
 class Process {
  public:
