@@ -87,6 +87,60 @@ TEST_F(GatewayTest, FoldsAStreamIntoOneAnswer) {
   EXPECT_EQ(response->summary().usage().output_tokens(), 13);
 }
 
+TEST_F(GatewayTest, HoldsACallersTokensAndGivesBackWhatWasNotUsed) {
+  ApiKey key;
+  key.name = "alice";
+  key.tokens_per_minute = 100;
+  const auto alice = std::make_shared<Caller>(key, [] { return absl::UnixEpoch(); });
+  inference::v1::GenerateTextRequest request;
+  request.mutable_prompt()->set_text("hi");  // 3 tokens
+  request.mutable_config()->set_candidate_count(2);
+  request.mutable_config()->set_max_output_tokens(20);
+  Answer<inference::v1::GenerateTextResponse> first, second, third;
+  const auto ask = [&](auto* answer) {
+    return gateway_->GenerateWhole(request, absl::InfiniteFuture(), answer->Done(), alice);
+  };
+  const auto call1 = ask(&first);  // 3 + 2 * 20
+  service_.Await(1);
+  const auto call2 = ask(&second);
+  service_.Await(3);
+  const auto call3 = ask(&third);
+  EXPECT_EQ(ReasonOf(third.Await().status()), "RATE_LIMITED");
+  EXPECT_EQ(service_.n_submitted(), 4);  // before the scheduler hears of it
+  for (const int i : {0, 1}) {
+    service_.Await(i).Say("four");
+    service_.Await(i).Stop();
+  }
+  EXPECT_TRUE(first.Await().ok());
+  EXPECT_TRUE(alice->TakeTokens(100 - 43 - (3 + 8)).ok());
+  EXPECT_FALSE(alice->TakeTokens(1).ok());
+}
+
+TEST_F(GatewayTest, AScoreCountsItsPromptAndARefusedRequestNothing) {
+  ApiKey key;
+  key.name = "alice";
+  key.tokens_per_minute = 10;
+  const auto alice = std::make_shared<Caller>(key, [] { return absl::UnixEpoch(); });
+  service_.refuse_after = 0;
+  service_.refusal = QueueFull(absl::Seconds(1));
+  inference::v1::GenerateTextRequest generate;
+  generate.mutable_prompt()->set_text("hi");
+  generate.mutable_config()->set_max_output_tokens(7);
+  Answer<inference::v1::GenerateTextResponse> refused;
+  const auto call =
+      gateway_->GenerateWhole(generate, absl::InfiniteFuture(), refused.Done(), alice);
+  EXPECT_EQ(ReasonOf(refused.Await().status()), "QUEUE_FULL");
+  service_.refuse_after = -1;
+  inference::v1::ScoreTextRequest score;
+  score.mutable_prompt()->set_text("hello");  // 6 tokens
+  Answer<inference::v1::ScoreTextResponse> first, second;
+  const auto call1 = gateway_->Score(score, absl::InfiniteFuture(), first.Done(), alice);
+  service_.Await(0);
+  const auto call2 = gateway_->Score(score, absl::InfiniteFuture(), second.Done(), alice);
+  EXPECT_EQ(ReasonOf(second.Await().status()), "RATE_LIMITED");
+  EXPECT_TRUE(alice->TakeTokens(4).ok());
+}
+
 TEST_F(GatewayTest, AFailureLeavesNoHalfAnswer) {
   inference::v1::GenerateTextRequest request;
   request.mutable_prompt()->set_text("hi");
