@@ -11,6 +11,7 @@
 #include "gatefold/metrics/metrics_server.h"
 #include "gatefold/metrics/registry.h"
 #include "gatefold/metrics/rpc_metrics.h"
+#include "gatefold/metrics/tls_metrics.h"
 #include "gatefold/rpc/server.h"
 
 namespace gatefold {
@@ -24,6 +25,10 @@ class AttentionMeter final : public AttentionObserver {
   AttentionMeter();
 
   void WatchSequences(std::function<int()> n_sequences);
+  // See tls_metrics.h.
+  void WatchCertificate(absl::string_view use, std::function<absl::Time()> not_after) {
+    gatefold::WatchCertificate(&registry_, use, std::move(not_after));
+  }
   void StopWatching() { registry_.StopWatching(); }
   void OnCall(int n_rows, absl::Duration queue, absl::Duration compute) override {
     attention_.ObserveCall(n_rows, queue, compute);

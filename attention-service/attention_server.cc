@@ -46,6 +46,7 @@ absl::Status AttentionServer::Load() {
 
 absl::Status AttentionServer::Listen() {
   GF_ASSIGN_OR_RETURN(meter_, AttentionMeter::Create(*host_->cache(), options_));
+  meter_->WatchCertificate("listen", [security = security_] { return security.not_after(); });
   internal::v1::WorkerDescription worker = DescribeWorker(options_.worker, *weights_);
   worker.set_metrics_address(meter_->address());
   service_ = std::make_unique<AttentionService>(host_.get(), worker, meter_.get());

@@ -13,6 +13,7 @@
 #include "gatefold/metrics/metrics_server.h"
 #include "gatefold/metrics/registry.h"
 #include "gatefold/metrics/rpc_metrics.h"
+#include "gatefold/metrics/tls_metrics.h"
 #include "gatefold/rpc/server.h"
 
 namespace gatefold {
@@ -35,6 +36,10 @@ class ExpertMeter final : public ExpertObserver {
   void OnCall(int layer, int n_rows, absl::Duration queue, absl::Duration compute) override;
   void OnCallDone(const CallRecord& call) {
     rpc_.ObserveServerCall(call.method, call.code, call.duration);
+  }
+  // See tls_metrics.h.
+  void WatchCertificate(absl::string_view use, std::function<absl::Time()> not_after) {
+    gatefold::WatchCertificate(&registry_, use, std::move(not_after));
   }
   void StopWatching() { registry_.StopWatching(); }
 

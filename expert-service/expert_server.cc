@@ -47,6 +47,7 @@ absl::Status ExpertServer::Listen() {
   runner_ = std::make_unique<ExpertRunner>(store_.get());
   GF_ASSIGN_OR_RETURN(meter_, ExpertMeter::Create(*store_, options_));
   if (options_.metrics_per_expert) meter_->WatchExperts(runner_.get());
+  meter_->WatchCertificate("listen", [security = security_] { return security.not_after(); });
   internal::v1::WorkerDescription worker = DescribeWorker(options_.worker, *weights_);
   worker.set_metrics_address(meter_->address());
   worker.set_numerics_class(backend_->numerics_class());

@@ -202,6 +202,8 @@ absl::Status PlanOnly(const RouterOptions& options, const ClusterOptions& cluste
   GF_ASSIGN_OR_RETURN(const auto doors, ClusterDoors::Connect(cluster, options, weights));
   GF_ASSIGN_OR_RETURN(const auto meter, RouterMeter::Create(options));
   meter->Watch(&doors->directory(), &doors->counters());
+  meter->WatchCertificate("workers",
+                          [security = cluster.security] { return security.not_after(); });
   meter->Watch(doors->planner());
   ClusterWatch watch(doors->view());
   std::unique_ptr<AdminServer> admin;
@@ -242,6 +244,8 @@ absl::Status Serve() {
   GF_ASSIGN_OR_RETURN(const auto meter, RouterMeter::Create(options));
   meter->Watch(&doors->directory(), &doors->counters());
   meter->Watch(doors->traffic());
+  meter->WatchCertificate("workers",
+                          [security = cluster.security] { return security.not_after(); });
   if (doors->planner() != nullptr) meter->Watch(doors->planner());
 
   std::unique_ptr<AttentionHost> host;

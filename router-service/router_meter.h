@@ -10,6 +10,7 @@
 #include "gatefold/metrics/request_metrics.h"
 #include "gatefold/metrics/rpc_metrics.h"
 #include "gatefold/metrics/step_metrics.h"
+#include "gatefold/metrics/tls_metrics.h"
 #include "gatefold/rpc/server.h"
 #include "gatefold/rpc/traffic.h"
 #include "router-service/dispatch/directory.h"
@@ -37,6 +38,10 @@ class RouterMeter final : public GatewayObserver,
   void Watch(const ClusterPlanner* planner);
   void Watch(const GenerationService* scheduler);
   void Watch(TrafficTable* traffic);
+  // See tls_metrics.h.
+  void WatchCertificate(absl::string_view use, std::function<absl::Time()> not_after) {
+    gatefold::WatchCertificate(&registry_, use, std::move(not_after));
+  }
   void StopWatching();
 
   // Of the scheduler that is watched, which must live.

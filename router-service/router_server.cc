@@ -142,6 +142,8 @@ absl::Status RouterServer::Listen(const RouterDoors& doors) {
     meter->OnCallDone(call);
   };
   meter_->Watch(scheduler_.get());
+  meter_->WatchCertificate("listen",
+                           [security = options_.security] { return security.not_after(); });
   server_ = std::make_unique<RpcServer>(std::move(server_options));
   AddInferenceService(server_.get(), gateway_.get());
   AddModelService(server_.get(), gateway_.get());

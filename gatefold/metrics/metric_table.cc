@@ -34,6 +34,9 @@ std::vector<MetricSpec> MakeTable() {
   return {
       {"gatefold_build_info", G, "version, backend, isa", "1", "all",
        "Always 1; its labels say what runs"},
+      {"gatefold_tls_certificate_expiry_seconds", G, "use", "seconds", "all",
+       "When the TLS certificate in use expires, as Unix time; by what it is used for: listen, or "
+       "workers (what a router shows to them)"},
 
       {"gatefold_request_ttft_seconds", H, "", "seconds", "router",
        "From a request's arrival to its first token", kTtft},

@@ -14,6 +14,7 @@
 #include "gatefold/metrics/request_metrics.h"
 #include "gatefold/metrics/rpc_metrics.h"
 #include "gatefold/metrics/step_metrics.h"
+#include "gatefold/metrics/tls_metrics.h"
 
 namespace gatefold {
 namespace {
@@ -245,6 +246,17 @@ TEST(BuildInfoTest, SaysWhatRuns) {
   AddBuildInfo(&registry, "1.2.3", "cpu", "avx2");
   EXPECT_THAT(registry.Text(), HasSubstr("gatefold_build_info{backend=\"cpu\",isa=\"avx2\","
                                          "version=\"1.2.3\"} 1\n"));
+}
+
+TEST(MetricsTest, ShowsWhenACertificateExpiresIfThereIsOne) {
+  Registry registry;
+  WatchCertificate(&registry, "workers", [] { return absl::InfiniteFuture(); });
+  absl::Time not_after = absl::FromUnixSeconds(1000);
+  WatchCertificate(&registry, "listen", [&] { return not_after; });
+  not_after = absl::FromUnixSeconds(2000);  // it was renewed
+  EXPECT_THAT(registry.Text(),
+              HasSubstr("gatefold_tls_certificate_expiry_seconds{use=\"listen\"} 2000\n"));
+  EXPECT_THAT(registry.Text(), Not(HasSubstr("workers\"}")));
 }
 
 TEST(MetricsTest, ManyThreadsLoseNothing) {
