@@ -63,6 +63,7 @@ absl::Status ExpertServer::Listen() {
   ServerOptions server_options;
   server_options.addresses = {options_.worker.listen};
   server_options.security = security_;
+  server_options.authorize = security_.PeerCheck();
   GF_ASSIGN_OR_RETURN(server_options.wait, ParseWaitPolicy(options_.wait));
   server_options.on_call_done = [meter = meter_.get()](const CallRecord& call) {
     meter->OnCallDone(call);

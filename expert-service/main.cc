@@ -32,6 +32,8 @@ ABSL_FLAG(std::string, tls_cert_file, "",
 ABSL_FLAG(std::string, tls_key_file, "", "its private key (PEM, mode 0600)");
 ABSL_FLAG(std::string, tls_ca_file, "",
           "CA (PEM): peers must present a certificate of it");
+ABSL_FLAG(std::string, tls_peer_name, "",
+          "name that peers' certificates must be for, too; where the CA certifies not only routers");
 ABSL_FLAG(std::string, node, "", "failure domain: node");
 ABSL_FLAG(std::string, zone, "", "failure domain: zone");
 ABSL_FLAG(absl::Duration, drain_limit, absl::Seconds(30), "after SIGTERM, at most this long");
@@ -54,6 +56,7 @@ int main(int argc, char** argv) {
   options.worker.tls.cert_file = absl::GetFlag(FLAGS_tls_cert_file);
   options.worker.tls.key_file = absl::GetFlag(FLAGS_tls_key_file);
   options.worker.tls.ca_file = absl::GetFlag(FLAGS_tls_ca_file);
+  options.worker.tls.peer_name = absl::GetFlag(FLAGS_tls_peer_name);
   options.worker.node = absl::GetFlag(FLAGS_node);
   options.worker.zone = absl::GetFlag(FLAGS_zone);
   options.backend = absl::GetFlag(FLAGS_backend);

@@ -35,6 +35,9 @@ class CallContext {
   const std::string& peer() const { return peer_; }  // "ipv4:127.0.0.1:51234"
   absl::Time received() const { return received_; }
   absl::Time deadline() const { return deadline_; }  // InfiniteFuture: none
+  // Whom the peer's certificate is for (its alternative names); empty without one.
+  const std::vector<std::string>& peer_names() const { return peer_names_; }
+  void set_peer_names(std::vector<std::string> names) { peer_names_ = std::move(names); }
   // Null: anybody. Set before the handler runs, and not changed after.
   const std::shared_ptr<Principal>& principal() const { return principal_; }
   void set_principal(std::shared_ptr<Principal> principal) { principal_ = std::move(principal); }
@@ -57,6 +60,7 @@ class CallContext {
   const absl::Time received_;
   const absl::Time deadline_;
   const std::vector<std::pair<std::string, std::string>> metadata_;
+  std::vector<std::string> peer_names_;
   std::shared_ptr<Principal> principal_;
 
   mutable absl::Mutex mu_;

@@ -1,5 +1,6 @@
 #include "gatefold/rpc/server_call.h"
 
+#include <grpc/grpc_security_constants.h>
 #include <grpc/support/time.h>
 
 #include <utility>
@@ -19,6 +20,15 @@ absl::Time ToTime(gpr_timespec deadline) {
   }
   deadline = gpr_convert_clock_type(deadline, GPR_CLOCK_REALTIME);
   return absl::FromUnixSeconds(deadline.tv_sec) + absl::Nanoseconds(deadline.tv_nsec);
+}
+
+std::vector<std::string> PeerNames(const grpc::AuthContext& peer) {
+  std::vector<std::string> names;
+  if (!peer.IsPeerAuthenticated()) return names;
+  for (const grpc::string_ref& name : peer.FindPropertyValues(GRPC_X509_SAN_PROPERTY_NAME)) {
+    names.emplace_back(name.data(), name.size());
+  }
+  return names;
 }
 
 }  // namespace
@@ -52,6 +62,7 @@ void ServerCall::Accepted() {
   context_ =
       std::make_shared<CallContext>(grpc_context_.method(), grpc_context_.peer(), absl::Now(),
                                     ToTime(grpc_context_.raw_deadline()), std::move(metadata));
+  context_->set_peer_names(PeerNames(*grpc_context_.auth_context()));
   ServerMethod* const method = host_->FindMethod(grpc_context_.method());
   method_name_ = method == nullptr ? "other" : absl::string_view(context_->method());
   if (host_->TooManyCalls()) return Finish(QueueFull(absl::Seconds(1)));

@@ -3,10 +3,13 @@
 #include <grpcpp/security/tls_certificate_provider.h>
 #include <grpcpp/security/tls_credentials_options.h>
 
+#include <algorithm>
 #include <optional>
 #include <utility>
+#include <vector>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/clock.h"
@@ -14,6 +17,7 @@
 #include "gatefold/base/periodic_task.h"
 #include "gatefold/base/small_file.h"
 #include "gatefold/base/status_macros.h"
+#include "gatefold/rpc/call_context.h"
 #include "gatefold/rpc/pem.h"
 #include "gatefold/rpc/published_file.h"
 
@@ -141,7 +145,12 @@ absl::StatusOr<TransportSecurity> TransportSecurity::ForServer(const TlsOptions&
     return absl::InvalidArgumentError(
         "--tls-ca-file needs --tls-cert-file and --tls-key-file: a TLS server has a certificate");
   }
+  if (!options.peer_name.empty() && options.ca_file.empty()) {
+    return absl::InvalidArgumentError(
+        "--tls-peer-name needs --tls-ca-file: peers must have a certificate to have a name");
+  }
   GF_ASSIGN_OR_RETURN(security.files_, Files::Load(options));
+  security.peer_name_ = options.peer_name;
   grpc::experimental::TlsServerCredentialsOptions tls(security.files_->MakeProvider());
   tls.watch_identity_key_cert_pairs();
   if (options.ca_file.empty()) {
@@ -174,6 +183,19 @@ absl::StatusOr<TransportSecurity> TransportSecurity::ForClient(const TlsOptions&
 
 absl::Time TransportSecurity::not_after() const {
   return files_ == nullptr ? absl::InfiniteFuture() : files_->not_after();
+}
+
+std::function<absl::Status(CallContext*)> TransportSecurity::PeerCheck() const {
+  if (peer_name_.empty()) return nullptr;
+  return [name = peer_name_](CallContext* call) {
+    const std::vector<std::string>& names = call->peer_names();
+    const bool local = absl::StartsWith(call->peer(), "unix");  // plaintext, by file permissions
+    if (local || std::find(names.begin(), names.end(), name) != names.end()) {
+      return absl::OkStatus();
+    }
+    return absl::PermissionDeniedError(
+        absl::StrCat("the peer's certificate is not for ", name, ", as --tls-peer-name wants"));
+  };
 }
 
 std::shared_ptr<grpc::ChannelCredentials> TransportSecurity::ChannelCredentials(

@@ -3,6 +3,7 @@
 #include <grpcpp/security/credentials.h>
 #include <grpcpp/security/server_credentials.h>
 
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -13,6 +14,8 @@
 #include "gatefold/rpc/tls_options.h"
 
 namespace gatefold {
+
+class CallContext;
 
 // How connections are protected: TLS from files, mutual if both sides have a certificate and a CA,
 // or plaintext. Sockets of this host (unix:) are plaintext always; file permissions protect them.
@@ -33,6 +36,9 @@ class TransportSecurity {
   bool tls() const { return files_ != nullptr; }
   // See TlsOptions.
   const std::string& server_name() const { return server_name_; }
+  // Of a server, for ServerOptions::authorize: kPermissionDenied for peers whose certificate is not
+  // for the name that TlsOptions asks for; null where it asks for none.
+  std::function<absl::Status(CallContext*)> PeerCheck() const;
   // When the certificate in use expires; InfiniteFuture if there is none.
   absl::Time not_after() const;
 
@@ -44,7 +50,7 @@ class TransportSecurity {
   class Files;
 
   std::shared_ptr<Files> files_;  // null: plaintext
-  std::string server_name_;
+  std::string server_name_, peer_name_;
   std::shared_ptr<grpc::ChannelCredentials> channel_credentials_;
   std::shared_ptr<grpc::ServerCredentials> server_credentials_;
 };

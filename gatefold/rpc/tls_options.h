@@ -16,8 +16,13 @@ struct TlsOptions {
   // the address. For servers that are reached by addresses which come and go.
   std::string server_name;
 
+  // --tls-peer-name, servers only: whom its peers' certificates must be for, too. Empty: everybody
+  // whom the CA has certified. For CAs that certify others as well.
+  std::string peer_name;
+
   bool empty() const {
-    return cert_file.empty() && key_file.empty() && ca_file.empty() && server_name.empty();
+    return cert_file.empty() && key_file.empty() && ca_file.empty() && server_name.empty() &&
+           peer_name.empty();
   }
 };
 

@@ -59,6 +59,7 @@ class TlsTest : public ::testing::Test {
     ServerOptions options;
     options.addresses = {address};
     options.security = *security;
+    options.authorize = security->PeerCheck();
     server_ = std::make_unique<RpcServer>(options);
     AddUnary<GetModelRequest, GetModelResponse>(
         server_.get(), "gatefold.inference.v1.ModelService", "GetModel",
@@ -128,6 +129,19 @@ TEST_F(TlsTest, AMutualServerTakesOnlyCertificatesOfItsCa) {
   EXPECT_EQ(CallWith(Files("stranger", "ca")).code(), absl::StatusCode::kUnavailable);
 }
 
+TEST_F(TlsTest, AServerMayAskForANameBesides) {
+  TlsOptions files = Files("server", "ca");
+  files.peer_name = "router.gatefold";
+  Serve(files);
+  EXPECT_EQ(CallWith(Files("client", "ca")).code(), absl::StatusCode::kPermissionDenied);
+  ca_.Issue("router", {"router.gatefold"}).Write(folder_, "router");
+  const absl::Status router = CallWith(Files("router", "ca"));
+  EXPECT_TRUE(router.ok()) << router;
+  files.ca_file.clear();
+  EXPECT_THAT(std::string(TransportSecurity::ForServer(files).status().message()),
+              HasSubstr("--tls-peer-name needs --tls-ca-file"));
+}
+
 // Past our own checks, which would not let a client or a server start with it.
 TEST_F(TlsTest, ExpiredCertificatesAreRefusedOnBothSides) {
   const TestIdentity expired = ca_.Issue("late", {}, absl::Now() - absl::Hours(1));
@@ -164,7 +178,9 @@ TEST_F(TlsTest, PlaintextAndTlsDoNotMixAndFailCleanly) {
 }
 
 TEST_F(TlsTest, SocketsOfThisHostStayPlaintext) {
-  Serve(Files("server", "ca"), absl::StrCat("unix:", folder_, "/socket"));
+  TlsOptions files = Files("server", "ca");
+  files.peer_name = "router.gatefold";
+  Serve(files, absl::StrCat("unix:", folder_, "/socket"));
   EXPECT_TRUE(CallWith({}).ok());
   EXPECT_TRUE(CallWith(Files("client", "ca")).ok());
 }

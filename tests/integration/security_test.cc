@@ -58,7 +58,9 @@ class SecurityTest : public ::testing::Test {
     };
     const std::string ca = absl::StrCat("--tls-ca-file=", folder_.Path("ca.crt"));
     // It will start again, where the router looks for it.
-    Start("expert-service", with({ca}, "expert", FreePort()), &expert_, &expert_address_);
+    Start("expert-service",
+          with({ca, "--tls-peer-name=worker.gatefold"}, "expert", FreePort()), &expert_,
+          &expert_address_);
     Start("attention-service", with({ca, "--kv-memory=64MiB"}, "attention"), &attention_,
           &attention_address_);
     ASSERT_FALSE(HasFatalFailure());
@@ -244,7 +246,9 @@ TEST_F(SecurityTest, WorkersAnswerOnlyTheCluster) {
   next_ca_.Issue("stranger").Write(folder_.Path("."), "stranger");
   EXPECT_EQ(DescribeExpert(Channel(expert_address_, "ca", "stranger")).code(),
             absl::StatusCode::kUnavailable);
-  const absl::Status member = DescribeExpert(Channel(expert_address_, "ca", "client"));
+  EXPECT_EQ(DescribeExpert(Channel(expert_address_, "ca", "client")).code(),
+            absl::StatusCode::kPermissionDenied);  // of the CA, and by another name
+  const absl::Status member = DescribeExpert(Channel(expert_address_, "ca", "router"));
   EXPECT_TRUE(member.ok()) << member;
 }
 
@@ -272,7 +276,7 @@ TEST_F(SecurityTest, ChangesCertificatesAndKeysUnderLoadAndLosesNothing) {
   absl::Status by_new_ca;
   do {
     absl::SleepFor(absl::Milliseconds(20));
-    by_new_ca = DescribeExpert(Channel(expert_address_, "next-ca", "client"));
+    by_new_ca = DescribeExpert(Channel(expert_address_, "next-ca", "router"));
   } while (!by_new_ca.ok() && absl::Now() < limit);
   EXPECT_TRUE(by_new_ca.ok()) << by_new_ca;
   ASSERT_TRUE(expert_->Restart().ok());
