@@ -208,7 +208,7 @@ absl::Status PlanOnly(const RouterOptions& options, const ClusterOptions& cluste
   ClusterWatch watch(doors->view());
   std::unique_ptr<AdminServer> admin;
   if (!options.admin_listen.empty()) {
-    ServerOptions server;
+    ServerOptions server = options.GuardedServer();
     server.addresses = {options.admin_listen};
     GF_ASSIGN_OR_RETURN(admin, AdminServer::Start(std::move(server), {doors->view(), &watch},
                                                   /*gateway=*/nullptr, doors->admin()));

@@ -8,6 +8,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "gatefold/rpc/server.h"
 #include "gatefold/rpc/tls.h"
 #include "gatefold/worker/worker.h"
 #include "router-service/dispatch/hedging.h"
@@ -21,7 +22,7 @@ struct RouterOptions {
   // listen may be empty where requests come in process only.
   WorkerOptions worker;
   std::string admin_listen;  // for operators; empty: nobody can drain workers through this router
-  TransportSecurity security;  // of the port it listens on, from worker.tls
+  TransportSecurity security;  // of the ports it listens on, from worker.tls
   std::shared_ptr<const ApiKeyring> api_keys;  // who may call; null: everybody
   std::string model_name;  // as requests name it; default: the folder's name
   int n_lanes = 1;
@@ -38,6 +39,9 @@ struct RouterOptions {
   // under way may end. Else routers that are added get no work from clients that stay.
   absl::Duration max_connection_age = absl::InfiniteDuration();
   absl::Duration drain_limit = absl::Seconds(60);  // after SIGTERM, for requests under way
+
+  // Of a port for callers or operators, without its address: TLS and API keys.
+  ServerOptions GuardedServer() const;
 
   absl::Status Validate() const;
   // model_name, or its default.

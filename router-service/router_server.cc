@@ -48,6 +48,19 @@ absl::StatusOr<double> ParseShare(absl::string_view text) {
   return value * unit;
 }
 
+ServerOptions RouterOptions::GuardedServer() const {
+  ServerOptions server;
+  server.security = security;
+  if (api_keys == nullptr) return server;
+  server.authorize = [keys = api_keys](CallContext* call) {
+    absl::StatusOr<std::shared_ptr<Caller>> caller =
+        Authorize(*keys, call->method(), call->Metadata("authorization"));
+    if (caller.ok()) call->set_principal(*std::move(caller));
+    return caller.status();
+  };
+  return server;
+}
+
 absl::Status RouterOptions::Validate() const {
   GF_RETURN_IF_ERROR(gateway.Validate());
   GF_RETURN_IF_ERROR(scheduler.Validate());
@@ -123,19 +136,10 @@ absl::Status RouterServer::StartGateway(const ModelWeights& weights, const Route
 }
 
 absl::Status RouterServer::Listen(const RouterDoors& doors) {
-  ServerOptions server_options;
+  ServerOptions server_options = options_.GuardedServer();
   if (!options_.worker.listen.empty()) server_options.addresses = {options_.worker.listen};
-  server_options.security = options_.security;
   server_options.max_request_bytes =
       static_cast<int>(std::min<int64_t>(kMaxMessageBytes, gateway_->max_request_bytes() + 4096));
-  if (options_.api_keys != nullptr) {
-    server_options.authorize = [keys = options_.api_keys](CallContext* call) {
-      absl::StatusOr<std::shared_ptr<Caller>> caller =
-          Authorize(*keys, call->method(), call->Metadata("authorization"));
-      if (caller.ok()) call->set_principal(*std::move(caller));
-      return caller.status();
-    };
-  }
   server_options.strict_pings = true;
   server_options.max_connection_age = options_.max_connection_age;
   server_options.on_call_done = [meter = meter_](const CallRecord& call) {
@@ -156,7 +160,7 @@ absl::Status RouterServer::Listen(const RouterDoors& doors) {
   for (const char* name : {"", "startup", "readiness", "liveness"}) health_.SetServing(name, true);
   GF_RETURN_IF_ERROR(server_->Start());
   if (options_.admin_listen.empty()) return absl::OkStatus();
-  ServerOptions admin_options;
+  ServerOptions admin_options = options_.GuardedServer();
   admin_options.addresses = {options_.admin_listen};
   GF_ASSIGN_OR_RETURN(
       admin_, AdminServer::Start(std::move(admin_options), cluster, gateway_.get(), doors.admin));
