@@ -3,8 +3,11 @@
 #include <signal.h>
 
 #include <atomic>
+#include <filesystem>
+#include <fstream>
 #include <memory>
 #include <sstream>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -30,6 +33,19 @@ constexpr int kExperts = 4 * 8;  // of the model, all layers
 constexpr int kShards = 3;
 constexpr int kOutput = 100;
 constexpr int kStreams = 4;
+
+// Every thread of the process has stopped; a signal takes its time.
+bool Stopped(pid_t pid) {
+  const std::string tasks = absl::StrCat("/proc/", pid, "/task");
+  for (const auto& task : std::filesystem::directory_iterator(tasks)) {
+    std::ifstream file(task.path() / "stat");
+    std::string stat;
+    std::getline(file, stat);
+    const size_t name_end = stat.rfind(')');  // "1234 (name) T ..."
+    if (name_end == std::string::npos || stat.substr(name_end, 3) != ") T") return false;
+  }
+  return true;
+}
 
 class OperatorTest : public testing::Test {
  protected:
@@ -171,6 +187,7 @@ TEST_F(OperatorTest, SaysWhichWorkersItDoesNotKnowOrCannotReach) {
   EXPECT_EQ(status.error_code(), grpc::StatusCode::NOT_FOUND);
   EXPECT_THAT(status.error_message(), HasSubstr(Shard(0).address()));
   shape_->expert(2)->Signal(SIGSTOP);  // it lives, and does not answer
+  Await([&] { return Stopped(shape_->expert(2)->pid()); }, "the shard to stop");
   status = Drain(Shard(2).address(), &drained);
   EXPECT_EQ(status.error_code(), grpc::StatusCode::UNAVAILABLE);
   EXPECT_THAT(status.error_message(), HasSubstr(Shard(2).address()));
