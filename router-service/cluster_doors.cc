@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "gatefold/base/errors.h"
 #include "gatefold/base/log.h"
 #include "gatefold/base/status_macros.h"
 #include "gatefold/kernels/isa.h"
@@ -49,7 +50,7 @@ absl::StatusOr<std::unique_ptr<ClusterDoors>> ClusterDoors::Connect(const Cluste
   const ModelConfig& config = weights.config();
   ClusterIdentity identity;
   identity.config_fingerprint = ConfigFingerprint(config);
-  identity.model_fingerprint = weights.Fingerprint();
+  identity.model_fingerprint = doors->model_fingerprint_ = weights.Fingerprint();
   identity.numerics_class = kernels::NumericsClass();
   identity.allow_mixed_numerics = cluster.allow_mixed_numerics;
   identity.n_layers = config.n_layers;
@@ -111,6 +112,20 @@ absl::StatusOr<std::unique_ptr<ClusterDoors>> ClusterDoors::Connect(const Cluste
   doors->control_ = std::make_unique<ClusterControl>(control, doors->directory_.get(),
                                                      doors->view_.get(), doors->planner_.get());
   return doors;
+}
+
+absl::Status ClusterDoors::WhyNotReady() const {
+  const std::shared_ptr<const RoutingTable> table = directory_->Table();
+  for (const auto* entries : {&table->experts, &table->attention}) {
+    for (const WorkerEntry& entry : *entries) {
+      if (entry.state != WorkerEntry::State::kMismatch || entry.worker.model_fingerprint().empty()) continue;
+      if (entry.worker.model_fingerprint() == model_fingerprint_) continue;
+      return Annotate(CheckpointMismatch("model fingerprint", model_fingerprint_,
+                                         entry.worker.model_fingerprint()),
+                      entry.address);
+    }
+  }
+  return ModelLoading(absl::Seconds(1));
 }
 
 bool ClusterDoors::AwaitReady() {

@@ -39,6 +39,10 @@ class ClusterDoors {
   // is missing every few seconds. False: told to end.
   bool AwaitReady();
 
+  // For callers, while it is not ready: MODEL_LOADING, or CHECKPOINT_MISMATCH if a worker serves
+  // another model and so may be what is missing.
+  absl::Status WhyNotReady() const;
+
   // `local_attention`: makes clients of attention in this process; null where it is remote.
   RouterDoors Doors(
       std::function<absl::StatusOr<std::unique_ptr<AttentionClient>>(int lane)> local_attention,
@@ -56,6 +60,7 @@ class ClusterDoors {
   ClusterDoors() = default;
   int MaxSequenceTokens() const;
 
+  std::string model_fingerprint_;
   uint64_t router_id_ = 0;
   int d_model_ = 0;
   RemoteExpertOptions experts_;

@@ -8,8 +8,9 @@ namespace {
 cluster::v1::WorkerState StateOf(WorkerEntry::State state) {
   switch (state) {
     case WorkerEntry::State::kUnreachable:
-    case WorkerEntry::State::kMismatch:
       return cluster::v1::WORKER_STATE_UNREACHABLE;
+    case WorkerEntry::State::kMismatch:
+      return cluster::v1::WORKER_STATE_MISMATCH;
     case WorkerEntry::State::kLoading:
       return cluster::v1::WORKER_STATE_LOADING;
     case WorkerEntry::State::kReady:

@@ -18,6 +18,7 @@
 #include "gatefold/worker/metrics_host.h"
 #include "gatefold/worker/worker.h"
 #include "router-service/cluster_doors.h"
+#include "router-service/loading_server.h"
 #include "router-service/readiness.h"
 #include "router-service/router_meter.h"
 #include "router-service/router_server.h"
@@ -221,6 +222,18 @@ absl::Status PlanOnly(const RouterOptions& options, const ClusterOptions& cluste
   return absl::OkStatus();
 }
 
+// Tells callers to wait meanwhile. Returns the address at which it listened, or "" when told to end.
+absl::StatusOr<std::string> AwaitReady(const RouterOptions& options, ClusterDoors* doors,
+                                       RouterMeter* meter) {
+  ServerOptions server = options.GuardedServer();
+  server.addresses = {options.worker.listen};
+  ClusterWatch watch(doors->view());
+  GF_ASSIGN_OR_RETURN(const auto loading,
+                      LoadingServer::Start(std::move(server), {doors->view(), &watch, meter},
+                                           [doors] { return doors->WhyNotReady(); }));
+  return doors->AwaitReady() ? loading->address() : "";
+}
+
 absl::Status Serve() {
   GF_ASSIGN_OR_RETURN(RouterOptions options, OptionsFromFlags());
   GF_RETURN_IF_ERROR(options.Validate());
@@ -266,7 +279,8 @@ absl::Status Serve() {
   }
   // Its own weights. The shards may take any time; that is readiness.
   health->SetStarted();
-  if (!doors->AwaitReady()) return absl::OkStatus();
+  GF_ASSIGN_OR_RETURN(options.worker.listen, AwaitReady(options, doors.get(), meter.get()));
+  if (options.worker.listen.empty()) return absl::OkStatus();
   GF_ASSIGN_OR_RETURN(
       const auto server,
       RouterServer::Start(options, *weights, &threads,
