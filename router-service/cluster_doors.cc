@@ -8,7 +8,6 @@
 #include "gatefold/base/errors.h"
 #include "gatefold/base/log.h"
 #include "gatefold/base/status_macros.h"
-#include "gatefold/kernels/isa.h"
 #include "gatefold/rpc/process.h"
 #include "router-service/readiness.h"
 
@@ -51,7 +50,6 @@ absl::StatusOr<std::unique_ptr<ClusterDoors>> ClusterDoors::Connect(const Cluste
   ClusterIdentity identity;
   identity.config_fingerprint = ConfigFingerprint(config);
   identity.model_fingerprint = doors->model_fingerprint_ = weights.Fingerprint();
-  identity.numerics_class = kernels::NumericsClass();
   identity.allow_mixed_numerics = cluster.allow_mixed_numerics;
   identity.n_layers = config.n_layers;
   identity.experts_per_layer = config.experts_per_layer();

@@ -53,8 +53,7 @@ def main() -> int:
         for command in (
                 ["expert-service", f"--listen={experts}", f"--backend={flags.backend}"],
                 ["attention-service", f"--listen={attention}"],
-                ["router-service", f"--listen={router}", f"--experts={experts}", f"--attention={attention}",
-                 "--allow_mixed_numerics"]):
+                ["router-service", f"--listen={router}", f"--experts={experts}", f"--attention={attention}"]):
             process, metrics = start([flags.bin / command[0], f"--model={flags.model}", *command[1:]], log)
             processes.append(process)
         log.flush()

@@ -20,9 +20,11 @@ constexpr char kDescribeExpert[] = "/gatefold.internal.v1.ExpertService/Describe
 constexpr char kWatchExpert[] = "/gatefold.internal.v1.ExpertService/Watch";
 constexpr char kDescribeAttention[] = "/gatefold.internal.v1.AttentionService/Describe";
 
-// Decides whether a worker that answered may serve with this router.
-void Judge(const ClusterIdentity& identity, WorkerEntry* entry) {
+// Decides whether a worker that answered may serve with this router. `numerics_class`: of the workers
+// of its kind; the first that may serve decides it.
+void Judge(const ClusterIdentity& identity, uint64_t* numerics_class, WorkerEntry* entry) {
   const internal::v1::WorkerDescription& worker = entry->worker;
+  const bool same_class = *numerics_class == 0 || *numerics_class == worker.numerics_class();
   entry->state = WorkerEntry::State::kMismatch;
   if (worker.wire_version() != kWireVersion) {
     entry->detail = absl::StrCat("speaks wire version ", worker.wire_version(),
@@ -31,12 +33,15 @@ void Judge(const ClusterIdentity& identity, WorkerEntry* entry) {
              worker.model_fingerprint() != identity.model_fingerprint) {
     entry->detail = absl::StrCat("CHECKPOINT_MISMATCH: serves model ", worker.model_fingerprint(),
                                  ", this router serves ", identity.model_fingerprint);
-  } else if (worker.numerics_class() != identity.numerics_class && !identity.allow_mixed_numerics) {
-    entry->detail = "computes in another numerics class; --allow-mixed-numerics would use it";
+  } else if (!same_class && !identity.allow_mixed_numerics) {
+    entry->detail =
+        "computes in another numerics class than those this router uses; --allow-mixed-numerics would "
+        "use it, too";
   } else if (worker.draining()) {
     entry->state = WorkerEntry::State::kDraining;
     entry->detail.clear();
   } else {
+    *numerics_class = worker.numerics_class();
     entry->state = worker.ready() ? WorkerEntry::State::kReady : WorkerEntry::State::kLoading;
     entry->detail.clear();
   }
@@ -349,7 +354,7 @@ void Directory::TakeShard(Poll* poll, internal::v1::ExpertShard* shard, WorkerEn
 
 void Directory::TakeEntry(Poll* poll, const absl::Status& status, WorkerEntry entry) {
   if (status.ok()) {
-    Judge(identity_, &entry);
+    Judge(identity_, &numerics_class_[poll->expert], &entry);
     NoteBusy(poll, &entry);
   } else {
     entry.detail = std::string(status.message());

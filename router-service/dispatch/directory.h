@@ -25,7 +25,6 @@ namespace gatefold {
 struct ClusterIdentity {
   std::string config_fingerprint;
   std::string model_fingerprint;
-  uint64_t numerics_class = 0;
   bool allow_mixed_numerics = false;
   int n_layers = 0;
   int experts_per_layer = 0;
@@ -136,6 +135,9 @@ class Directory {
   Options options_;  // never changes once it runs
   const ClusterIdentity identity_;
   std::vector<std::unique_ptr<Poll>> polls_;  // of both kinds; the thread's alone once it runs
+  // Of attention-services, of expert-services; 0: none may serve yet. Kept as long as the router lives:
+  // a sequence must not go on in another class because the shards of its own are away.
+  uint64_t numerics_class_[2] = {0, 0};
   StreamSet streams_;                         // the thread's alone, but for Wake()
 
   mutable absl::Mutex mu_;

@@ -1,5 +1,6 @@
 #include "router-service/dispatch/directory.h"
 
+#include <algorithm>
 #include <memory>
 #include <set>
 
@@ -51,6 +52,32 @@ TEST_F(DirectoryTest, NoticesAtOnceThatAShardIsGoneAndRemembersWhatItHeld) {
   EXPECT_EQ(table->experts[0].state, WorkerEntry::State::kUnreachable);
   EXPECT_EQ(table->LastHolderOf(1, 0), 0);
   EXPECT_EQ(table->LastHolderOf(1, 3), -1);
+}
+
+// Whatever is first; the other is not used, and its experts have no holder.
+TEST(DirectoryNumericsTest, UsesOneClassUnlessToldOtherwise) {
+  FakeShard one("numerics-1", {0}, 2, /*numerics_class=*/1);
+  FakeShard other("numerics-2", {1}, 2, /*numerics_class=*/2);
+  for (const bool allowed : {false, true}) {
+    Directory::Options options;
+    options.expert_addresses = {one.address(), other.address()};
+    ClusterIdentity identity;
+    identity.n_layers = 2;
+    identity.experts_per_layer = 2;
+    identity.allow_mixed_numerics = allowed;
+    const auto directory = *Directory::Start(options, identity);
+    const auto n_in = [](const RoutingTable& table, WorkerEntry::State state) {
+      return std::count_if(table.experts.begin(), table.experts.end(),
+                           [=](const WorkerEntry& entry) { return entry.state == state; });
+    };
+    EXPECT_TRUE(directory->Await(
+        [&](const RoutingTable& table) {
+          return n_in(table, WorkerEntry::State::kReady) == (allowed ? 2 : 1) &&
+                 n_in(table, WorkerEntry::State::kMismatch) == (allowed ? 0 : 1);
+        },
+        absl::Now() + absl::Seconds(20)));
+    EXPECT_EQ(directory->Table()->CoverageRatio(), allowed ? 1 : 0.5);
+  }
 }
 
 }  // namespace

@@ -27,8 +27,11 @@ namespace gatefold {
 
 class FakeShard final : public StreamHandler {
  public:
-  FakeShard(std::string name, std::set<int> experts, int n_layers)
-      : name_(std::move(name)), n_layers_(n_layers), experts_(std::move(experts)) {
+  FakeShard(std::string name, std::set<int> experts, int n_layers, uint64_t numerics_class = 1)
+      : name_(std::move(name)),
+        n_layers_(n_layers),
+        numerics_class_(numerics_class),
+        experts_(std::move(experts)) {
     ServerOptions options;
     options.addresses = {absl::StrCat("unix-abstract:gatefold-", getpid(), "-", name_)};
     server_ = std::make_unique<RpcServer>(options);
@@ -170,6 +173,7 @@ class FakeShard final : public StreamHandler {
     shard.mutable_worker()->set_name(name_);
     shard.mutable_worker()->set_incarnation(7);
     shard.mutable_worker()->set_wire_version(kWireVersion);
+    shard.mutable_worker()->set_numerics_class(numerics_class_);
     shard.mutable_worker()->set_ready(true);
     for (int layer = 0; layer < n_layers_; ++layer) {
       for (int expert : experts_) {
@@ -184,6 +188,7 @@ class FakeShard final : public StreamHandler {
 
   const std::string name_;
   const int n_layers_;
+  const uint64_t numerics_class_;
   std::unique_ptr<RpcServer> server_;
   mutable absl::Mutex mu_;
   std::set<int> experts_ ABSL_GUARDED_BY(mu_);

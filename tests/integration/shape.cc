@@ -86,7 +86,6 @@ class ProcessShape final : public Shape {
     args.push_back(absl::StrCat("--lanes=", options.n_lanes));
     args.push_back(absl::StrCat("--max-step-tokens=", options.max_step_tokens));
     args.push_back(absl::StrCat("--wire-dtype=", options.wire_dtype));
-    if (options.backend != "cpu") args.push_back("--allow-mixed-numerics");
     args.insert(args.end(), options.router_flags.begin(), options.router_flags.end());
     GF_ASSIGN_OR_RETURN(router_,
                         Process::Start("router-service", args, folder_.Path("router.log")));
