@@ -1,5 +1,7 @@
 #include "attention-service/kv_block_pool.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <limits>
 #include <memory>
@@ -12,6 +14,12 @@ namespace gatefold {
 absl::StatusOr<std::unique_ptr<KvBlockPool>> KvBlockPool::Create(const KvShape& shape,
                                                                  size_t memory_bytes) {
   GF_CHECK(shape.BlockBytes() > 0);
+  const size_t machine_bytes =
+      static_cast<size_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<size_t>(sysconf(_SC_PAGESIZE));
+  if (memory_bytes > machine_bytes) {
+    return absl::InvalidArgumentError(absl::StrCat("kv_memory is ", memory_bytes,
+                                                   " bytes, this machine has ", machine_bytes));
+  }
   const size_t n_blocks =
       std::min<size_t>(memory_bytes / shape.BlockBytes(), std::numeric_limits<BlockId>::max() / 2);
   if (n_blocks == 0) {

@@ -30,7 +30,8 @@ struct KvShape {
 // Threads: safe.
 class KvBlockPool {
  public:
-  // As many blocks as `memory_bytes` holds; kInvalidArgument if that is none.
+  // As many blocks as `memory_bytes` holds; kInvalidArgument if that is none, or more memory than the
+  // machine has.
   static absl::StatusOr<std::unique_ptr<KvBlockPool>> Create(const KvShape& shape,
                                                              size_t memory_bytes);
 

@@ -19,6 +19,12 @@ TEST(KvBlockPoolTest, RefusesMemoryForLessThanOneBlock) {
   EXPECT_EQ(pool.status().code(), absl::StatusCode::kInvalidArgument);
 }
 
+TEST(KvBlockPoolTest, RefusesMoreMemoryThanTheMachineHas) {
+  auto pool = KvBlockPool::Create(kShape, size_t{1} << 50);
+  EXPECT_EQ(pool.status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(pool.status().message()), testing::HasSubstr("this machine has"));
+}
+
 TEST(KvBlockPoolTest, RefusesWhenNoBlockIsFreeAndTakesNothing) {
   auto pool = KvBlockPool::Create(kShape, kShape.BlockBytes() * 3);
   auto first = (*pool)->Acquire(2);
