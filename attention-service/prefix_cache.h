@@ -37,7 +37,7 @@ class CachedBlock {
 // begins like an earlier one need not be computed again. Every block is in one of three states:
 // free, used (by one sequence, or by several that share it), or cached: full, known, and used by
 // nobody. Cached ones are taken, least recently used first, when free ones run out; a block always
-// goes before the one it follows. So the pool bounds the cache, and it takes nothing from sequences.
+// goes before the one it follows. So the pool bounds the cache, which takes nothing from sequences.
 // Threads: safe.
 class PrefixCache {
  public:
@@ -63,7 +63,7 @@ class PrefixCache {
   absl::StatusOr<std::vector<BlockId>> Acquire(int count);
 
   // Makes a block that its caller has computed known, `parent` being the block before it (null: it
-  // is the first). Takes the block over and returns what to use, until Release, in its place: it, or
+  // is the first). Takes the block over and returns what to use in its place until Release: it or
   // an equal one that was known already. Null if it cannot be known (the cache is off, or its name
   // is taken by other tokens): the block is still the caller's, and so are those after it.
   CachedBlock* Publish(uint32_t domain, const CachedBlock* parent,
@@ -93,7 +93,7 @@ class PrefixCache {
   KvBlockPool* const pool_;
   const Options options_;
   mutable absl::Mutex mu_;
-  std::unordered_map<uint64_t, std::unique_ptr<CachedBlock>> known_ ABSL_GUARDED_BY(mu_);  // by name
+  std::unordered_map<uint64_t, std::unique_ptr<CachedBlock>> known_ ABSL_GUARDED_BY(mu_);  // names
   std::list<CachedBlock*> idle_ ABSL_GUARDED_BY(mu_);  // cached ones, least recently used first
   uint64_t next_serial_ ABSL_GUARDED_BY(mu_) = uint64_t{1} << 32;
 };

@@ -25,8 +25,8 @@ void LocalFlags::AddTo(FlagSet* flags) {
 
 std::string LocalFlags::AnyGiven(const FlagSet& flags) {
   for (const char* name :
-       {"threads", "kv-memory", "prefix-cache", "lanes", "max-step-tokens", "n-slices", "wire-dtype",
-        "isa"}) {
+       {"threads", "kv-memory", "prefix-cache", "lanes", "max-step-tokens", "n-slices",
+        "wire-dtype", "isa"}) {
     if (flags.OnCommandLine(name)) return absl::StrCat("--", name);
   }
   return "";

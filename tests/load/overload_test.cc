@@ -2,8 +2,8 @@
 // at once, and memory does not grow.
 //
 // A few seconds by default, with bounds that hold on a machine that has other things to do: they
-// find a collapse. With GATEFOLD_LONG_TESTS=1 ten minutes of overload and the promised bounds, for a
-// machine that has nothing else to do.
+// find a collapse. With GATEFOLD_LONG_TESTS=1 ten minutes of overload and the promised bounds, for
+// a machine that has nothing else to do.
 
 #include <algorithm>
 #include <cstdlib>
@@ -195,8 +195,9 @@ TEST(OverloadTest, AdmittedRequestsKeepTheirPaceAndTheRestIsRefusedAtOnce) {
   const absl::Duration p99 = outcomes.refusals[outcomes.refusals.size() * 99 / 100];
   RecordProperty("refusal_p99", absl::FormatDuration(p99));
   EXPECT_LT(p99, bounds.refusal);
-  std::printf("sustainable %.0f/s and %.0f/s, admitted %.0f/s of %.0f/s, refused in %s (p99)\n", sustainable,
-              still_sustainable, admitted, 4 * sustainable, absl::FormatDuration(p99).c_str());
+  std::printf("sustainable %.0f/s and %.0f/s, admitted %.0f/s of %.0f/s, refused in %s (p99)\n",
+              sustainable, still_sustainable, admitted, 4 * sustainable,
+              absl::FormatDuration(p99).c_str());
 }
 
 }  // namespace
