@@ -24,14 +24,8 @@ def flags_of(program, *verb):
 
 
 # Flags that the chart is ready for and the binaries do not have yet.
-PENDING = {
-    "router-service": {"tls-cert-file", "tls-key-file", "tls-ca-file", "api-keys-file",
-                       "worker-tls-ca-file", "worker-tls-cert-file",
-                       "worker-tls-key-file", "worker-tls-server-name"},
-    "attention-service": {"tls-cert-file", "tls-key-file", "tls-ca-file", "backend"},
-    "expert-service": {"tls-cert-file", "tls-key-file", "tls-ca-file"},
-    "gatefold": {"tls-cert-file", "tls-key-file", "tls-ca-file", "api-key-file"},
-}
+PENDING = {program: set() for program in (*SERVICES, "gatefold")}
+PENDING["attention-service"] = {"backend"}
 
 
 class ChartFlagsTest(unittest.TestCase):

@@ -15,6 +15,7 @@ STEADY = {
     "gatefold_router_coverage_ratio": "falls for less than the time between scrapes",
     "gatefold_requests_waiting_for_expert": "rises for no longer",
     "gatefold_router_hedges_total": "no call need be late",
+    "gatefold_sequences_recomputed_total": "no sequence need be preempted or moved",
     "gatefold_router_degraded_rows_total": "only with --on-missing-expert=renormalise",
     "gatefold_expert_inflight": "the instant of a scrape rarely falls into a call of microseconds",
     "gatefold_router_expert_queue_tokens": "the same",

@@ -10,9 +10,6 @@ import prometheus_tools
 DEPLOY = prometheus_tools.ROOT / "deploy" / "prometheus"
 DASHBOARDS = prometheus_tools.ROOT / "helm" / "gatefold" / "files" / "dashboards"
 
-# Used by an alert before the services have it.
-PENDING = {"gatefold_tls_certificate_expiry_seconds"}
-
 
 def documented_metrics():
     """{name: kind} of docs/metrics.md."""
@@ -56,16 +53,11 @@ class RulesTest(unittest.TestCase):
             self.assertIn(alert, guide)
 
     def test_alerts_and_dashboards_use_documented_metrics(self):
-        known = set(documented_metrics()) | PENDING
+        known = set(documented_metrics())
         self.assertGreater(len(known), 30)
         for path in [DEPLOY / "alerts.yaml", *DASHBOARDS.glob("*.json")]:
             with self.subTest(path=path.name):
                 self.assertEqual(metrics_in(path.read_text()) - known, set())
-
-    def test_pending_metrics_are_not_there_yet(self):
-        there = PENDING & set(documented_metrics())
-        if there:
-            self.skipTest(f"take off the list of pending metrics: {sorted(there)}")
 
 
 class FilesTest(unittest.TestCase):
