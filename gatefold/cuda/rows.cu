@@ -1,5 +1,6 @@
 #include "gatefold/cuda/launch.h"
 #include "gatefold/cuda/rows.h"
+#include "gatefold/cuda/tiles.h"
 #include "gatefold/cuda/warp_ops.h"
 
 namespace gatefold::cuda {
@@ -60,6 +61,18 @@ __device__ __forceinline__ void Store(const NormArgs& args, int64_t at, const fl
   }
 }
 
+// 1 / sqrt(mean(x^2) + eps), given a thread's own squares, to all threads of the block.
+__device__ __forceinline__ float ScaleOf(float squares, int d, float eps) {
+  const float mean = __fdiv_rn(BlockSum(squares), static_cast<float>(d));
+  return __fdiv_rn(1.0f, __fsqrt_rn(__fadd_rn(mean, eps)));
+}
+
+__device__ __forceinline__ float4 Normed(const float* x, const float* weight, float scale, int i) {
+  return Multiply(Multiply(*reinterpret_cast<const float4*>(x + i),
+                           make_float4(scale, scale, scale, scale)),
+                  *reinterpret_cast<const float4*>(weight + i));
+}
+
 // A block per row. A thread reads its own elements twice: the second time from the cache.
 __global__ void __launch_bounds__(kNormThreads) NormKernel(const __grid_constant__ NormArgs args) {
   const int64_t row = static_cast<int64_t>(blockIdx.x) * args.d;
@@ -73,14 +86,66 @@ __global__ void __launch_bounds__(kNormThreads) NormKernel(const __grid_constant
     }
     sum = AddSquares(sum, x);
   }
-  const float mean = __fdiv_rn(BlockSum(sum), static_cast<float>(args.d));
-  const float scale = __fdiv_rn(1.0f, __fsqrt_rn(__fadd_rn(mean, args.eps)));
+  const float scale = ScaleOf(sum, args.d, args.eps);
   if (args.added != nullptr) from = args.x_out + row;
   for (int i = static_cast<int>(threadIdx.x) * 4; i < args.d; i += kNormThreads * 4) {
-    const float4 x = *reinterpret_cast<const float4*>(from + i);
-    const float4 w = *reinterpret_cast<const float4*>(args.weight + i);
-    Store(args, row + i, Multiply(Multiply(x, make_float4(scale, scale, scale, scale)), w));
+    Store(args, row + i, Normed(from, args.weight, scale, i));
   }
+}
+
+struct ActivationsArgs {
+  const float* x;
+  const float* weight;
+  float eps;
+  char* activations;
+  int n_rows;
+  int d;
+};
+
+// Four inputs of a row, from input i on, among `n_rounded` rows of activations.
+__device__ __forceinline__ uint2* ActivationsAt(char* activations, int64_t n_rounded, int64_t row,
+                                                int i) {
+  const int64_t block = (i / kTileInputs * n_rounded) * (kTileInputs * 2);
+  return reinterpret_cast<uint2*>(activations + block + SwizzledOffset(row, i % kTileInputs));
+}
+
+// A block per row, padding rows included: what NormKernel computes, where a product reads it.
+__global__ void __launch_bounds__(kNormThreads)
+    NormActivationsKernel(const __grid_constant__ ActivationsArgs args) {
+  const int64_t row = blockIdx.x, n_rounded = gridDim.x;
+  const float* from = args.x + row * args.d;
+  const bool valid = row < args.n_rows;
+  const int first = static_cast<int>(threadIdx.x) * 4;
+  float scale = 0.0f;
+  if (valid) {  // all threads of the block, or none
+    float sum = 0.0f;
+    for (int i = first; i < args.d; i += kNormThreads * 4) {
+      sum = AddSquares(sum, *reinterpret_cast<const float4*>(from + i));
+    }
+    scale = ScaleOf(sum, args.d, args.eps);
+  }
+  const int end = static_cast<int>(RoundUp(args.d, kInputsAlign));
+  for (int i = first; i < end; i += kNormThreads * 4) {
+    uint2 halves = make_uint2(0, 0);
+    if (valid && i < args.d) {
+      const float4 y = Normed(from, args.weight, scale, i);
+      halves = make_uint2(PackBF16(y.x, y.y), PackBF16(y.z, y.w));
+    }
+    *ActivationsAt(args.activations, n_rounded, row, i) = halves;
+  }
+}
+
+struct AddArgs {
+  float* x;
+  const float* added;
+  int64_t n;
+};
+
+__global__ void __launch_bounds__(kRowThreads) AddKernel(const __grid_constant__ AddArgs args) {
+  const int64_t i = (static_cast<int64_t>(blockIdx.x) * kRowThreads + threadIdx.x) * 4;
+  if (i >= args.n) return;
+  auto* x = reinterpret_cast<float4*>(args.x + i);
+  *x = Add(*x, *reinterpret_cast<const float4*>(args.added + i));
 }
 
 struct EmbedArgs {
@@ -164,6 +229,29 @@ cudaError_t AddRmsNorm(float* x, const float* added, const float* weight, float 
                      .y_bf16 = y_bf16,
                      .d = static_cast<int>(d)},
                     n_rows, stream);
+}
+
+cudaError_t RmsNormActivations(const float* x, const float* weight, float eps, void* activations,
+                               int64_t n_rows, int64_t d, cudaStream_t stream) {
+  if (n_rows < 0 || n_rows > INT32_MAX - kRowsAlign || !IsWidth(d) || !IsAligned(x) ||
+      !IsAligned(weight) || !IsAligned(activations)) {
+    return cudaErrorInvalidValue;
+  }
+  return LaunchKernel(NormActivationsKernel,
+                      ActivationsArgs{.x = x,
+                                      .weight = weight,
+                                      .eps = eps,
+                                      .activations = static_cast<char*>(activations),
+                                      .n_rows = static_cast<int>(n_rows),
+                                      .d = static_cast<int>(d)},
+                      RoundUp(n_rows, kRowsAlign), kNormThreads, 0, stream);
+}
+
+cudaError_t AddRows(float* x, const float* added, int64_t n_rows, int64_t d, cudaStream_t stream) {
+  if (n_rows < 0 || !IsWidth(d) || !IsAligned(x) || !IsAligned(added)) return cudaErrorInvalidValue;
+  constexpr int64_t kEach = kRowThreads * 4;
+  return LaunchKernel(AddKernel, AddArgs{.x = x, .added = added, .n = n_rows * d},
+                      (n_rows * d + kEach - 1) / kEach, kRowThreads, 0, stream);
 }
 
 cudaError_t Embed(const __nv_bfloat16* table, int64_t vocab_size, const int32_t* token_ids,

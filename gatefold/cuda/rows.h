@@ -24,6 +24,14 @@ cudaError_t RmsNorm(const float* x, const float* weight, float eps, float* y,
 cudaError_t AddRmsNorm(float* x, const float* added, const float* weight, float eps, float* y,
                        __nv_bfloat16* y_bf16, int64_t n_rows, int64_t d, cudaStream_t stream);
 
+// RmsNorm whose rows become activations of one group of a product (tiles.h), rounded to bfloat16:
+// ActivationBytes(n_rows, d) bytes, padding included, which is zeroed.
+cudaError_t RmsNormActivations(const float* x, const float* weight, float eps, void* activations,
+                               int64_t n_rows, int64_t d, cudaStream_t stream);
+
+// x += added. x, added: [n_rows, d].
+cudaError_t AddRows(float* x, const float* added, int64_t n_rows, int64_t d, cudaStream_t stream);
+
 // x[r] = table[token_ids[r]], widened. table: [vocab_size, d]. x: [n_rows, d], out.
 // A token id outside the vocabulary, which the caller refuses, gives a row of NaN.
 cudaError_t Embed(const __nv_bfloat16* table, int64_t vocab_size, const int32_t* token_ids,

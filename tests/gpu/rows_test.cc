@@ -4,6 +4,7 @@
 #include <cmath>
 #include <vector>
 
+#include "gatefold/cuda/tiles.h"
 #include "tests/gpu/gpu_test.h"
 
 namespace gatefold::cuda {
@@ -47,6 +48,42 @@ TEST_F(RowsTest, NormMatchesTheDefinition) {
                        nullptr));
     EXPECT_EQ(FirstDifference(x_device.Read(), out), -1) << d;
   }
+}
+
+TEST_F(RowsTest, NormsIntoActivations) {
+  for (int64_t n_rows : {1, 8, 11}) {
+    for (int64_t d : {8, 128, 1032}) {
+      const std::vector<float> x = RandomFloats(n_rows * d, 1, d), weight = RandomFloats(d, 1, 2);
+      const DeviceArray<float> x_device(x), weight_device(weight);
+      const DeviceArray<uint16_t> rows(x.size());
+      const DeviceArray<uint16_t> activations(ActivationBytes(n_rows, d) / 2);
+      EXPECT_CUDA(RmsNorm(x_device.get(), weight_device.get(), kEps, nullptr, Halves(rows), n_rows,
+                          d, nullptr));
+      EXPECT_CUDA(RmsNormActivations(x_device.get(), weight_device.get(), kEps, activations.get(),
+                                     n_rows, d, nullptr));
+      const std::vector<uint16_t> halves = rows.Read();
+      const int64_t n_rounded = RoundUp(n_rows, kRowsAlign);
+      std::vector<uint16_t> want(activations.size(), 0);
+      for (int64_t r = 0; r < n_rows; ++r) {
+        for (int64_t i = 0; i < d; ++i) {
+          const int64_t at = i / kTileInputs * n_rounded * kTileInputs * 2 +
+                             SwizzledOffset(r, static_cast<int>(i % kTileInputs));
+          want[at / 2] = halves[r * d + i];
+        }
+      }
+      EXPECT_EQ(FirstDifference(activations.Read(), want), -1) << n_rows << " rows of " << d;
+    }
+  }
+}
+
+TEST_F(RowsTest, AddsRows) {
+  const int64_t d = 1544, n_rows = 3;
+  const std::vector<float> x = RandomFloats(n_rows * d, 1, 1), added = RandomFloats(x.size(), 1, 2);
+  const DeviceArray<float> x_device(x), added_device(added);
+  EXPECT_CUDA(AddRows(x_device.get(), added_device.get(), n_rows, d, nullptr));
+  std::vector<float> want(x.size());
+  for (size_t i = 0; i < x.size(); ++i) want[i] = x[i] + added[i];
+  EXPECT_EQ(FirstDifference(x_device.Read(), want), -1);
 }
 
 TEST_F(RowsTest, AddsFirst) {
