@@ -1,7 +1,6 @@
 #include <cuda_runtime.h>
 
 #include <algorithm>
-#include <cstring>
 #include <utility>
 #include <vector>
 
@@ -12,23 +11,14 @@
 #include "gatefold/base/status_macros.h"
 #include "gatefold/cuda/expert_mlp.h"
 #include "gatefold/cuda/numerics_class.h"
-#include "gatefold/cuda/pack_weights.h"
+#include "gatefold/cuda/weight_upload.h"
+#include "gatefold/device/cuda_device.h"
+#include "gatefold/device/cuda_status.h"
+#include "gatefold/device/row_transfer.h"
 #include "gatefold/kernels/to_floats.h"
 
 namespace gatefold {
 namespace {
-
-absl::Status DeviceStatus(cudaError_t error, absl::string_view what) {
-  if (error == cudaSuccess) return absl::OkStatus();
-  const std::string message = absl::StrCat("CUDA: ", what, ": ", cudaGetErrorString(error));
-  if (error == cudaErrorMemoryAllocation) {
-    cudaGetLastError();  // not a failure of the device: it goes on
-    return absl::ResourceExhaustedError(message);
-  }
-  return absl::UnavailableError(message);
-}
-#define GF_RETURN_IF_CUDA_ERROR(expression) \
-  GF_RETURN_IF_ERROR(DeviceStatus((expression), #expression))
 
 // Tiles of both products, then the biases, in one piece of device memory.
 struct CudaExpert final : HeldExpert {
@@ -46,71 +36,10 @@ struct CudaExpert final : HeldExpert {
   cuda::DeviceExpert parts;
 };
 
-// Pinned host memory, and a stream to send it on.
-class Staging {
- public:
-  explicit Staging(size_t bytes) : bytes_(bytes) {}
-  ~Staging() {
-    cudaFreeHost(host_);
-    cudaFree(device_);
-    if (stream_ != nullptr) cudaStreamDestroy(stream_);
-  }
-  Staging(const Staging&) = delete;
-  Staging& operator=(const Staging&) = delete;
-
-  absl::Status Prepare() {
-    if (stream_ != nullptr) return absl::OkStatus();
-    GF_RETURN_IF_CUDA_ERROR(cudaMallocHost(&host_, bytes_));
-    GF_RETURN_IF_CUDA_ERROR(cudaMalloc(&device_, bytes_));
-    GF_RETURN_IF_CUDA_ERROR(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking));
-    return absl::OkStatus();
-  }
-  char* host() { return host_; }
-  char* device() { return device_; }
-  size_t bytes() const { return bytes_; }
-  cudaStream_t stream() const { return stream_; }
-
- private:
-  const size_t bytes_;
-  char* host_ = nullptr;
-  char* device_ = nullptr;
-  cudaStream_t stream_ = nullptr;
-};
-
-// Host and device memory for rows on their way, as large as the largest batch so far.
-class Rows {
- public:
-  ~Rows() {
-    cudaFreeHost(host_);
-    cudaFree(device_);
-  }
-  absl::Status Reserve(size_t n) {
-    if (n <= n_) return absl::OkStatus();
-    cudaFreeHost(host_);
-    cudaFree(device_);
-    host_ = device_ = nullptr;
-    n_ = 0;
-    const size_t bytes = (n + n / 2) * sizeof(float);
-    GF_RETURN_IF_CUDA_ERROR(cudaMallocHost(&host_, bytes));
-    GF_RETURN_IF_CUDA_ERROR(cudaMalloc(&device_, bytes));
-    n_ = n + n / 2;
-    return absl::OkStatus();
-  }
-  float* host() { return host_; }
-  float* device() { return device_; }
-
- private:
-  size_t n_ = 0;
-  float* host_ = nullptr;
-  float* device_ = nullptr;
-};
-
 class CudaExpertBackend final : public ExpertBackend {
  public:
-  CudaExpertBackend(const cudaDeviceProp& device, int64_t d_model, uint64_t numerics)
-      : device_(absl::StrCat(device.name, " (compute capability ", device.major, ".", device.minor, ")")),
-        numerics_(numerics),
-        d_model_(d_model) {}
+  CudaExpertBackend(const CudaDevice& device, int64_t d_model, uint64_t numerics)
+      : device_(device.name), numerics_(numerics), d_model_(d_model) {}
 
   std::string name() const override { return "cuda"; }
   std::string device() const override { return device_; }
@@ -121,8 +50,6 @@ class CudaExpertBackend final : public ExpertBackend {
   absl::Status Run(absl::Span<const HeldGroup> groups, const float* x, int n_rows, float* y) override;
 
  private:
-  static constexpr size_t kStagingBytes = size_t{16} << 20;
-
   absl::Status SendMatrix(const MatrixView& matrix, const cuda::TileShape& shape, int which, char* tiles)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(load_mu_);
   // `to`, or null if there is none.
@@ -136,11 +63,11 @@ class CudaExpertBackend final : public ExpertBackend {
   const int64_t d_model_;
 
   absl::Mutex load_mu_;
-  Staging staging_ ABSL_GUARDED_BY(load_mu_){kStagingBytes};
+  cuda::WeightUpload upload_ ABSL_GUARDED_BY(load_mu_);
 
   // Of Run() alone.
-  Staging compute_{0};
-  Rows x_, y_;
+  CudaStream stream_;
+  RowTransfer x_, y_;
   std::vector<std::pair<int64_t, std::unique_ptr<cuda::ExpertMlp>>> mlps_;  // by d_ff
 };
 
@@ -149,10 +76,10 @@ absl::StatusOr<std::shared_ptr<const HeldExpert>> CudaExpertBackend::Load(const 
   const cuda::ExpertShape shape{view.w2.n_rows, view.w1.n_rows};
   auto expert = std::make_shared<CudaExpert>(shape);
   absl::MutexLock lock(&load_mu_);
-  GF_RETURN_IF_ERROR(staging_.Prepare());
+  GF_RETURN_IF_CUDA_ERROR(upload_.Prepare());
   GF_RETURN_IF_CUDA_ERROR(cudaMalloc(&expert->memory, expert->bytes));
   char* memory = expert->memory;
-  GF_RETURN_IF_CUDA_ERROR(cudaMemsetAsync(memory, 0, expert->bytes, staging_.stream()));
+  GF_RETURN_IF_CUDA_ERROR(upload_.Zero(memory, expert->bytes));
   GF_RETURN_IF_ERROR(SendMatrix(view.w1, shape.w13(), 0, memory));
   GF_RETURN_IF_ERROR(SendMatrix(view.w3, shape.w13(), 1, memory));
   GF_RETURN_IF_ERROR(SendMatrix(view.w2, shape.w2(), 0, memory + expert->w2_at));
@@ -162,37 +89,21 @@ absl::StatusOr<std::shared_ptr<const HeldExpert>> CudaExpertBackend::Load(const 
   GF_ASSIGN_OR_RETURN(expert->parts.b2, SendBias(view.b2, biases + 2 * shape.d_ff));
   expert->parts.w13 = memory;
   expert->parts.w2 = memory + expert->w2_at;
-  GF_RETURN_IF_CUDA_ERROR(cudaStreamSynchronize(staging_.stream()));
+  GF_RETURN_IF_CUDA_ERROR(upload_.Finish());
   return expert;
 }
 
 absl::StatusOr<const float*> CudaExpertBackend::SendBias(const TensorView& bias, float* to) {
   if (bias.data == nullptr) return nullptr;
   const Buffer values = ToFloats(bias);
-  // From pageable memory: returns when it was read.
-  GF_RETURN_IF_CUDA_ERROR(cudaMemcpyAsync(to, values.data(), values.size_bytes(), cudaMemcpyHostToDevice,
-                                          staging_.stream()));
+  GF_RETURN_IF_CUDA_ERROR(upload_.SendFloats(values.as<float>(), bias.n_elements(), to));
   return to;
 }
 
 absl::Status CudaExpertBackend::SendMatrix(const MatrixView& matrix, const cuda::TileShape& shape,
                                            int which, char* tiles) {
-  const size_t row_bytes = static_cast<size_t>(matrix.n_cols) * sizeof(uint16_t);
-  const int64_t most = static_cast<int64_t>(staging_.bytes() / row_bytes);
-  if (most == 0) return absl::ResourceExhaustedError("CUDA: a row of weights is larger than 16 MiB");
-  for (int64_t first = 0; first < matrix.n_rows; first += most) {
-    const MatrixView part = matrix.Rows(first, std::min(most, matrix.n_rows - first));
-    // The stream is still reading what was sent before.
-    GF_RETURN_IF_CUDA_ERROR(cudaStreamSynchronize(staging_.stream()));
-    for (int64_t row = 0; row < part.n_rows; ++row) {
-      std::memcpy(staging_.host() + row * row_bytes,
-                  static_cast<const char*>(part.data) + row * part.row_stride * sizeof(uint16_t), row_bytes);
-    }
-    GF_RETURN_IF_CUDA_ERROR(cudaMemcpyAsync(staging_.device(), staging_.host(), part.n_rows * row_bytes,
-                                            cudaMemcpyHostToDevice, staging_.stream()));
-    GF_RETURN_IF_CUDA_ERROR(cuda::PackWeights(shape, staging_.device(), first, part.n_rows, which, tiles,
-                                              staging_.stream()));
-  }
+  const cuda::HostMatrix rows = {matrix.data, matrix.n_rows, matrix.n_cols, matrix.row_stride};
+  GF_RETURN_IF_CUDA_ERROR(upload_.SendTiles(rows, shape, 0, which, tiles));
   return absl::OkStatus();
 }
 
@@ -210,12 +121,9 @@ absl::Status CudaExpertBackend::Run(absl::Span<const HeldGroup> groups, const fl
   for (const HeldGroup& group : groups) n_slots += group.rows.size();
   if (n_slots == 0) return absl::OkStatus();
   const size_t n_x = static_cast<size_t>(n_rows) * d_model_, n_y = n_slots * d_model_;
-  GF_RETURN_IF_ERROR(compute_.Prepare());
-  GF_RETURN_IF_ERROR(x_.Reserve(n_x));
+  GF_RETURN_IF_ERROR(stream_.Prepare());
   GF_RETURN_IF_ERROR(y_.Reserve(n_y));
-  std::memcpy(x_.host(), x, n_x * sizeof(float));
-  GF_RETURN_IF_CUDA_ERROR(cudaMemcpyAsync(x_.device(), x_.host(), n_x * sizeof(float),
-                                          cudaMemcpyHostToDevice, compute_.stream()));
+  GF_RETURN_IF_ERROR(x_.Send(x, n_x, stream_.get()));
   std::vector<int64_t> sizes;
   for (const HeldGroup& group : groups) {
     const int64_t d_ff = static_cast<const CudaExpert*>(group.expert)->d_ff;
@@ -230,37 +138,22 @@ absl::Status CudaExpertBackend::Run(absl::Span<const HeldGroup> groups, const fl
                         static_cast<int>(group.rows.size())});
     }
     GF_RETURN_IF_CUDA_ERROR(MlpFor(d_ff)->Run(visits.data(), static_cast<int>(visits.size()),
-                                              x_.device(), y_.device(), compute_.stream()));
+                                              x_.device(), y_.device(), stream_.get()));
   }
-  GF_RETURN_IF_CUDA_ERROR(cudaMemcpyAsync(y_.host(), y_.device(), n_y * sizeof(float),
-                                          cudaMemcpyDeviceToHost, compute_.stream()));
-  GF_RETURN_IF_CUDA_ERROR(cudaStreamSynchronize(compute_.stream()));
-  std::memcpy(y, y_.host(), n_y * sizeof(float));
-  return absl::OkStatus();
+  return y_.Fetch(n_y, y, stream_.get());
 }
 
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<ExpertBackend>> MakeCudaExpertBackend(const ModelWeights& weights) {
-  int n_devices = 0;
-  if (const cudaError_t error = cudaGetDeviceCount(&n_devices); error != cudaSuccess || n_devices == 0) {
-    cudaGetLastError();
-    return absl::FailedPreconditionError(
-        absl::StrCat("no CUDA device: ", error == cudaSuccess ? "none is visible" : cudaGetErrorString(error)));
-  }
+  GF_ASSIGN_OR_RETURN(const CudaDevice device, OpenCudaDevice());
   if (weights.expert_dtype() != DType::kBF16) {
     return absl::FailedPreconditionError(
         absl::StrCat("the cuda backend computes bfloat16 weights, the experts of this model are ",
                      DTypeName(weights.expert_dtype())));
   }
-  cudaDeviceProp device;
-  GF_RETURN_IF_CUDA_ERROR(cudaGetDeviceProperties(&device, 0));
-  if (device.major < 8) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        device.name, " has compute capability ", device.major, ".", device.minor, ", 8.0 is needed"));
-  }
   uint64_t numerics = 0;
-  GF_RETURN_IF_CUDA_ERROR(cuda::NumericsClass(&numerics));
+  GF_RETURN_IF_CUDA_ERROR(cuda::ExpertNumericsClass(&numerics));
   return std::make_unique<CudaExpertBackend>(device, weights.config().d_model, numerics);
 }
 

@@ -2,14 +2,10 @@
 
 #include <algorithm>
 
+#include "gatefold/cuda/cuda_macros.h"
+
 namespace gatefold::cuda {
 namespace {
-
-#define GF_CUDA_RETURN_IF_ERROR(expression)                        \
-  do {                                                             \
-    const cudaError_t error_ = (expression);                       \
-    if (error_ != cudaSuccess) return error_;                      \
-  } while (false)
 
 // Every group may need up to 7 rows of padding.
 int64_t PaddedRows(int n_visits, int64_t n_rows) { return n_rows + int64_t{kRowsAlign - 1} * n_visits; }

@@ -3,20 +3,16 @@
 #include <numeric>
 #include <vector>
 
+#include "gatefold/cuda/cuda_macros.h"
 #include "gatefold/cuda/expert_mlp.h"
 #include "gatefold/cuda/pack_weights.h"
+#include "gatefold/cuda/self_test_numbers.h"
 
 namespace gatefold::cuda {
 namespace {
 
 constexpr ExpertShape kShape{328, 200};
 constexpr int kFew = 9, kMany = 70;  // rows of two experts
-
-// Numbers from -1 to 1 of a fixed sequence.
-float Next(uint32_t* state) {
-  *state = *state * 1664525u + 1013904223u;
-  return static_cast<float>(static_cast<int32_t>(*state)) * 0x1p-31f;
-}
 
 // Frees what a test allocates, however it ends.
 class Memory {
@@ -35,41 +31,24 @@ class Memory {
   std::vector<void*> pieces_;
 };
 
-#define GF_CUDA_RETURN_IF_ERROR(expression)          \
-  do {                                               \
-    const cudaError_t error_ = (expression);         \
-    if (error_ != cudaSuccess) return error_;        \
-  } while (false)
-
-// n_out x n_in bfloat16 weights: the upper halves of float32 numbers.
 cudaError_t MakeWeights(const TileShape& shape, int matrix, uint32_t seed, char* tiles, Memory* memory) {
-  std::vector<uint16_t> values(shape.n_out * shape.n_in);
-  for (uint16_t& value : values) {
-    const float number = Next(&seed);
-    uint32_t bits;
-    static_assert(sizeof bits == sizeof number);
-    __builtin_memcpy(&bits, &number, sizeof bits);
-    value = static_cast<uint16_t>(bits >> 16);
-  }
+  const std::vector<uint16_t> values = HalfNumbers(shape.n_out * shape.n_in, seed);
   char* rows;
   GF_CUDA_RETURN_IF_ERROR(memory->Allocate(values.size() * 2, &rows));
   GF_CUDA_RETURN_IF_ERROR(cudaMemcpy(rows, values.data(), values.size() * 2, cudaMemcpyHostToDevice));
   return PackWeights(shape, rows, 0, shape.n_out, matrix, tiles, nullptr);
 }
 
-}  // namespace
-
-cudaError_t NumericsClass(uint64_t* hash) {
+cudaError_t ExpertSelfTest(std::vector<float>* answers) {
   Memory memory;
   char *w13, *w2, *x, *y;
   constexpr int kRows = kFew + kMany;
-  std::vector<float> rows(kMany * kShape.d_model), answers(kRows * kShape.d_model);
-  uint32_t seed = 1;
-  for (float& value : rows) value = Next(&seed);
+  const std::vector<float> rows = Numbers(kMany * kShape.d_model, 1);
+  answers->resize(kRows * kShape.d_model);
   GF_CUDA_RETURN_IF_ERROR(memory.Allocate(kShape.w13().weight_bytes(), &w13));
   GF_CUDA_RETURN_IF_ERROR(memory.Allocate(kShape.w2().weight_bytes(), &w2));
   GF_CUDA_RETURN_IF_ERROR(memory.Allocate(rows.size() * sizeof(float), &x));
-  GF_CUDA_RETURN_IF_ERROR(memory.Allocate(answers.size() * sizeof(float), &y));
+  GF_CUDA_RETURN_IF_ERROR(memory.Allocate(answers->size() * sizeof(float), &y));
   GF_CUDA_RETURN_IF_ERROR(MakeWeights(kShape.w13(), 0, 2, w13, &memory));
   GF_CUDA_RETURN_IF_ERROR(MakeWeights(kShape.w13(), 1, 3, w13, &memory));
   GF_CUDA_RETURN_IF_ERROR(MakeWeights(kShape.w2(), 0, 4, w2, &memory));
@@ -87,11 +66,22 @@ cudaError_t NumericsClass(uint64_t* hash) {
     GF_CUDA_RETURN_IF_ERROR(mlp.Run(&visit, 1, reinterpret_cast<const float*>(x),
                                     reinterpret_cast<float*>(y), nullptr));
   }
-  GF_CUDA_RETURN_IF_ERROR(
-      cudaMemcpy(answers.data(), y, answers.size() * sizeof(float), cudaMemcpyDeviceToHost));
-  *hash = 0xcbf29ce484222325u;  // FNV-1a
+  return cudaMemcpy(answers->data(), y, answers->size() * sizeof(float), cudaMemcpyDeviceToHost);
+}
+
+uint64_t Hash(const std::vector<float>& answers) {  // FNV-1a
+  uint64_t hash = 0xcbf29ce484222325u;
   const auto* bytes = reinterpret_cast<const unsigned char*>(answers.data());
-  for (size_t i = 0; i < answers.size() * sizeof(float); ++i) *hash = (*hash ^ bytes[i]) * 0x100000001b3u;
+  for (size_t i = 0; i < answers.size() * sizeof(float); ++i) hash = (hash ^ bytes[i]) * 0x100000001b3u;
+  return hash;
+}
+
+}  // namespace
+
+cudaError_t ExpertNumericsClass(uint64_t* hash) {
+  std::vector<float> answers;
+  GF_CUDA_RETURN_IF_ERROR(ExpertSelfTest(&answers));
+  *hash = Hash(answers);
   return cudaSuccess;
 }
 

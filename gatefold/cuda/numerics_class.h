@@ -8,6 +8,7 @@ namespace gatefold::cuda {
 
 // A hash of what a fixed self-test of the kernels computes on the current device: it sees the device's
 // architecture and the kernels' version. Two processes of equal class give equal bits for equal rows.
-cudaError_t NumericsClass(uint64_t* hash);
+// Experts and attention have one each: what one of them lacks is no reason to refuse the other.
+cudaError_t ExpertNumericsClass(uint64_t* hash);
 
 }  // namespace gatefold::cuda
