@@ -3,6 +3,7 @@
 #include <numeric>
 #include <vector>
 
+#include "gatefold/cuda/attention_self_test.h"
 #include "gatefold/cuda/cuda_macros.h"
 #include "gatefold/cuda/expert_mlp.h"
 #include "gatefold/cuda/pack_weights.h"
@@ -81,6 +82,13 @@ uint64_t Hash(const std::vector<float>& answers) {  // FNV-1a
 cudaError_t ExpertNumericsClass(uint64_t* hash) {
   std::vector<float> answers;
   GF_CUDA_RETURN_IF_ERROR(ExpertSelfTest(&answers));
+  *hash = Hash(answers);
+  return cudaSuccess;
+}
+
+cudaError_t AttentionNumericsClass(uint64_t* hash) {
+  std::vector<float> answers;
+  GF_CUDA_RETURN_IF_ERROR(AttentionSelfTest(&answers));
   *hash = Hash(answers);
   return cudaSuccess;
 }

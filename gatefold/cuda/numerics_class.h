@@ -10,5 +10,6 @@ namespace gatefold::cuda {
 // architecture and the kernels' version. Two processes of equal class give equal bits for equal rows.
 // Experts and attention have one each: what one of them lacks is no reason to refuse the other.
 cudaError_t ExpertNumericsClass(uint64_t* hash);
+cudaError_t AttentionNumericsClass(uint64_t* hash);
 
 }  // namespace gatefold::cuda
