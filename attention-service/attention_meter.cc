@@ -3,19 +3,20 @@
 #include <utility>
 
 #include "gatefold/base/status_macros.h"
-#include "gatefold/kernels/isa.h"
 #include "gatefold/metrics/build_info.h"
 #include "gatefold/worker/metrics_host.h"
 
 namespace gatefold {
 
-AttentionMeter::AttentionMeter() : attention_(&registry_), rpc_(&registry_) {
-  AddBuildInfo(&registry_, kVersion, "cpu", kernels::Kernels().isa);
+AttentionMeter::AttentionMeter(const AttentionBackend& backend)
+    : attention_(&registry_), rpc_(&registry_) {
+  AddBuildInfo(&registry_, kVersion, backend.name(), backend.device());
 }
 
 absl::StatusOr<std::unique_ptr<AttentionMeter>> AttentionMeter::Create(
-    const PrefixCache& cache, const AttentionServiceOptions& options) {
-  auto meter = std::make_unique<AttentionMeter>();
+    AttentionHost* host, const AttentionServiceOptions& options) {
+  auto meter = std::make_unique<AttentionMeter>(host->backend());
+  const PrefixCache& cache = *host->cache();
   meter->attention_.WatchKvBlocks(
       cache.n_blocks(), [&cache] { return cache.pool()->n_free(); },
       [&cache] { return cache.n_cached(); });

@@ -19,10 +19,10 @@ namespace gatefold {
 // What an attention-service measures, and where it is read.
 class AttentionMeter final : public AttentionObserver {
  public:
-  // `cache` outlives the meter.
+  // `host` outlives the meter.
   static absl::StatusOr<std::unique_ptr<AttentionMeter>> Create(
-      const PrefixCache& cache, const AttentionServiceOptions& options);
-  AttentionMeter();
+      AttentionHost* host, const AttentionServiceOptions& options);
+  explicit AttentionMeter(const AttentionBackend& backend);
 
   void WatchSequences(std::function<int()> n_sequences);
   // See tls_metrics.h.

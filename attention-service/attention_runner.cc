@@ -1,21 +1,17 @@
 #include "attention-service/attention_runner.h"
 
 #include <algorithm>
-#include <cmath>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "attention-service/sampler.h"
 #include "gatefold/base/status_macros.h"
-#include "gatefold/kernels/attention.h"
-#include "gatefold/kernels/matmul.h"
-#include "gatefold/kernels/rows.h"
 
 namespace gatefold {
 namespace {
 
-// Rows whose logits are held at a time: a vocabulary is wide, and a scored prompt long.
-constexpr size_t kLogitRows = 32;
+// Rows whose logits are held at a time: a scored prompt is long.
+constexpr size_t kLogitRows = AttentionBackend::kMaxLogitRows;
 
 absl::Status OutOfRange(const StepSpan& span, int held, int n_positions) {
   return absl::InvalidArgumentError(
@@ -29,7 +25,7 @@ absl::Status OutOfRange(const StepSpan& span, int held, int n_positions) {
 absl::StatusOr<std::vector<CachedSequence*>> AttentionRunner::FindToEmbed(
     SequenceTable* sequences, absl::Span<const StepSpan> spans,
     absl::Span<const int32_t> token_ids) const {
-  const int vocab_size = model_->config().vocab_size;
+  const int vocab_size = config_.vocab_size;
   for (int32_t token : token_ids) {
     if (token < 0 || token >= vocab_size) {
       return absl::InvalidArgumentError(
@@ -78,12 +74,11 @@ absl::Status AttentionRunner::EmbedAndAttend(SequenceTable* sequences,
     }
   }
   if (!grown.ok()) return grown;
-  std::vector<Row> rows;
+  std::vector<AttentionRow> rows;
   for (size_t i = 0; i < spans.size(); ++i) {
     std::vector<int32_t>& tokens = cached[i]->tokens;
     for (int p = spans[i].first_position; p < spans[i].first_position + spans[i].n_tokens; ++p) {
       const int32_t token = token_ids[rows.size()];
-      model_->Embed(token, x + rows.size() * model_->config().d_model);
       rows.push_back({p, cached[i]->blocks.data()});
       // A step that is run again brings the same tokens.
       if (p < static_cast<int>(tokens.size()) && tokens[p] != token) {
@@ -93,18 +88,21 @@ absl::Status AttentionRunner::EmbedAndAttend(SequenceTable* sequences,
       if (p == static_cast<int>(tokens.size())) tokens.push_back(token);
     }
   }
-  AttendRows(0, rows, x);
+  {
+    absl::MutexLock lock(&compute_mu_);
+    GF_RETURN_IF_ERROR(backend_->EmbedAndAttend(rows, token_ids, x));
+  }
   for (size_t i = 0; i < spans.size(); ++i) sequences->LayerDone(cached[i], spans[i], 0);
   return absl::OkStatus();
 }
 
 absl::Status AttentionRunner::Attend(SequenceTable* sequences, int layer,
                                      absl::Span<const StepSpan> spans, float* x) {
-  if (layer < 0 || layer >= model_->config().n_layers) {
+  if (layer < 0 || layer >= config_.n_layers) {
     return absl::InvalidArgumentError(
-        absl::StrCat("layer ", layer, " is not within 0 and ", model_->config().n_layers - 1));
+        absl::StrCat("layer ", layer, " is not within 0 and ", config_.n_layers - 1));
   }
-  std::vector<Row> rows;
+  std::vector<AttentionRow> rows;
   std::vector<CachedSequence*> cached;
   for (const StepSpan& span : spans) {
     GF_ASSIGN_OR_RETURN(CachedSequence * sequence, sequences->Find(span.sequence));
@@ -117,61 +115,16 @@ absl::Status AttentionRunner::Attend(SequenceTable* sequences, int layer,
       rows.push_back({span.first_position + i, sequence->blocks.data()});
     }
   }
-  AttendRows(layer, rows, x);
+  {
+    absl::MutexLock lock(&compute_mu_);
+    GF_RETURN_IF_ERROR(backend_->Attend(layer, rows, x));
+  }
   for (size_t i = 0; i < spans.size(); ++i) sequences->LayerDone(cached[i], spans[i], layer);
   return absl::OkStatus();
 }
 
-void AttentionRunner::AttendRows(int layer, absl::Span<const Row> rows, float* x) {
-  absl::MutexLock lock(&compute_mu_);
-  Reserve(rows.size());
-  const ModelConfig& config = model_->config();
-  const AttentionModel::Layer& weights = model_->layer(layer);
-  const int64_t n = static_cast<int64_t>(rows.size());
-  kernels::RmsNorm(x, weights.norm.as<float>(), static_cast<float>(config.norm_eps), h_.as<float>(),
-                   n, config.d_model, threads_);
-  kernels::MatMul(weights.qkv, h_.as<float>(), qkv_.as<float>(), n, threads_,
-                  weights.qkv_bias.as<float>());
-  RotateAndAppend(layer, rows);
-  std::vector<kernels::AttentionRow> queries;
-  for (int64_t i = 0; i < n; ++i) {
-    queries.push_back({qkv_.as<float>() + i * weights.qkv.n_out(),
-                       heads_.as<float>() + i * config.q_width(), rows[i].position,
-                       rows[i].block_table});
-  }
-  const float scale = 1.0f / std::sqrt(static_cast<float>(config.head_dim));
-  kernels::Attention(kv_->shape().layout, config.n_heads, config.sliding_window, scale,
-                     kv_->Keys(layer), kv_->Values(layer), queries, threads_);
-  kernels::MatMul(weights.o, heads_.as<float>(), h_.as<float>(), n, threads_,
-                  weights.o_bias.as<float>());
-  kernels::AddTo(h_.as<float>(), x, n * config.d_model);
-}
-
-void AttentionRunner::RotateAndAppend(int layer, absl::Span<const Row> rows) {
-  const ModelConfig& config = model_->config();
-  const int width = config.q_width() + 2 * config.kv_width();
-  float* const qkv = qkv_.as<float>();
-  const auto rotate = [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      const int position = rows[i].position;
-      float* q = qkv + i * width;
-      float* k = q + config.q_width();
-      const float* cos = model_->rope().cos(position);
-      const float* sin = model_->rope().sin(position);
-      kernels::Rope(q, config.n_heads, config.head_dim, cos, sin);
-      kernels::Rope(k, config.n_kv_heads, config.head_dim, cos, sin);
-      kernels::AppendKv(kv_->shape().layout, k, k + config.kv_width(), position,
-                        rows[i].block_table, kv_->Keys(layer), kv_->Values(layer));
-    }
-  };
-  const int64_t n = static_cast<int64_t>(rows.size());
-  // Whole blocks per thread: neighbours write to the same cache lines of the keys.
-  ParallelFor(n >= 64 ? threads_ : nullptr, n, 32, rotate);
-}
-
 absl::StatusOr<std::vector<Sampled>> AttentionRunner::Sample(
     SequenceTable* sequences, absl::Span<const SampleRequest> samples, const float* x) {
-  const ModelConfig& config = model_->config();
   std::vector<const CachedSequence*> cached;
   for (const SampleRequest& sample : samples) {
     GF_ASSIGN_OR_RETURN(CachedSequence * sequence, sequences->Find(sample.sequence));
@@ -179,27 +132,25 @@ absl::StatusOr<std::vector<Sampled>> AttentionRunner::Sample(
       return OutOfRange({sample.sequence, sample.position, 1},
                         static_cast<int>(sequence->tokens.size()), sequence->n_positions);
     }
-    if (sample.target < -1 || sample.target >= config.vocab_size) {
+    if (sample.target < -1 || sample.target >= config_.vocab_size) {
       return absl::InvalidArgumentError(absl::StrCat(
-          "target token id ", sample.target, " is not within 0 and ", config.vocab_size - 1));
+          "target token id ", sample.target, " is not within 0 and ", config_.vocab_size - 1));
     }
     cached.push_back(sequence);
   }
   absl::MutexLock lock(&compute_mu_);
-  Reserve(std::min(samples.size(), kLogitRows));
-  if (logits_.size_bytes() == 0) logits_ = Buffer(kLogitRows * config.vocab_size * sizeof(float));
+  if (logits_.size_bytes() == 0) logits_ = Buffer(kLogitRows * config_.vocab_size * sizeof(float));
   std::vector<Sampled> sampled(samples.size());
   for (size_t first = 0; first < samples.size(); first += kLogitRows) {
     const size_t n = std::min(kLogitRows, samples.size() - first);
-    kernels::RmsNorm(x + first * config.d_model, model_->final_norm(),
-                     static_cast<float>(config.norm_eps), h_.as<float>(), n, config.d_model);
-    kernels::MatMul(model_->lm_head(), h_.as<float>(), logits_.as<float>(), n, threads_);
+    GF_RETURN_IF_ERROR(backend_->Logits(x + first * config_.d_model, static_cast<int>(n),
+                                        logits_.as<float>()));
     const float* logits = logits_.as<float>();
     ParallelFor(threads_, n, 1, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
         sampled[first + i] =
             SampleRow(*cached[first + i], samples[first + i],
-                      absl::MakeConstSpan(logits + i * config.vocab_size, config.vocab_size));
+                      absl::MakeConstSpan(logits + i * config_.vocab_size, config_.vocab_size));
       }
     });
   }
@@ -227,15 +178,6 @@ Sampled AttentionRunner::SampleRow(const CachedSequence& sequence, const SampleR
   if (request.want_logits) sampled.logits.assign(logits.begin(), logits.end());
   sampled.not_a_number = HasNan(logits);
   return sampled;
-}
-
-void AttentionRunner::Reserve(size_t n_rows) {
-  if (n_rows <= capacity_rows_) return;
-  const ModelConfig& config = model_->config();
-  h_ = Buffer(n_rows * config.d_model * sizeof(float));
-  qkv_ = Buffer(n_rows * (config.q_width() + 2 * config.kv_width()) * sizeof(float));
-  heads_ = Buffer(n_rows * config.q_width() * sizeof(float));
-  capacity_rows_ = n_rows;
 }
 
 }  // namespace gatefold

@@ -8,22 +8,26 @@
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/types/span.h"
-#include "attention-service/attention_model.h"
+#include "attention-service/attention_backend.h"
 #include "attention-service/sequence_table.h"
 #include "gatefold/base/thread_pool.h"
 #include "gatefold/engine/step.h"
+#include "gatefold/tensor/buffer.h"
 
 namespace gatefold {
 
 // Computes everything that is bound to a sequence or to the vocabulary. Knows no gRPC.
 // Arguments are checked against the sequences and the model before anything changes:
 // kInvalidArgument (a caller's mistake), kAborted (a sequence is not here).
-// Threads: safe; computations of several lanes take turns, since each uses the whole pool.
+// kUnavailable: the backend failed.
+// Threads: safe; computations of several lanes take turns, since each uses the whole backend.
 class AttentionRunner {
  public:
-  // Model, cache and threads outlive the runner. Sequences' tables are of the same cache.
-  AttentionRunner(const AttentionModel* model, PrefixCache* cache, ThreadPool* threads)
-      : model_(model), cache_(cache), kv_(cache->pool()), threads_(threads) {}
+  // All of them outlive the runner; the backend is loaded. Sequences' tables are of the same cache,
+  // whose blocks are those of the backend. The threads sample.
+  AttentionRunner(const ModelConfig* config, AttentionBackend* backend, PrefixCache* cache,
+                  ThreadPool* threads)
+      : config_(*config), backend_(backend), cache_(cache), threads_(threads) {}
 
   // x: [n_rows, d_model], out. kResourceExhausted: nothing is computed, for want of KV blocks for
   // the `starved` sequences; the others have taken theirs, in the order of the spans.
@@ -40,38 +44,24 @@ class AttentionRunner {
                                               absl::Span<const SampleRequest> samples,
                                               const float* x);
 
-  const AttentionModel& model() const { return *model_; }
+  const ModelConfig& config() const { return config_; }
   PrefixCache* cache() const { return cache_; }
 
  private:
-  struct Row {
-    int position;
-    const BlockId* block_table;
-  };
-
   // The sequences of the spans, whose positions are within reach and keep what others may share.
   absl::StatusOr<std::vector<CachedSequence*>> FindToEmbed(
       SequenceTable* sequences, absl::Span<const StepSpan> spans,
       absl::Span<const int32_t> token_ids) const;
-  void AttendRows(int layer, absl::Span<const Row> rows, float* x);
-  // Positions of q and k are turned, keys and values kept.
-  void RotateAndAppend(int layer, absl::Span<const Row> rows)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(compute_mu_);
-  void Reserve(size_t n_rows) ABSL_EXCLUSIVE_LOCKS_REQUIRED(compute_mu_);
   Sampled SampleRow(const CachedSequence& sequence, const SampleRequest& request,
                     absl::Span<const float> logits) const;
 
-  const AttentionModel* const model_;
+  const ModelConfig& config_;
+  AttentionBackend* const backend_;
   PrefixCache* const cache_;
-  KvBlockPool* const kv_;
   ThreadPool* const threads_;
 
   absl::Mutex compute_mu_;
-  size_t capacity_rows_ ABSL_GUARDED_BY(compute_mu_) = 0;
-  Buffer h_ ABSL_GUARDED_BY(compute_mu_);       // [rows, d_model] normalised, then projected
-  Buffer qkv_ ABSL_GUARDED_BY(compute_mu_);     // [rows, (n_heads + 2 n_kv_heads) * head_dim]
-  Buffer heads_ ABSL_GUARDED_BY(compute_mu_);   // [rows, n_heads * head_dim] attention's output
-  Buffer logits_ ABSL_GUARDED_BY(compute_mu_);  // [some rows, vocab_size]
+  Buffer logits_ ABSL_GUARDED_BY(compute_mu_);  // [kMaxLogitRows, vocab_size]
 };
 
 }  // namespace gatefold

@@ -45,9 +45,11 @@ absl::Status AttentionServer::Load() {
 }
 
 absl::Status AttentionServer::Listen() {
-  GF_ASSIGN_OR_RETURN(meter_, AttentionMeter::Create(*host_->cache(), options_));
+  GF_ASSIGN_OR_RETURN(meter_, AttentionMeter::Create(host_.get(), options_));
   meter_->WatchCertificate("listen", [security = security_] { return security.not_after(); });
   internal::v1::WorkerDescription worker = DescribeWorker(options_.worker, *weights_);
+  worker.set_numerics_class(host_->backend().numerics_class());
+  worker.set_isa(host_->backend().device());
   worker.set_metrics_address(meter_->address());
   service_ = std::make_unique<AttentionService>(host_.get(), worker, meter_.get());
   meter_->WatchSequences([service = service_.get()] { return service->n_sequences(); });

@@ -169,7 +169,7 @@ class AttentionService::Session final : public StreamSession {
 
   // Before anything is allocated by the numbers of the request.
   absl::Status CheckModel(const internal::v1::RunAttentionRequest& request) const {
-    const uint32_t d_model = service_->runner_->model().config().d_model;
+    const uint32_t d_model = service_->runner_->config().d_model;
     if (request.d_model() != d_model) {
       return absl::InvalidArgumentError(
           absl::StrCat("d_model is ", request.d_model(), ", the model's is ", d_model));

@@ -11,11 +11,14 @@
 
 namespace gatefold {
 
+size_t KvBlockPool::MachineBytes() {
+  return static_cast<size_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<size_t>(sysconf(_SC_PAGESIZE));
+}
+
 absl::StatusOr<std::unique_ptr<KvBlockPool>> KvBlockPool::Create(const KvShape& shape,
-                                                                 size_t memory_bytes) {
+                                                                 size_t memory_bytes,
+                                                                 size_t machine_bytes) {
   GF_CHECK(shape.BlockBytes() > 0);
-  const size_t machine_bytes =
-      static_cast<size_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<size_t>(sysconf(_SC_PAGESIZE));
   if (memory_bytes > machine_bytes) {
     return absl::InvalidArgumentError(absl::StrCat("kv_memory is ", memory_bytes,
                                                    " bytes, this machine has ", machine_bytes));
@@ -30,8 +33,7 @@ absl::StatusOr<std::unique_ptr<KvBlockPool>> KvBlockPool::Create(const KvShape& 
   return std::unique_ptr<KvBlockPool>(new KvBlockPool(shape, static_cast<int>(n_blocks)));
 }
 
-KvBlockPool::KvBlockPool(const KvShape& shape, int n_blocks)
-    : shape_(shape), n_blocks_(n_blocks), storage_(shape.BlockBytes() * n_blocks) {
+KvBlockPool::KvBlockPool(const KvShape& shape, int n_blocks) : shape_(shape), n_blocks_(n_blocks) {
   // Low ids first, so that a quiet service stays small in memory.
   for (BlockId id = n_blocks - 1; id >= 0; --id) free_.push_back(id);
 }

@@ -1,5 +1,6 @@
 #include "attention-service/kv_block_pool.h"
 
+#include "attention-service/kv_storage.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -35,11 +36,17 @@ TEST(KvBlockPoolTest, RefusesWhenNoBlockIsFreeAndTakesNothing) {
   EXPECT_EQ((*pool)->Acquire(3)->size(), 3u);
 }
 
-TEST(KvBlockPoolTest, BlocksOfLayersDoNotOverlap) {
-  auto pool = KvBlockPool::Create(kShape, kShape.BlockBytes() * 3);
-  const size_t layer = 3 * kShape.LayerFloats();
-  EXPECT_EQ((*pool)->Values(0) - (*pool)->Keys(0), static_cast<ptrdiff_t>(layer));
-  EXPECT_EQ((*pool)->Keys(1) - (*pool)->Values(0), static_cast<ptrdiff_t>(layer));
+TEST(KvBlockPoolTest, HoldsTwiceAsManyBlocksOfHalfTheElements) {
+  KvShape halves = kShape;
+  halves.element_bytes = 2;
+  EXPECT_EQ((*KvBlockPool::Create(halves, kShape.BlockBytes() * 3))->n_blocks(), 6);
+}
+
+TEST(KvStorageTest, BlocksOfLayersDoNotOverlap) {
+  KvStorage storage(kShape, 3);
+  const size_t layer = 3 * kShape.LayerElements();
+  EXPECT_EQ(storage.Values(0) - storage.Keys(0), static_cast<ptrdiff_t>(layer));
+  EXPECT_EQ(storage.Keys(1) - storage.Values(0), static_cast<ptrdiff_t>(layer));
 }
 
 }  // namespace

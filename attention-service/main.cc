@@ -11,6 +11,8 @@
 
 ABSL_FLAG(std::string, model, "", "folder of the model (Hugging Face layout)");
 ABSL_FLAG(std::string, listen, "", "host:port (port 0: any free one), unix:/path");
+ABSL_FLAG(std::string, backend, "cpu",
+          "where attention is computed: cpu, cuda, or auto: a CUDA device where there is one");
 ABSL_FLAG(std::string, name, "", "name for people; default: the address");
 ABSL_FLAG(int, threads, 0, "threads that compute; 0: the cores there are");
 // A layer is four loops, microseconds apart; experts wait meanwhile, so the cores are free.
@@ -58,6 +60,7 @@ absl::StatusOr<std::unique_ptr<AttentionServer>> Start() {
   const absl::StatusOr<uint64_t> kv_memory = ParseBytes(absl::GetFlag(FLAGS_kv_memory));
   if (!kv_memory.ok()) return kv_memory.status();
   options.host.kv_memory_bytes = *kv_memory;
+  options.host.backend = absl::GetFlag(FLAGS_backend);
   const absl::StatusOr<bool> prefix_cache =
       ParseOnOff("--prefix-cache", absl::GetFlag(FLAGS_prefix_cache));
   if (!prefix_cache.ok()) return prefix_cache.status();

@@ -54,11 +54,12 @@ TEST_P(EngineGoldenTest, MatchesTheReference) {
   ASSERT_TRUE(reference.ok()) << reference.status();
   const ModelConfig& config = (*weights)->config();
   ThreadPool threads(1, absl::ZeroDuration());
-  auto attention = AttentionModel::Load(**weights, config.max_positions, &threads, nullptr);
-  auto kv = KvBlockPool::Create(
-      {config.n_layers, {.n_kv_heads = config.n_kv_heads, .head_dim = config.head_dim}}, 32 << 20);
+  const std::unique_ptr<AttentionBackend> attention =
+      MakeCpuAttentionBackend(weights->get(), &threads);
+  auto kv = KvBlockPool::Create(attention->kv_shape(), 32 << 20);
+  ASSERT_TRUE(attention->Load((*kv)->n_blocks(), config.max_positions, nullptr).ok());
   PrefixCache cache(kv->get());
-  AttentionRunner attention_runner(attention.get(), &cache, &threads);
+  AttentionRunner attention_runner(&config, attention.get(), &cache, &threads);
   const std::unique_ptr<ExpertBackend> backend = MakeCpuExpertBackend(&threads);
   ExpertStore store(weights->get(), backend.get());
   ASSERT_TRUE(store.Load(*ParseExpertSelection("all", config.n_layers, config.experts_per_layer()), &threads,

@@ -25,7 +25,6 @@ def flags_of(program, *verb):
 
 # Flags that the chart is ready for and the binaries do not have yet.
 PENDING = {program: set() for program in (*SERVICES, "gatefold")}
-PENDING["attention-service"] = {"backend"}
 
 
 class ChartFlagsTest(unittest.TestCase):

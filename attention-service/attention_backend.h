@@ -1,0 +1,76 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/types/span.h"
+#include "attention-service/kv_block_pool.h"
+#include "gatefold/base/thread_pool.h"
+#include "gatefold/checkpoint/load_progress.h"
+#include "gatefold/model/model_weights.h"
+
+namespace gatefold {
+
+// One row of a step: a position of a sequence, whose block table reaches it.
+struct AttentionRow {
+  int position = 0;
+  const BlockId* block_table = nullptr;
+};
+
+// Where the attention side of a model is kept and computed, KV cache included: on the CPU, or on a
+// CUDA device. Who calls it has checked rows and token ids; bits are equal between backends of one
+// numerics class, and obey the row law.
+// Threads: one call at a time.
+class AttentionBackend {
+ public:
+  static constexpr int kMaxLogitRows = 32;  // of a call: a vocabulary is wide
+
+  virtual ~AttentionBackend() = default;
+
+  virtual std::string name() const = 0;    // "cpu" or "cuda"
+  virtual std::string device() const = 0;  // for people: the instruction set, or the device's name
+  // Of what this backend computes; see NumericsClass() in gatefold/kernels/isa.h.
+  virtual uint64_t numerics_class() const = 0;
+  // How it keeps KV blocks.
+  virtual KvShape kv_shape() const = 0;
+  // The memory there is where it keeps them: of the machine, or of the device.
+  virtual size_t memory_bytes() const = 0;
+
+  // Copies the weights out of the checkpoint and makes room for the KV blocks; once, before what
+  // follows. `max_positions`: of a sequence. `progress` may be null.
+  // Errors: ResourceExhausted (the device's memory), Unavailable (the device failed).
+  virtual absl::Status Load(int n_kv_blocks, int max_positions, LoadProgress* progress) = 0;
+
+  // Rows of a sequence are next to each other, in ascending order; no position of one comes twice.
+  // Errors of all three: Unavailable (the device failed, or has no memory left).
+  //
+  // The token ids' embeddings after attention of layer 0. x: [n_rows, d_model], out.
+  virtual absl::Status EmbedAndAttend(absl::Span<const AttentionRow> rows,
+                                      absl::Span<const int32_t> token_ids, float* x) = 0;
+  // x: [n_rows, d_model], in and out.
+  virtual absl::Status Attend(int layer, absl::Span<const AttentionRow> rows, float* x) = 0;
+  // x: [n_rows, d_model], after the last layer. logits: [n_rows, vocab_size], out. At most
+  // kMaxLogitRows rows.
+  virtual absl::Status Logits(const float* x, int n_rows, float* logits) = 0;
+};
+
+// Both outlive the backend.
+std::unique_ptr<AttentionBackend> MakeCpuAttentionBackend(const ModelWeights* weights,
+                                                          ThreadPool* threads);
+
+// On the first CUDA device; the weights outlive it. FailedPrecondition, saying why: this build has
+// no CUDA, there is no device, it is too old, or the model is of a type or shape that it does not
+// compute.
+absl::StatusOr<std::unique_ptr<AttentionBackend>> MakeCudaAttentionBackend(
+    const ModelWeights* weights);
+
+// "cpu", "cuda", or "auto": CUDA where it can be had. Logs what was chosen and why.
+// InvalidArgument for another name; for "cuda" the errors of MakeCudaAttentionBackend.
+absl::StatusOr<std::unique_ptr<AttentionBackend>> ChooseAttentionBackend(
+    absl::string_view name, const ModelWeights* weights, ThreadPool* threads);
+
+}  // namespace gatefold

@@ -1,0 +1,152 @@
+#include "attention-service/attention_backend.h"
+
+#include <cmath>
+#include <vector>
+
+#include "absl/strings/ascii.h"
+#include "gatefold/kernels/isa.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tools/random_model.h"
+
+namespace gatefold {
+namespace {
+
+using testing::HasSubstr;
+
+// A model that every backend computes.
+std::string ModelDir() {
+  static const std::string& dir = *[] {
+    RandomModelOptions options;
+    options.family = "llama";
+    options.layers = 2;
+    options.heads = 4;
+    options.head_dim = 64;
+    options.attention_bias = true;
+    auto* const written = new std::string(testing::TempDir() + "attention_backend_test_model");
+    EXPECT_TRUE(WriteRandomModel(options, *written).ok());
+    return written;
+  }();
+  return dir;
+}
+
+class AttentionBackendTest : public testing::Test {
+ protected:
+  // A loaded backend with room for 16 blocks; null: it cannot be had here.
+  std::unique_ptr<AttentionBackend> Make(const char* name) {
+    auto backend = ChooseAttentionBackend(name, weights_.get(), &threads_);
+    if (!backend.ok()) return nullptr;
+    EXPECT_TRUE((*backend)->Load(16, 128, nullptr).ok());
+    return *std::move(backend);
+  }
+  // Rows [begin, end) through all layers, without experts.
+  std::vector<float> Run(AttentionBackend* backend, const std::vector<BlockId>& table, int begin,
+                         int end) {
+    std::vector<AttentionRow> rows;
+    std::vector<int32_t> tokens;
+    for (int p = begin; p < end; ++p) {
+      rows.push_back({p, table.data()});
+      tokens.push_back(3 + p * 5 % 50);
+    }
+    const ModelConfig& config = weights_->config();
+    std::vector<float> x(rows.size() * config.d_model);
+    EXPECT_TRUE(backend->EmbedAndAttend(rows, tokens, x.data()).ok());
+    for (int l = 1; l < config.n_layers; ++l) EXPECT_TRUE(backend->Attend(l, rows, x.data()).ok());
+    return x;
+  }
+
+  ThreadPool threads_{1, absl::ZeroDuration()};
+  std::unique_ptr<ModelWeights> weights_ = *ModelWeights::Open(ModelDir());
+};
+
+TEST_F(AttentionBackendTest, RefusesANameThatIsNone) {
+  const auto backend = ChooseAttentionBackend("gpu", weights_.get(), &threads_);
+  EXPECT_EQ(backend.status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(backend.status().message()),
+              HasSubstr("\"gpu\", must be auto, cpu or cuda"));
+}
+
+TEST_F(AttentionBackendTest, AutoIsWhatCanBeHad) {
+  const auto cuda = MakeCudaAttentionBackend(weights_.get());
+  const auto chosen = ChooseAttentionBackend("auto", weights_.get(), &threads_);
+  ASSERT_TRUE(chosen.ok()) << chosen.status();
+  EXPECT_EQ((*chosen)->name(), cuda.ok() ? "cuda" : "cpu");
+  if (!cuda.ok()) {
+    EXPECT_EQ((*chosen)->numerics_class(), kernels::NumericsClass());
+    // Who insists is told why not.
+    const auto insisted = ChooseAttentionBackend("cuda", weights_.get(), &threads_);
+    EXPECT_EQ(insisted.status().code(), absl::StatusCode::kFailedPrecondition);
+    EXPECT_EQ(insisted.status().message(), cuda.status().message());
+    EXPECT_THAT(absl::AsciiStrToLower(cuda.status().message()), HasSubstr("cuda"));
+  }
+}
+
+// What a service relies on, whichever backend it has.
+class AttentionBackendRowLaw : public AttentionBackendTest,
+                               public testing::WithParamInterface<const char*> {};
+
+TEST_P(AttentionBackendRowLaw, ChunksBlocksAndLogitsOfOthersDoNotShow) {
+  const std::unique_ptr<AttentionBackend> backend = Make(GetParam());
+  if (backend == nullptr) GTEST_SKIP() << "skipped: no " << GetParam() << " backend";
+  const std::vector<float> whole = Run(backend.get(), {0, 1, 2}, 0, 40);
+  std::vector<float> chunks;
+  const std::vector<BlockId> other = {9, 4, 12};
+  for (const auto& [begin, end] : {std::pair(0, 7), {7, 39}, {39, 40}}) {
+    const std::vector<float> some = Run(backend.get(), other, begin, end);
+    chunks.insert(chunks.end(), some.begin(), some.end());
+  }
+  EXPECT_EQ(chunks, whole);
+
+  const ModelConfig& config = weights_->config();
+  std::vector<float> logits(AttentionBackend::kMaxLogitRows * config.vocab_size);
+  ASSERT_TRUE(backend->Logits(whole.data(), AttentionBackend::kMaxLogitRows, logits.data()).ok());
+  std::vector<float> alone(config.vocab_size);
+  ASSERT_TRUE(backend->Logits(whole.data() + 5 * config.d_model, 1, alone.data()).ok());
+  EXPECT_EQ(alone, std::vector<float>(logits.begin() + 5 * config.vocab_size,
+                                      logits.begin() + 6 * config.vocab_size));
+}
+
+// Layers of two steps between each other, as those of two lanes.
+TEST_P(AttentionBackendRowLaw, StepsOfOtherLanesDoNotShow) {
+  const std::unique_ptr<AttentionBackend> backend = Make(GetParam());
+  if (backend == nullptr) GTEST_SKIP() << "skipped: no " << GetParam() << " backend";
+  const std::vector<BlockId> tables[2] = {{0, 1}, {2, 3}};
+  const std::vector<float> a = Run(backend.get(), tables[0], 0, 20);
+  const std::vector<AttentionRow> rows[2] = {{{0, tables[0].data()}, {1, tables[0].data()}},
+                                             {{0, tables[1].data()}}};
+  const std::vector<int32_t> tokens = {3, 8};  // those of Run
+  const int d_model = weights_->config().d_model;
+  std::vector<float> x[2] = {std::vector<float>(2 * d_model), std::vector<float>(d_model)};
+  for (int lane : {0, 1}) {
+    const auto ids = absl::MakeConstSpan(tokens).first(rows[lane].size());
+    ASSERT_TRUE(backend->EmbedAndAttend(rows[lane], ids, x[lane].data()).ok());
+  }
+  for (int lane : {0, 1}) ASSERT_TRUE(backend->Attend(1, rows[lane], x[lane].data()).ok());
+  EXPECT_EQ(x[0], std::vector<float>(a.begin(), a.begin() + 2 * d_model));
+  EXPECT_EQ(x[1], std::vector<float>(a.begin(), a.begin() + d_model));
+}
+
+INSTANTIATE_TEST_SUITE_P(Backends, AttentionBackendRowLaw, testing::Values("cpu", "cuda"));
+
+TEST_F(AttentionBackendTest, BackendsAgreeWithinTheirRounding) {
+  const std::unique_ptr<AttentionBackend> cpu = Make("cpu"), cuda = Make("cuda");
+  if (cuda == nullptr) GTEST_SKIP() << "skipped: no cuda backend";
+  const ModelConfig& config = weights_->config();
+  std::vector<float> logits[2];
+  for (AttentionBackend* backend : {cpu.get(), cuda.get()}) {
+    const std::vector<float> x = Run(backend, {0, 1, 2}, 0, 40);
+    std::vector<float>& to = logits[backend == cuda.get()];
+    to.resize(8 * config.vocab_size);
+    ASSERT_TRUE(backend->Logits(x.data() + 32 * config.d_model, 8, to.data()).ok());
+  }
+  double difference = 0, size = 0;
+  for (size_t i = 0; i < logits[0].size(); ++i) {
+    difference += std::pow(logits[1][i] - logits[0][i], 2);
+    size += std::pow(logits[0][i], 2);
+  }
+  // bfloat16 keeps 8 bits of the rows between products.
+  EXPECT_LT(std::sqrt(difference / size), 2e-2);
+}
+
+}  // namespace
+}  // namespace gatefold

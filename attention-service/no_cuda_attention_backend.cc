@@ -1,0 +1,10 @@
+#include "attention-service/attention_backend.h"
+
+namespace gatefold {
+
+absl::StatusOr<std::unique_ptr<AttentionBackend>> MakeCudaAttentionBackend(
+    const ModelWeights* /*weights*/) {
+  return absl::FailedPreconditionError("this build has no CUDA (GATEFOLD_WITH_CUDA)");
+}
+
+}  // namespace gatefold
