@@ -106,6 +106,11 @@ class AttentionService::Session final : public StreamSession {
       absl::StatusOr<SequenceSpec> spec = FromProto(open);
       absl::Status status = spec.status();
       if (service_->draining_) status = absl::UnavailableError("this service is draining");
+      const int most = service_->host_->max_sequence_tokens();
+      if (status.ok() && spec->n_positions > most) {
+        status = absl::InvalidArgumentError(
+            absl::StrCat("n_positions is ", spec->n_positions, ", this service takes ", most));
+      }
       int n_cached = 0;
       if (status.ok()) {
         const absl::StatusOr<int> cached = lane_->table.Open(*spec, open.cache_domain());

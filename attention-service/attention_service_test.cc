@@ -276,5 +276,16 @@ TEST_F(AttentionServiceTest, FreesALanesSequencesWhenItsLastStreamEnds) {
   EXPECT_EQ(host_->cache()->n_available(), host_->cache()->n_blocks());
 }
 
+// Its rotations are computed up to there and no further, whatever the KV blocks could hold.
+TEST_F(AttentionServiceTest, RefusesSequencesLongerThanItTakes) {
+  const auto host = *AttentionHost::Load(
+      *weights_, {.kv_memory_bytes = 256 << 10, .max_sequence_tokens = 20}, &threads_, nullptr);
+  AttentionService service(host.get(), internal::v1::WorkerDescription(), nullptr);
+  session_ = *service.OnOpen(nullptr);
+  EXPECT_EQ(Open(1, 20), internal::v1::REFUSAL_REASON_UNSPECIFIED);
+  EXPECT_EQ(Open(2, 21), internal::v1::REFUSAL_REASON_BAD_REQUEST);
+  session_.reset();
+}
+
 }  // namespace
 }  // namespace gatefold
