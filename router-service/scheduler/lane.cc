@@ -36,8 +36,10 @@ void Lane::Start() {
 }
 
 void Lane::Run() {
-  while (!scheduler_->stopping()) {
+  for (;;) {
+    // Before anything is looked at: what changes from here on is news.
     const uint64_t seen = scheduler_->news();
+    if (scheduler_->stopping()) break;
     SweepRunning();
     Admit();
     Step step = Next();

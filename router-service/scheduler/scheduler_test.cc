@@ -289,6 +289,18 @@ TEST_F(SchedulerTest, WaitsForAttentionButNotForEver) {
   EXPECT_THAT(recorder->tokens, ElementsAre(11, 12, 13));
 }
 
+TEST_F(SchedulerTest, StopsAtWhateverMomentItIsTold) {
+  for (int i = 0; i < 500; ++i) {
+    Start({}, 2);
+    auto recorder = std::make_shared<Recorder>();
+    auto handle = Submit(Request({5, 10}, 1), recorder);
+    recorder->done.WaitForNotification();  // the lanes are about to wait
+    scheduler_->Stop();
+    handle.reset();
+    scheduler_.reset();
+  }
+}
+
 TEST_F(SchedulerTest, StopsAtAStopTokenWithoutTellingIt) {
   Start({});
   auto recorder = std::make_shared<Recorder>();
