@@ -17,13 +17,15 @@ class CorpusError(ValueError):
 
 def read_documents(path: pathlib.Path) -> list[str]:
     """The documents of one file, without their end lines."""
+    if not path.is_file():
+        raise CorpusError(f"{path}: not a file")
     try:
         text = path.read_bytes().decode("utf-8")
     except UnicodeDecodeError as e:
         line = path.read_bytes()[:e.start].count(b"\n") + 1
         raise CorpusError(f"{path}: line {line} is not UTF-8 (byte {e.start}: {e.reason})") from None
     documents, lines = [], []
-    for line in text.split("\n"):
+    for line in text.replace("\r\n", "\n").split("\n"):
         if line == END_LINE:
             documents.append("\n".join(lines).strip("\n") + "\n")
             lines = []

@@ -53,3 +53,4 @@ def write(model: Transformer, tokenizer, folder: pathlib.Path) -> None:
         model_max_length=model.recipe.context))
     tokenizer.save(str(folder / "tokenizer.json"), pretty=False)
     save_file(tensors(model), folder / "model.safetensors", metadata={"format": "pt"})
+    (folder / "model.safetensors").chmod(0o644)  # the library writes it for its owner alone

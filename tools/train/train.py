@@ -12,6 +12,7 @@ import argparse
 import dataclasses
 import json
 import math
+import os
 import pathlib
 import signal
 import sys
@@ -64,8 +65,9 @@ class Heldout:
         for tag, stream in streams.items():
             starts = np.linspace(0, max(0, len(stream) - context - 1), self.WINDOWS).astype(int)
             rows = [stream[s:s + context + 1] for s in starts]
-            if len(rows[0]) == context + 1:
-                self._windows[tag] = torch.from_numpy(np.stack(rows).astype(np.int64))
+            if len(rows[0]) < context + 1:
+                raise corpora.CorpusError(f"heldout tag '{tag}' has {len(stream)} tokens, a window {context + 1}")
+            self._windows[tag] = torch.from_numpy(np.stack(rows).astype(np.int64))
 
     @torch.no_grad()
     def bits_per_byte(self, model, device: str) -> dict[str, float]:
@@ -101,14 +103,19 @@ def minutes_and_seconds(seconds: float) -> str:
 
 def load_or_train_tokenizer(path: pathlib.Path, texts, recipe: Recipe) -> tokenizers.Tokenizer:
     if path.exists():
-        tokenizer = tokenizers.Tokenizer.from_file(str(path))
+        try:
+            tokenizer = tokenizers.Tokenizer.from_file(str(path))
+        except Exception as e:  # the library raises nothing narrower
+            raise checkpoint.CheckpointError(f"{path}: not a tokenizer ({e}); delete it to learn a new one") from None
         if tokenizer.get_vocab_size() != recipe.vocab_size:
             raise checkpoint.CheckpointError(
                 f"{path}: has {tokenizer.get_vocab_size()} tokens, the recipe {recipe.vocab_size}; use another --out")
         return tokenizer
     print("learning the tokenizer", file=sys.stderr)
     tokenizer = bpe.train(texts, recipe.vocab_size)
-    tokenizer.save(str(path))
+    temporary = path.with_suffix(".tmp")
+    tokenizer.save(str(temporary))
+    os.replace(temporary, path)  # whole or not at all
     return tokenizer
 
 
@@ -238,8 +245,12 @@ def main() -> int:
     changes = {n: getattr(flags, n) for n in ("steps", "batch", "context", "seed", "lr", "dropout")
                if getattr(flags, n) is not None}
     for name, value in changes.items():
-        if name not in ("seed", "dropout") and value <= 0:
-            parser.error(f"--{name} must be positive, not {value}")
+        if name not in ("seed", "dropout") and not 0 < value < math.inf:
+            parser.error(f"--{name} must be a positive number, not {value}")
+    if not 0 <= changes.get("seed", 0) < 2**31:
+        parser.error(f"--seed must be within 0 and {2**31 - 1}, not {flags.seed}")
+    if flags.device == "cuda" and not torch.cuda.is_available():
+        parser.error("--device cuda: PyTorch finds no CUDA device here")
     if not 0 <= changes.get("dropout", 0) < 1:
         parser.error(f"--dropout must be in [0, 1), not {flags.dropout}")
     recipe = dataclasses.replace(RECIPES[flags.recipe], **changes)

@@ -176,6 +176,19 @@ class TrainTest(unittest.TestCase):
         for name in a:
             self.assertTrue(torch.equal(a[name], b[name]), name)
 
+    def test_a_tokenizer_cut_short_is_named(self):
+        out = self.dir / "out"
+        self.assertTrue(run(SMALL, self.corpus, out))
+        whole = (out / "tokenizer.json").read_text()
+        (out / "tokenizer.json").write_text(whole[:len(whole) // 2])
+        with self.assertRaisesRegex(checkpoint.CheckpointError, "tokenizer.json: not a tokenizer"):
+            run(SMALL, self.corpus, out)
+
+    def test_heldout_texts_shorter_than_a_window_are_named(self):
+        (self.corpus / "heldout" / "words.txt").write_text("a b\n<|end|>\n")
+        with self.assertRaisesRegex(corpus.CorpusError, "heldout tag 'words' has [0-9]+ tokens, a window 33"):
+            run(SMALL, self.corpus, self.dir / "out")
+
     def test_goes_on_after_a_kill(self):
         out = self.dir / "killed"
         code = ("import sys, pathlib; sys.path.insert(0, sys.argv[1]); import dataclasses, torch, train, train_test;"
