@@ -158,9 +158,11 @@ void PrintComparison(const std::vector<ModelMeasurement>& models, std::ostream& 
          "of the bytes that one token reads:\n";
   Table ratios({"against", ">sequences", ">times as fast", ">ideal", ">share of ideal"});
   for (const Against& a : CompareWithFirst(models)) {
+    const double share = 100 * a.times_as_fast / a.ideal;
     ratios.AddRow({a.other->model.name(), absl::StrCat(a.sequences),
-                   absl::StrFormat("%.2f", a.times_as_fast), absl::StrFormat("%.2f", a.ideal),
-                   absl::StrFormat("%.0f %%", 100 * a.times_as_fast / a.ideal)});
+                   std::isnan(share) ? "" : absl::StrFormat("%.2f", a.times_as_fast),
+                   absl::StrFormat("%.2f", a.ideal),
+                   std::isnan(share) ? "" : absl::StrFormat("%.0f %%", share)});
   }
   ratios.Print(out);
 }

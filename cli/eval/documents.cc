@@ -18,6 +18,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr size_t kMaxDocumentBytes = size_t{1} << 20;  // what a router takes as one prompt
+
 absl::StatusOr<std::vector<fs::path>> FindFiles(const std::vector<std::string>& paths) {
   std::vector<fs::path> files;
   for (const std::string& path : paths) {
@@ -85,6 +87,11 @@ absl::StatusOr<std::vector<TaggedTexts>> ReadTaggedTexts(const std::vector<std::
     GF_ASSIGN_OR_RETURN(const std::string text, ReadUtf8(file));
     TaggedTexts texts{file.stem().string(), {}};
     for (std::string& document : Split(text, separator)) {
+      if (document.size() > kMaxDocumentBytes) {
+        return absl::InvalidArgumentError(absl::StrCat(
+            file.string(), ": a document has ", document.size(), " bytes, at most ", kMaxDocumentBytes,
+            separator.empty() ? "" : absl::StrCat("; split it with lines \"", separator, "\"")));
+      }
       if (document.find_first_not_of(" \t\r\n") != std::string::npos) {
         texts.documents.push_back(std::move(document));
       }

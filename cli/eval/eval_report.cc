@@ -10,9 +10,7 @@
 namespace gatefold::cli {
 namespace {
 
-bool Routed(const Evaluation& evaluation) {
-  return !evaluation.texts.empty() && !evaluation.texts[0].experts.by_layer().empty();
-}
+bool Routed(const Evaluation& evaluation) { return evaluation.Routed() != nullptr; }
 
 Json TextJson(const TextQuality& text) {
   return {{"documents", text.n_documents},

@@ -9,6 +9,7 @@
 
 #include "cli/command.h"
 #include "cli/error_report.h"
+#include "cli/eval/heat_map.h"
 #include "cli/output.h"
 #include "cli/verb.h"
 #include "gatefold/checkpoint/temp_dir.h"
@@ -115,6 +116,33 @@ TEST_F(EvalTest, TellsWhereTokensWent) {
   EXPECT_EQ(n, 2 * 8 * 2);  // layers, experts, tags
 }
 
+// A text of one token, which nothing stands before, has no routes; those of the others are shown.
+TEST_F(EvalTest, DrawsTextsWithoutRoutesToo) {
+  inference::v1::RoutingTrace trace;
+  trace.set_n_tokens(1);
+  trace.add_layer_ids(0);
+  trace.set_top_k(1);
+  trace.set_expert_ids(std::string("\1\0", 2));
+  trace.set_gate_weights(std::string(4, '\0'));
+  trace.set_shards(std::string(1, '\0'));
+  trace.add_shard_names("one");
+  Evaluation evaluation;
+  evaluation.texts.resize(2);
+  evaluation.texts[0].tag = "one\x01token";
+  EXPECT_EQ(ExpertHeatMap(evaluation), "");
+  ASSERT_TRUE(evaluation.texts[1].experts.Add(trace, 0, 2).ok());
+  const std::string svg = ExpertHeatMap(evaluation);
+  EXPECT_THAT(svg, HasSubstr(">100</text>"));
+  EXPECT_THAT(svg, HasSubstr(">one?token</text>"));
+}
+
+TEST_F(EvalTest, KeepsAFormerPictureUntilThereIsANewOne) {
+  std::ofstream(File("old.svg")) << "old";
+  EXPECT_EQ(Run({File("long.txt"), "--model", File("nothing"), "--heat-map", File("old.svg")}), kExitFailed);
+  std::ifstream file(File("old.svg"));
+  EXPECT_EQ(std::string((std::istreambuf_iterator<char>(file)), {}), "old");
+}
+
 TEST_F(EvalTest, ChoosesTheLikeliest) {
   std::ofstream(File("quiz.jsonl"))
       << R"({"tag":"t","question":"q","choices":["zzzz","q","zz"],"answer":"zz"})" << "\n"
@@ -141,7 +169,10 @@ TEST_F(EvalTest, ComparesWhatIsWrittenWordForWord) {
 TEST_F(EvalTest, NamesTheTextAndTheQuestionThatFail) {
   std::ofstream(File("long.jsonl")) << Json({{"question", std::string(500, 'x')}, {"answer", "y"}});
   EXPECT_EQ(Run({"--tasks", File("long.jsonl"), "--model", Model()}), kExitFailed);
-  EXPECT_THAT(err_, HasSubstr("question 1 of \"long\""));
+  EXPECT_THAT(err_, HasSubstr("long.jsonl: line 1"));
+  std::ofstream(File("huge.txt")) << std::string((1 << 20) + 1, 'x');
+  EXPECT_EQ(Run({File("huge.txt"), "--model", Model()}), kExitFailed);
+  EXPECT_THAT(err_, HasSubstr("huge.txt: a document has 1048577 bytes, at most 1048576"));
 }
 
 TEST_F(EvalTest, PrintsTables) {

@@ -1,3 +1,6 @@
+#include <unistd.h>
+
+#include <filesystem>
 #include <fstream>
 
 #include "absl/strings/str_cat.h"
@@ -19,6 +22,19 @@ absl::Status WriteFile(const std::string& name, const std::string& content) {
   file << content;
   file.close();
   if (file) return absl::OkStatus();
+  return absl::UnavailableError(absl::StrCat("--heat-map: cannot write ", name));
+}
+
+// Before the work begins, and without touching what is there.
+absl::Status CheckWritable(const std::string& name) {
+  std::filesystem::path folder = std::filesystem::path(name).parent_path();
+  if (folder.empty()) folder = ".";
+  std::error_code error;
+  const bool exists = std::filesystem::exists(name, error);
+  if (!std::filesystem::is_directory(name, error) &&
+      access(exists ? name.c_str() : folder.c_str(), W_OK) == 0) {
+    return absl::OkStatus();
+  }
   return absl::UnavailableError(absl::StrCat("--heat-map: cannot write ", name));
 }
 
@@ -61,21 +77,23 @@ class EvalVerb final : public Verb {
     GF_RETURN_IF_ERROR(Check(arguments));
     // What is wrong with a file is said before a model is loaded.
     GF_ASSIGN_OR_RETURN(const EvaluationInput input, input_.Read(arguments));
-    if (!heat_map_.empty()) GF_RETURN_IF_ERROR(WriteFile(heat_map_, ""));  // can it be?
+    if (!heat_map_.empty()) GF_RETURN_IF_ERROR(CheckWritable(heat_map_));
     GF_ASSIGN_OR_RETURN(const std::unique_ptr<Connection> connection,
                         Connection::Open(connection_, console->interrupts));
     const Scorer::Options options{window_, routing_ || !heat_map_.empty()};
     GF_ASSIGN_OR_RETURN(const Evaluation evaluation,
                         Evaluate(connection.get(), input, options, concurrency_));
-    if (options.routing && evaluation.model.n_experts() == 0) {
-      console->err << "no routing: this model has no gates\n";
+    if (options.routing && evaluation.Routed() == nullptr) {
+      console->err << "no routing: "
+                   << (evaluation.model.n_experts() == 0 ? "this model has no gates\n"
+                                                         : "no token of these texts was scored\n");
     }
     if (output_.json()) {
       PrintJson(EvalJson(evaluation), console->out);
     } else {
       PrintEvaluation(evaluation, console->out);
     }
-    if (heat_map_.empty() || evaluation.model.n_experts() == 0) return absl::OkStatus();
+    if (heat_map_.empty() || evaluation.Routed() == nullptr) return absl::OkStatus();
     return WriteFile(heat_map_, ExpertHeatMap(evaluation));
   }
 

@@ -153,8 +153,7 @@ absl::StatusOr<std::vector<TaskQuality>> AnswerTasks(Connection* connection, con
                                                     ? Write(connection, scorer, items[i])
                                                     : Choose(scorer, items[i]);
         if (!verdict.ok()) {
-          return Annotate(verdict.status(),
-                          absl::StrCat("question ", i + 1, " of \"", items[i].tag, "\""));
+          return Annotate(verdict.status(), items[i].where);
         }
         verdicts[i] = *verdict;
         progress.Add(1);
@@ -212,6 +211,13 @@ TextQuality Evaluation::AllTexts() const {
   all.tag = "all";
   for (const TextQuality& text : texts) all.Add(text);
   return all;
+}
+
+const ExpertCounts* Evaluation::Routed() const {
+  for (const TextQuality& text : texts) {
+    if (!text.experts.by_layer().empty()) return &text.experts;
+  }
+  return nullptr;
 }
 
 double Evaluation::MeanBitsPerByte() const {

@@ -48,6 +48,8 @@ struct Evaluation {
   std::vector<TaskQuality> tasks;  // by tag, in order of appearance
 
   TextQuality AllTexts() const;
+  // Of a text whose tokens were routed: names layers and experts for all. Null: none was.
+  const ExpertCounts* Routed() const;
   double MeanBitsPerByte() const;  // over tags with scored tokens, each alike
 };
 

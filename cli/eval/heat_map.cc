@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_replace.h"
@@ -17,8 +18,11 @@ constexpr int kPanelTop = 44;   // title and expert numbers
 constexpr int kGap = 18;
 constexpr int kMaxWidth = 1400;
 
+// XML has no way to write most control characters.
 std::string Escaped(absl::string_view text) {
-  return absl::StrReplaceAll(text, {{"&", "&amp;"}, {"<", "&lt;"}, {">", "&gt;"}});
+  std::string plain(text);
+  std::replace_if(plain.begin(), plain.end(), absl::ascii_iscntrl, '?');
+  return absl::StrReplaceAll(plain, {{"&", "&amp;"}, {"<", "&lt;"}, {">", "&gt;"}});
 }
 
 std::string Text(int x, int y, absl::string_view anchor, absl::string_view fill,
@@ -42,7 +46,7 @@ struct Panel {
 };
 
 std::string DrawPanel(const Evaluation& evaluation, const Panel& panel) {
-  const ExpertCounts& first = evaluation.texts[0].experts;
+  const ExpertCounts& first = *evaluation.Routed();
   const size_t n_experts = first.by_layer()[panel.layer].size();
   const double even = 1.0 / static_cast<double>(n_experts);
   std::string svg = Text(panel.x + static_cast<int>(n_experts) * kCell / 2, panel.y + 14, "middle",
@@ -67,8 +71,8 @@ std::string DrawPanel(const Evaluation& evaluation, const Panel& panel) {
 }  // namespace
 
 std::string ExpertHeatMap(const Evaluation& evaluation) {
-  if (evaluation.texts.empty() || evaluation.texts[0].experts.by_layer().empty()) return "";
-  const ExpertCounts& first = evaluation.texts[0].experts;
+  if (evaluation.Routed() == nullptr) return "";
+  const ExpertCounts& first = *evaluation.Routed();
   const int n_layers = static_cast<int>(first.by_layer().size());
   const int n_tags = static_cast<int>(evaluation.texts.size());
   const int panel_width = static_cast<int>(first.by_layer()[0].size()) * kCell;

@@ -51,6 +51,7 @@ void ExpertCounts::Add(const ExpertCounts& other) {
 }
 
 double ExpertCounts::Share(size_t layer, size_t expert) const {
+  if (by_layer_.empty()) return 0;  // a text of one token, which nothing stands before
   uint64_t all = 0;
   for (const uint64_t n : by_layer_[layer]) all += n;
   return all == 0 ? 0 : static_cast<double>(by_layer_[layer][expert]) / static_cast<double>(all);

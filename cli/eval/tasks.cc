@@ -128,6 +128,7 @@ absl::StatusOr<std::vector<TaskItem>> ReadTasks(const std::string& path) {
           absl::StrCat(path, ": line ", i + 1, ": ", item.status().message()));
     }
     if (item->tag.empty()) item->tag = Stem(path);
+    item->where = absl::StrCat(path, ": line ", i + 1);
     items.push_back(*std::move(item));
   }
   if (items.empty()) return absl::InvalidArgumentError(absl::StrCat(path, ": has no questions"));
@@ -137,8 +138,11 @@ absl::StatusOr<std::vector<TaskItem>> ReadTasks(const std::string& path) {
 absl::StatusOr<std::vector<TaskItem>> ReadEquations(const std::string& path) {
   GF_ASSIGN_OR_RETURN(const std::vector<std::string> lines, ReadLines(path));
   std::vector<TaskItem> items;
-  for (const std::string& line : lines) {
-    if (std::optional<TaskItem> item = ParseEquation(line)) items.push_back(*std::move(item));
+  for (size_t i = 0; i < lines.size(); ++i) {
+    std::optional<TaskItem> item = ParseEquation(lines[i]);
+    if (!item.has_value()) continue;
+    item->where = absl::StrCat(path, ": line ", i + 1);
+    items.push_back(*std::move(item));
   }
   if (items.empty()) {
     return absl::InvalidArgumentError(

@@ -15,6 +15,7 @@ struct TaskItem {
   std::vector<std::string> choices;
   size_t answer_index = 0;  // into choices
   std::string answer;       // the text of the right one, or of the right line
+  std::string where;        // file and line, for errors
 };
 
 // A JSONL file, an object per line: question; answer, the text or the index of a choice; and, where
