@@ -76,6 +76,15 @@ TEST(EmbeddedModel, AddsTwoDigits) {
   EXPECT_GE(n_right, 4);
 }
 
+// The bars of its card, on the held-out text that is not part of the repository.
+TEST(EmbeddedModel, IsAsGoodAsItsCardSays) {
+  constexpr char kTexts[] = "../shared/corpus/heldout";
+  if (!std::filesystem::exists(kTexts)) GTEST_SKIP() << kTexts << " is not there";
+  const Json json = Ask({"eval", kTexts, "--routing"});
+  EXPECT_LT(json["mean_bits_per_byte"].get<double>(), 1.456);  // the dense twin of equal active size
+  EXPECT_GT(json["routing"]["smallest_share"].get<double>(), 0.02);
+}
+
 TEST(EmbeddedModel, UsesItsExperts) {
   // English and code only, which is not all that it was trained on.
   const Json json = Ask({"eval", "docs/architecture.md", "cli/command.cc", "--routing"});
