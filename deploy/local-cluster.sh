@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # A cluster of processes on this machine, in the foreground:
 #   deploy/local-cluster.sh --model DIR --experts N --attention N --port P [--lanes L] [--threads T]
-#     [--routers R] [--planner [--min-replicas M]] [--restart]
+#     [--n-slices S] [--routers R] [--planner [--min-replicas M]] [--restart]
 # A router listens on 127.0.0.1:P, others on the ports after it. N expert-services each hold an N-th
 # of the experts of every layer; with --planner they start empty and a planner assigns M copies of
 # each. Prints where everything is, then a line that starts with `ready` once requests can be sent.
@@ -17,7 +17,7 @@ usage() {
   exit 2
 }
 
-model='' experts='' attention='' port='' lanes=1 threads='' routers=1 min_replicas=1
+model='' experts='' attention='' port='' lanes=1 threads='' n_slices=8 routers=1 min_replicas=1
 planner='' restart=''
 while [ $# -gt 0 ]; do
   case $1 in
@@ -36,6 +36,7 @@ while [ $# -gt 0 ]; do
     --routers) routers=$value most=16 ;;
     --min-replicas) min_replicas=$value most=255 ;;
     --threads) threads=$value most=1024 ;;
+    --n-slices) n_slices=$value most=256 ;;
     *) usage "$option is no flag of this script" ;;
   esac
   [[ $value =~ ^[1-9][0-9]{0,4}$ ]] && [ "$value" -le $most ] ||
@@ -151,21 +152,21 @@ for ((i = 0; i < experts; i++)); do
   held=$i/$experts
   [ -z "$planner" ] || held=none
   start "expert-$i" expert-service --listen="${expert_addresses[i]}" --experts="$held" \
-    --threads="$expert_threads" --metrics-port=0
+    --threads="$expert_threads" --n-slices="$n_slices" --metrics-port=0
 done
 for ((i = 0; i < attention; i++)); do
   attention_addresses+=("unix:$folder/attention-$i.sock")
   start "attention-$i" attention-service --listen="${attention_addresses[i]}" \
-    --threads="$other_threads" --metrics-port=0
+    --threads="$other_threads" --n-slices="$n_slices" --metrics-port=0
 done
 workers=(--experts="$(join "${expert_addresses[@]}")" --attention="$(join "${attention_addresses[@]}")")
 [ -z "$planner" ] || start planner router-service --planner=only --min-replicas="$min_replicas" \
-  --admin-listen="unix:$folder/planner-admin.sock" --metrics-port=0 "${workers[@]}"
+  --n-slices="$n_slices" --admin-listen="unix:$folder/planner-admin.sock" --metrics-port=0 "${workers[@]}"
 for ((i = 0; i < routers; i++)); do
   name=router
   [ "$routers" -eq 1 ] || name=router-$i
   start "$name" router-service --listen="127.0.0.1:$((port + i))" --lanes="$lanes" \
-    --threads="$other_threads" --metrics-port=0 --admin-listen="unix:$folder/$name-admin.sock" \
+    --threads="$other_threads" --n-slices="$n_slices" --metrics-port=0 --admin-listen="unix:$folder/$name-admin.sock" \
     "${workers[@]}"
 done
 
