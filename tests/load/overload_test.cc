@@ -44,8 +44,7 @@ Bounds ChosenBounds() {
   if (chosen != nullptr && std::string(chosen) == "1") {
     return {absl::Seconds(30), absl::Minutes(10), 0.9, absl::Milliseconds(50), 0.02};
   }
-  // Short, on a machine that may have other things to do: what happens is looked at, not how fast.
-  return {absl::Seconds(3), absl::Seconds(5), 0, absl::InfiniteDuration(), 0.25};
+  return {absl::Seconds(3), absl::Seconds(5), 0.3, absl::Seconds(1), 0.25};
 }
 
 double ResidentBytes(Process* process) {
