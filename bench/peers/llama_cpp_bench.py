@@ -1,6 +1,9 @@
 """Times llama.cpp (through llama-cpp-python's C bindings) on one GGUF file; prints one JSON line.
 
-  python llama_cpp_bench.py FILE.gguf THREADS PROMPT_TOKENS OUTPUT_TOKENS SEQUENCES
+  python llama_cpp_bench.py FILE.gguf THREADS PROMPT_TOKENS OUTPUT_TOKENS SEQUENCES [HOST:PORT,...]
+
+With addresses of RPC servers (llama_cpp_rpc_server.py) the experts' weights are there, layers shared
+out evenly, and everything else is here: the split of a Gatefold cluster.
 
 Prefill: one prompt, in batches of 512. Decode: OUTPUT_TOKENS steps of SEQUENCES rows each, every
 sequence after a prompt of its own of PROMPT_TOKENS / SEQUENCES tokens, all started once before.
@@ -13,6 +16,39 @@ import sys
 import time
 
 import llama_cpp
+
+from llama_cpp_rpc_server import load_ggml
+
+
+class BufferOverride(ctypes.Structure):
+    """llama_model_tensor_buft_override of llama.h."""
+    _fields_ = [("pattern", ctypes.c_char_p), ("buffer_type", ctypes.c_void_p)]
+
+
+def experts_on(servers, n_layers):
+    """Overrides that put the experts of consecutive layers on each of the servers."""
+    base, rpc = load_ggml("ggml-base"), load_ggml("ggml-rpc")
+    rpc.ggml_backend_rpc_add_server.restype = ctypes.c_void_p
+    base.ggml_backend_reg_dev_get.restype = ctypes.c_void_p
+    base.ggml_backend_dev_buffer_type.restype = ctypes.c_void_p
+    overrides = []
+    for i, server in enumerate(servers):
+        registry = rpc.ggml_backend_rpc_add_server(server.encode())
+        if not registry:
+            sys.exit(f"no RPC server at {server}")
+        load_ggml("ggml").ggml_backend_register(ctypes.c_void_p(registry))
+        device = base.ggml_backend_reg_dev_get(ctypes.c_void_p(registry), ctypes.c_size_t(0))
+        buffer_type = base.ggml_backend_dev_buffer_type(ctypes.c_void_p(device))
+        layers = range(i * n_layers // len(servers), (i + 1) * n_layers // len(servers))
+        pattern = "blk\\.({})\\.ffn_(gate|up|down)_exps".format("|".join(map(str, layers)))
+        overrides.append(BufferOverride(pattern.encode(), buffer_type))
+    return (BufferOverride * (len(servers) + 1))(*overrides, BufferOverride(None, None))
+
+
+def layers_of(path):
+    import gguf
+    field = gguf.GGUFReader(path).get_field("llama.block_count")
+    return int(field.parts[field.data[0]][0])
 
 
 def fill(batch, rows):
@@ -33,10 +69,18 @@ def decode(context, batch):
 
 def main() -> None:
     path, n_threads, n_prompt, n_output, n_sequences = sys.argv[1], *map(int, sys.argv[2:6])
+    servers = sys.argv[6].split(",") if len(sys.argv) > 6 else []
     llama_cpp.llama_log_set(ctypes.cast(None, llama_cpp.llama_log_callback), ctypes.c_void_p(0))
     llama_cpp.llama_backend_init()
-    model = llama_cpp.llama_model_load_from_file(
-        path.encode(), llama_cpp.llama_model_default_params())
+    model_params = llama_cpp.llama_model_default_params()
+    if servers:
+        overrides = experts_on(servers, layers_of(path))
+        model_params.n_gpu_layers = 0
+        model_params.tensor_buft_overrides = ctypes.cast(
+            overrides, type(model_params.tensor_buft_overrides))
+    model = llama_cpp.llama_model_load_from_file(path.encode(), model_params)
+    if not model:
+        sys.exit("the model was not loaded")
     params = llama_cpp.llama_context_default_params()
     params.n_ctx = n_sequences * (n_prompt + n_output + 64)
     params.n_batch = params.n_ubatch = 512
