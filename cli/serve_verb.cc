@@ -11,6 +11,7 @@
 #include "cli/local_router.h"
 #include "cli/verbs.h"
 #include "gatefold/base/status_macros.h"
+#include "gatefold/rpc/address.h"
 
 namespace gatefold::cli {
 namespace {
@@ -66,6 +67,10 @@ class ServeVerb final : public Verb {
     if (model_.empty()) return UsageError("say which model to serve: --model DIR");
     if (metrics_port_ < -1 || metrics_port_ > 65535) {
       return UsageError(absl::StrCat("--metrics-port is ", metrics_port_, ", must be -1 to 65535"));
+    }
+    // Before the weights are read, which may take minutes.
+    if (const auto address = ParseAddress(listen_); !address.ok()) {
+      return UsageError(absl::StrCat("--listen: ", address.status().message()));
     }
     if (until_stdin_ends_) std::thread(EndWithStandardInput).detach();
     GF_ASSIGN_OR_RETURN(LocalRouterOptions options, local_.ToOptions(model_));
