@@ -21,6 +21,7 @@ namespace {
 
 using testing::ElementsAre;
 using testing::HasSubstr;
+using testing::Not;
 using testing::StartsWith;
 
 class CommandTest : public testing::Test {
@@ -53,6 +54,17 @@ TEST_F(CommandTest, GeneratesTheDocumentedForm) {
             "{\"token_ids\":[7,8,9],\"text\":\"abc\",\"finish_reason\":\"length\","
             "\"usage\":{\"prompt_tokens\":3,\"cached_tokens\":1,\"output_tokens\":3}}\n");
   EXPECT_THAT(router_.generate_requests.at(0).prompt().token_ids().ids(), ElementsAre(1, 5, 9));
+}
+
+TEST_F(CommandTest, ServeRefusesAnAddressBeforeItReadsTheModel) {
+  EXPECT_EQ(Run({"serve", "--model=/nowhere", "--listen=nonsense"}), 2);
+  EXPECT_THAT(err_, HasSubstr("--listen"));
+  EXPECT_THAT(err_, Not(HasSubstr("/nowhere")));
+}
+
+TEST_F(CommandTest, SendsARequestIdOfTheUsersOwn) {
+  Ask({"generate", "hello", "--request-id", "mine"});
+  EXPECT_EQ(router_.generate_requests.at(0).request_id(), "mine");
 }
 
 TEST_F(CommandTest, SendsOnlyWhatWasGiven) {

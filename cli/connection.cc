@@ -18,6 +18,13 @@ void ConnectionFlags::AddPlaceTo(FlagSet* flags) {
   flags->Add("model", "DIR", "folder of a model, served in this process", &model);
   flags->Add("router", "ADDRESS", "router of a cluster: host:port or unix:/path", &router);
   flags->Section("With --router:");
+  AddSecurityTo(flags);
+  flags->Section("With either:");
+  flags->Add("timeout", "DURATION", "give up on a request after so long, as 30s (default: never)",
+             &timeout);
+}
+
+void ConnectionFlags::AddSecurityTo(FlagSet* flags) {
   flags->Add("tls-ca-file", "FILE", "use TLS; the CA (PEM) that the router is verified with",
              &tls.ca_file);
   flags->Add("tls-cert-file", "FILE", "certificate (PEM) to show, where the router asks for one",
@@ -28,13 +35,11 @@ void ConnectionFlags::AddPlaceTo(FlagSet* flags) {
   flags->Add("api-key-file", "FILE", "file (mode 0600) with the API key", &api_key_file);
   flags->Add("api-key", "KEY",
              "the key itself; better as GATEFOLD_API_KEY: others can see command lines", &api_key);
-  flags->Section("With either:");
-  flags->Add("timeout", "DURATION", "give up on a request after so long, as 30s (default: never)",
-             &timeout);
 }
 
 void ConnectionFlags::AddRouterTo(FlagSet* flags) {
   flags->Add("router", "ADDRESS", "router of the cluster: host:port or unix:/path", &router);
+  AddSecurityTo(flags);
   flags->Add("timeout", "DURATION", "give up on a call after so long, as 30s (default: never)",
              &timeout);
 }

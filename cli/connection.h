@@ -32,13 +32,16 @@ struct ConnectionFlags {
   void AddTo(FlagSet* flags);
   // Without the flags of serving: for verbs that need no weights.
   void AddPlaceTo(FlagSet* flags);
-  // --router and --timeout alone: for what only a cluster has.
+  // Without --model: for what only a cluster has.
   void AddRouterTo(FlagSet* flags);
   // A usage error unless exactly one of the two is given. One from the command line beats one from
   // the environment.
   absl::Status Choose(const FlagSet& flags);
   // api_key, or what its file holds; empty: none.
   absl::StatusOr<std::string> ApiKey() const;
+
+ private:
+  void AddSecurityTo(FlagSet* flags);
 };
 
 // A way to the public API. Nothing in the verbs depends on where it leads.

@@ -70,6 +70,7 @@ class GenerateVerb final : public Verb {
     connection_.AddTo(flags);
     prompt_.AddTo(flags);
     generation_.AddTo(flags);
+    flags->Add("request-id", "ID", "for logs and `gatefold trace` (default: random)", &request_id_);
     flags->Section("What is shown:");
     flags->AddSwitch("stream", "text as it comes (default), or all at the end", &stream_);
     flags->Add("logprobs", "N", "each token's log-probability and N alternatives", &logprobs_);
@@ -84,6 +85,7 @@ class GenerateVerb final : public Verb {
     inference::v1::GenerateTextRequest request;
     GF_ASSIGN_OR_RETURN(*request.mutable_prompt(), prompt_.Read(flags, arguments, console));
     *request.mutable_config() = generation_.ToConfig();
+    request.set_request_id(request_id_);
     request.mutable_output()->set_token_ids(true);
     request.mutable_output()->set_timings(true);
     request.mutable_output()->set_routing_trace(trace_);
@@ -127,6 +129,7 @@ class GenerateVerb final : public Verb {
   PromptFlags prompt_;
   GenerationFlags generation_;
   OutputFlag output_;
+  std::string request_id_;
   std::optional<uint32_t> logprobs_;
   bool stream_ = true;
   bool trace_ = false;

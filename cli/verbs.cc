@@ -14,6 +14,7 @@ std::vector<std::unique_ptr<Verb>> MakeVerbs() {
   verbs.push_back(MakeDetokenizeVerb());
   verbs.push_back(MakeGetVerb());
   verbs.push_back(MakeTopVerb());
+  verbs.push_back(MakeTraceVerb());
   verbs.push_back(MakeDrainVerb());
   verbs.push_back(MakeResumeVerb());
   verbs.push_back(MakeBenchVerb());

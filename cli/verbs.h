@@ -19,6 +19,7 @@ std::unique_ptr<Verb> MakeCompareVerb();
 std::unique_ptr<Verb> MakeInspectVerb();
 std::unique_ptr<Verb> MakePlanVerb();
 std::unique_ptr<Verb> MakeTopVerb();
+std::unique_ptr<Verb> MakeTraceVerb();
 std::unique_ptr<Verb> MakeDrainVerb();
 std::unique_ptr<Verb> MakeResumeVerb();
 std::unique_ptr<Verb> MakeKeysVerb();

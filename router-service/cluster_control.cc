@@ -17,6 +17,8 @@ namespace {
 
 constexpr size_t kMaxWaiting = 16;
 constexpr char kDrainExpert[] = "/gatefold.internal.v1.ExpertService/SetDraining";
+constexpr char kFlush[] = "/gatefold.internal.v1.AttentionService/FlushPrefixCache";
+constexpr size_t kMaxAnswerBytes = size_t{1} << 20;
 constexpr char kDrainAttention[] = "/gatefold.internal.v1.AttentionService/SetDraining";
 
 const std::string& NameOf(const WorkerEntry& entry) {
@@ -124,7 +126,12 @@ absl::StatusOr<ClusterControl::Place> ClusterControl::Find(const std::string& wo
 absl::StatusOr<cluster::v1::Worker> ClusterControl::SetDrainingNow(const std::string& worker,
                                                                    bool draining) {
   GF_ASSIGN_OR_RETURN(const Place place, Find(worker));
-  if (const absl::Status told = Tell(place, draining); !told.ok()) return Annotate(told, worker);
+  // Both services take the same message, and of what they answer nothing is needed.
+  internal::v1::ExpertServiceSetDrainingRequest request;
+  request.set_draining(draining);
+  const absl::Status told = Call(place.address, place.expert ? kDrainExpert : kDrainAttention,
+                                 request, /*response=*/nullptr);
+  if (!told.ok()) return Annotate(told, worker);
   LogEvent(LogLevel::kInfo, draining ? "worker_drained" : "worker_resumed",
            {{"worker", worker}, {"address", place.address}});
   place.expert ? directory_->SuspectExpert(place.index) : directory_->SuspectAttention(place.index);
@@ -140,21 +147,60 @@ absl::StatusOr<cluster::v1::Worker> ClusterControl::SetDrainingNow(const std::st
   return absl::UnavailableError(absl::StrCat(worker, " has just gone"));
 }
 
-absl::Status ClusterControl::Tell(const Place& place, bool draining) const {
+void ClusterControl::FlushKvCache(
+    const std::string& worker,
+    std::function<void(absl::StatusOr<cluster::v1::FlushKvCacheResponse>)> done) {
+  Enqueue([this, worker, done = std::move(done)](const absl::Status& turn) {
+    done(turn.ok() ? FlushKvCacheNow(worker) : turn);
+  });
+}
+
+absl::StatusOr<cluster::v1::FlushKvCacheResponse> ClusterControl::FlushKvCacheNow(
+    const std::string& worker) {
+  std::vector<WorkerEntry> to_flush;
+  const std::shared_ptr<const RoutingTable> table = directory_->Table();
+  if (worker.empty()) {
+    for (const WorkerEntry& entry : table->attention) {
+      if (entry.state != WorkerEntry::State::kUnreachable) to_flush.push_back(entry);
+    }
+  } else {
+    GF_ASSIGN_OR_RETURN(const Place place, Find(worker));
+    if (place.expert) {
+      return BadField("worker", absl::StrCat("is \"", worker, "\", an expert-service, which has no KV cache"));
+    }
+    to_flush.push_back(table->attention[place.index]);
+  }
+  cluster::v1::FlushKvCacheResponse response;
+  for (const WorkerEntry& entry : to_flush) {
+    internal::v1::FlushPrefixCacheResponse flushed;
+    const absl::Status called =
+        Call(entry.address, kFlush, internal::v1::FlushPrefixCacheRequest(), &flushed);
+    if (!called.ok()) return Annotate(called, NameOf(entry));
+    LogEvent(LogLevel::kInfo, "kv_cache_flushed",
+             {{"worker", NameOf(entry)}, {"kv_blocks", flushed.n_kv_blocks()}});
+    auto* each = response.add_workers();
+    each->set_worker(NameOf(entry));
+    each->set_n_kv_blocks(flushed.n_kv_blocks());
+  }
+  return response;
+}
+
+absl::Status ClusterControl::Call(const std::string& address, const char* method,
+                                  const google::protobuf::MessageLite& request,
+                                  google::protobuf::MessageLite* response) const {
   GF_ASSIGN_OR_RETURN(const std::shared_ptr<grpc::Channel> channel,
-                      MakeChannel(place.address, ChannelKind::kDecode, options_.channels));
+                      MakeChannel(address, ChannelKind::kDecode, options_.channels));
   StreamSet streams(WaitPolicy::Block());
   StreamSet::OpenOptions open;
   open.deadline = absl::Now() + options_.answer_timeout;
-  PeerStream* stream =
-      streams.Open(channel, place.expert ? kDrainExpert : kDrainAttention, open);
-  // Both services take the same message.
-  internal::v1::ExpertServiceSetDrainingRequest request;
-  request.set_draining(draining);
+  PeerStream* stream = streams.Open(channel, method, open);
   (void)stream->SendLast(WriteMessage(request));  // a failure comes back as kBroken
   StreamEvent event;
   while (streams.WaitAny(absl::InfiniteFuture(), &event)) {
-    if (event.kind == StreamEvent::Kind::kAnswer) return absl::OkStatus();
+    if (event.kind == StreamEvent::Kind::kAnswer) {
+      return response == nullptr ? absl::OkStatus()
+                                 : ReadMessage(event.answer, kMaxAnswerBytes, response);
+    }
     if (event.kind == StreamEvent::Kind::kBroken) break;
   }
   if (event.status.ok()) return absl::InternalError("ended without an answer");

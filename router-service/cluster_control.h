@@ -36,6 +36,9 @@ class ClusterControl final : public ClusterAdmin {
 
   void SetDraining(const std::string& worker, bool draining,
                    std::function<void(absl::StatusOr<cluster::v1::Worker>)> done) override;
+  void FlushKvCache(
+      const std::string& worker,
+      std::function<void(absl::StatusOr<cluster::v1::FlushKvCacheResponse>)> done) override;
   void Rebalance(
       std::function<void(absl::StatusOr<cluster::v1::RebalanceExpertsResponse>)> done) override;
 
@@ -52,7 +55,11 @@ class ClusterControl final : public ClusterAdmin {
   void Run();
   absl::StatusOr<Place> Find(const std::string& worker) const;
   absl::StatusOr<cluster::v1::Worker> SetDrainingNow(const std::string& worker, bool draining);
-  absl::Status Tell(const Place& place, bool draining) const;
+  absl::StatusOr<cluster::v1::FlushKvCacheResponse> FlushKvCacheNow(const std::string& worker);
+  // One call to a worker. `response`: null if it is of no interest.
+  absl::Status Call(const std::string& address, const char* method,
+                    const google::protobuf::MessageLite& request,
+                    google::protobuf::MessageLite* response) const;
 
   const Options options_;
   Directory* const directory_;

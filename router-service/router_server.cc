@@ -152,7 +152,7 @@ absl::Status RouterServer::Listen(const RouterDoors& doors) {
   AddInferenceService(server_.get(), gateway_.get());
   AddModelService(server_.get(), gateway_.get());
   watch_ = std::make_unique<ClusterWatch>(doors.cluster);
-  const ClusterServiceParts cluster = {doors.cluster, watch_.get(), meter_};
+  const ClusterServiceParts cluster = {doors.cluster, watch_.get(), meter_, gateway_.get()};
   AddClusterService(server_.get(), cluster);
   health_.Register(server_.get());
   AddReflection(server_.get());

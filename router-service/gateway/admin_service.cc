@@ -13,6 +13,8 @@ using cluster::v1::CancelGenerationRequest;
 using cluster::v1::CancelGenerationResponse;
 using cluster::v1::DrainWorkerRequest;
 using cluster::v1::DrainWorkerResponse;
+using cluster::v1::FlushKvCacheRequest;
+using cluster::v1::FlushKvCacheResponse;
 using cluster::v1::RebalanceExpertsRequest;
 using cluster::v1::RebalanceExpertsResponse;
 using cluster::v1::ResumeWorkerRequest;
@@ -57,6 +59,12 @@ void AddAdminService(RpcServer* server, Gateway* gateway, ClusterAdmin* admin) {
   if (admin == nullptr) return;
   AddSetDraining<DrainWorkerRequest, DrainWorkerResponse>(server, "DrainWorker", admin, true);
   AddSetDraining<ResumeWorkerRequest, ResumeWorkerResponse>(server, "ResumeWorker", admin, false);
+  AddUnary<FlushKvCacheRequest, FlushKvCacheResponse>(
+      server, kAdminService, "FlushKvCache",
+      [admin](std::shared_ptr<CallContext> /*call*/, const FlushKvCacheRequest& request,
+              Respond<FlushKvCacheResponse> respond) {
+        admin->FlushKvCache(request.worker(), respond);
+      });
   AddUnary<RebalanceExpertsRequest, RebalanceExpertsResponse>(
       server, kAdminService, "RebalanceExperts",
       [admin](std::shared_ptr<CallContext> /*call*/, const RebalanceExpertsRequest& /*request*/,

@@ -18,6 +18,11 @@ class ClusterAdmin {
   virtual void SetDraining(const std::string& worker, bool draining,
                            std::function<void(absl::StatusOr<cluster::v1::Worker>)> done) = 0;
 
+  // `worker`: name or address of an attention-service; empty: all of them.
+  virtual void FlushKvCache(
+      const std::string& worker,
+      std::function<void(absl::StatusOr<cluster::v1::FlushKvCacheResponse>)> done) = 0;
+
   virtual void Rebalance(
       std::function<void(absl::StatusOr<cluster::v1::RebalanceExpertsResponse>)> done) = 0;
 };

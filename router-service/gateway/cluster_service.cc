@@ -3,6 +3,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
+#include "gatefold/base/errors.h"
 #include "gatefold/cluster/v1/cluster.pb.h"
 #include "gatefold/rpc/async_service.h"
 #include "router-service/gateway/gateway_service.h"
@@ -15,6 +16,8 @@ using cluster::v1::GetClusterRequest;
 using cluster::v1::GetClusterResponse;
 using cluster::v1::GetExpertLoadRequest;
 using cluster::v1::GetExpertLoadResponse;
+using cluster::v1::GetGenerationTraceRequest;
+using cluster::v1::GetGenerationTraceResponse;
 using cluster::v1::GetServingStatsRequest;
 using cluster::v1::GetServingStatsResponse;
 using cluster::v1::ListWorkersRequest;
@@ -84,6 +87,22 @@ void AddWatches(RpcServer* server, ClusterWatch* watch) {
       options);
 }
 
+void AddTraces(RpcServer* server, const Gateway* gateway) {
+  AddUnary<GetGenerationTraceRequest, GetGenerationTraceResponse>(
+      server, kClusterService, "GetGenerationTrace",
+      [gateway](std::shared_ptr<CallContext> call, const GetGenerationTraceRequest& request,
+                Respond<GetGenerationTraceResponse> respond) {
+        if (request.request_id().empty()) return respond(BadField("request_id", "is empty"));
+        const auto caller = std::dynamic_pointer_cast<Caller>(call->principal());
+        const bool sees_all = caller == nullptr || caller->key().admin;
+        const auto trace = gateway->TraceOf(request.request_id(), sees_all ? nullptr : caller.get());
+        if (!trace.ok()) return respond(trace.status());
+        GetGenerationTraceResponse response;
+        *response.mutable_trace() = **trace;
+        respond(response);
+      });
+}
+
 }  // namespace
 
 void AddClusterService(RpcServer* server, const ClusterServiceParts& parts) {
@@ -106,6 +125,7 @@ void AddClusterService(RpcServer* server, const ClusterServiceParts& parts) {
         server, "GetServingStats",
         [stats = parts.stats](const GetServingStatsRequest&) { return stats->Stats(); });
   }
+  if (parts.gateway != nullptr) AddTraces(server, parts.gateway);
   if (parts.watch != nullptr) AddWatches(server, parts.watch);
 }
 

@@ -128,12 +128,27 @@ absl::StatusOr<std::unique_ptr<Gateway>> Gateway::Create(const GatewayOptions& o
 Gateway::Gateway(const GatewayOptions& options, ModelInfo model, Dependencies deps)
     : codec_(deps.codec),
       live_(options.max_live_requests),
+      history_(options.max_kept_generations, options.max_kept_bytes),
       context_(MakeContext(options, std::move(model), deps)),
       checker_(&context_.model, &context_.options.limits,
                {codec_ != nullptr, codec_ != nullptr && codec_->has_chat_template()}),
       pool_(options.n_preparation_threads, options.max_preparing) {
   context_.checker = &checker_;
   context_.live = &live_;
+  context_.history = &history_;
+}
+
+absl::StatusOr<std::shared_ptr<const GenerationHistory::Trace>> Gateway::TraceOf(
+    absl::string_view request_id, const Caller* caller) const {
+  const std::optional<std::string> whose =
+      caller == nullptr ? std::nullopt : std::make_optional(caller->name());
+  if (auto trace = history_.Find(request_id, whose)) return trace;
+  // Whether another caller's request runs is not this one's to know.
+  if (caller == nullptr && live_.Contains(request_id)) {
+    return absl::FailedPreconditionError("it is still running: ask again once it has ended");
+  }
+  return absl::NotFoundError(
+      "no generation with this request_id ended at this router lately; another router may know it");
 }
 
 int64_t Gateway::max_request_bytes() const {

@@ -90,6 +90,11 @@ class Gateway {
   // Ends a request in good order, for administrators. False: no such request lives.
   bool CancelRequest(absl::string_view request_id) { return live_.Cancel(request_id); }
 
+  // How a generation went. `caller`: whose it must be; null: anybody's.
+  // Errors: kNotFound, kFailedPrecondition (still running).
+  absl::StatusOr<std::shared_ptr<const GenerationHistory::Trace>> TraceOf(
+      absl::string_view request_id, const Caller* caller) const;
+
   // kNotFound (MODEL_NOT_FOUND) unless the name is the model's, or empty.
   absl::Status CheckModel(absl::string_view name) const { return checker_.CheckModel(name); }
   const ModelInfo& model() const { return context_.model; }
@@ -115,6 +120,7 @@ class Gateway {
 
   const std::shared_ptr<const TextCodec> codec_;
   LiveRequests live_;
+  GenerationHistory history_;
   GatewayContext context_;
   const RequestChecker checker_;
   PreparationPool pool_;  // last, so that its tasks end first

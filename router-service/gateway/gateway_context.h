@@ -6,6 +6,7 @@
 #include "router-service/gateway/cluster_view.h"
 #include "router-service/gateway/gateway_observer.h"
 #include "router-service/gateway/gateway_options.h"
+#include "router-service/gateway/generation_history.h"
 #include "router-service/gateway/live_requests.h"
 #include "router-service/gateway/model_info.h"
 #include "router-service/gateway/request_checker.h"
@@ -25,6 +26,7 @@ struct GatewayContext {
   GatewayObserver* observer = nullptr;  // may be null
   const RequestChecker* checker = nullptr;
   LiveRequests* live = nullptr;
+  GenerationHistory* history = nullptr;
   std::function<absl::Time()> clock;
 };
 

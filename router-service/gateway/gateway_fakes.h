@@ -267,6 +267,16 @@ class FakeAdmin final : public ClusterAdmin {
                               : cluster::v1::WORKER_STATE_READY);
     done(answer);
   }
+  void FlushKvCache(
+      const std::string& worker,
+      std::function<void(absl::StatusOr<cluster::v1::FlushKvCacheResponse>)> done) override {
+    if (!worker.empty() && worker != "a") return done(absl::NotFoundError("no such worker"));
+    cluster::v1::FlushKvCacheResponse response;
+    auto* flushed = response.add_workers();
+    flushed->set_worker("a");
+    flushed->set_n_kv_blocks(3);
+    done(response);
+  }
   void Rebalance(
       std::function<void(absl::StatusOr<cluster::v1::RebalanceExpertsResponse>)> done) override {
     cluster::v1::RebalanceExpertsResponse response;

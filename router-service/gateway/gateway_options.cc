@@ -21,6 +21,9 @@ absl::Status GatewayOptions::Validate() const {
       {"max_preparing", max_preparing},
       {"max_delta_bytes", max_delta_bytes},
       {"max_unread_bytes", max_unread_bytes},
+      {"max_kept_generations", max_kept_generations},
+      {"max_kept_bytes", max_kept_bytes},
+      {"max_kept_routing_bytes", max_kept_routing_bytes},
   };
   for (const auto& [name, value] : positive) {
     if (value < 1) {

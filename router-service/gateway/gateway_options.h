@@ -46,6 +46,12 @@ struct GatewayOptions {
   int64_t max_delta_bytes = 256 << 10;
   int64_t max_unread_bytes = 4 << 20;
 
+  // What is kept of generations that ended (ClusterService's GetGenerationTrace), and how large the
+  // routes of one may be to be kept.
+  int max_kept_generations = 1024;
+  int64_t max_kept_bytes = 16 << 20;
+  int64_t max_kept_routing_bytes = 256 << 10;
+
   // Delay that refusals for overload advise.
   absl::Duration retry_delay = absl::Seconds(1);
 

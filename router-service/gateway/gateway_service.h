@@ -23,6 +23,7 @@ struct ClusterServiceParts {
   const ClusterView* view = nullptr;  // never null
   ClusterWatch* watch = nullptr;
   const ServingStats* stats = nullptr;
+  const Gateway* gateway = nullptr;
 };
 void AddClusterService(RpcServer* server, const ClusterServiceParts& parts);
 

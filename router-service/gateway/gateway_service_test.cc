@@ -42,7 +42,7 @@ class GatewayServiceTest : public testing::Test {
     server_ = std::make_unique<RpcServer>(options);
     AddInferenceService(server_.get(), gateway_.get());
     AddModelService(server_.get(), gateway_.get());
-    AddClusterService(server_.get(), {&cluster_, &watch_, &stats_});
+    AddClusterService(server_.get(), {&cluster_, &watch_, &stats_, gateway_.get()});
     AddAdminService(server_.get(), gateway_.get(), &admin_);
     const absl::Status started = server_->Start();
     EXPECT_TRUE(started.ok()) << started;
@@ -299,6 +299,71 @@ TEST_F(GatewayServiceTest, TellsWhatCallersGet) {
   cluster::v1::GetServingStatsResponse stats;
   EXPECT_TRUE(clusters->GetServingStats(&context, {}, &stats).ok());
   EXPECT_EQ(stats.n_running(), 3);
+}
+
+TEST_F(GatewayServiceTest, TellsHowAGenerationWent) {
+  auto clusters = cluster::v1::ClusterService::NewStub(channel_);
+  cluster::v1::GetGenerationTraceRequest request;
+  cluster::v1::GetGenerationTraceResponse response;
+  const auto ask = [&] {
+    grpc::ClientContext context;
+    return clusters->GetGenerationTrace(&context, request, &response).error_code();
+  };
+  EXPECT_EQ(ask(), grpc::StatusCode::INVALID_ARGUMENT);
+  request.set_request_id("job-1");
+  EXPECT_EQ(ask(), grpc::StatusCode::NOT_FOUND);
+
+  grpc::ClientContext context;
+  StreamGenerateTextRequest generate;
+  *generate.mutable_request() = Hello();
+  generate.mutable_request()->set_request_id("job-1");
+  auto stream = inference_->StreamGenerateText(&context, generate);
+  StreamGenerateTextResponse event;
+  ASSERT_TRUE(stream->Read(&event));
+  EXPECT_EQ(ask(), grpc::StatusCode::FAILED_PRECONDITION);
+  service_.Await(0).Say("abc");
+  service_.Await(0).Stop();
+  while (stream->Read(&event)) {
+  }
+  ASSERT_TRUE(stream->Finish().ok());
+  ASSERT_EQ(ask(), grpc::StatusCode::OK);
+  const cluster::v1::GenerationTrace& trace = response.trace();
+  EXPECT_EQ(trace.request_id(), "job-1");
+  EXPECT_EQ(trace.status().code(), 0);
+  EXPECT_EQ(trace.usage().output_tokens(), 3);
+  ASSERT_EQ(trace.candidates_size(), 1);
+  EXPECT_EQ(trace.candidates(0).output_tokens(), 3);
+  EXPECT_EQ(trace.candidates(0).finish_reason(), inference::v1::FINISH_REASON_STOP);
+  EXPECT_EQ(trace.topology_version(), 7);
+  EXPECT_GT(trace.arrival().seconds(), 1'700'000'000);
+}
+
+TEST_F(GatewayServiceTest, ATraceTellsOfFailuresToo) {
+  service_.refuse_after = 0;
+  service_.refusal = absl::UnavailableError("no expert");
+  GenerateTextRequest generate = Hello();
+  generate.set_request_id("job-2");
+  EXPECT_EQ(Generate(generate).code(), absl::StatusCode::kUnavailable);
+  auto clusters = cluster::v1::ClusterService::NewStub(channel_);
+  grpc::ClientContext context;
+  cluster::v1::GetGenerationTraceRequest request;
+  request.set_request_id("job-2");
+  cluster::v1::GetGenerationTraceResponse response;
+  ASSERT_TRUE(clusters->GetGenerationTrace(&context, request, &response).ok());
+  EXPECT_EQ(response.trace().status().code(), static_cast<int>(absl::StatusCode::kUnavailable));
+  EXPECT_EQ(response.trace().status().message(), "no expert");
+}
+
+TEST_F(GatewayServiceTest, AnAdministratorFlushesTheKvCache) {
+  auto admin = cluster::v1::AdminService::NewStub(channel_);
+  grpc::ClientContext contexts[2];
+  cluster::v1::FlushKvCacheRequest request;
+  cluster::v1::FlushKvCacheResponse response;
+  ASSERT_TRUE(admin->FlushKvCache(&contexts[0], request, &response).ok());
+  EXPECT_EQ(response.workers(0).n_kv_blocks(), 3);
+  request.set_worker("b");
+  EXPECT_EQ(admin->FlushKvCache(&contexts[1], request, &response).error_code(),
+            grpc::StatusCode::NOT_FOUND);
 }
 
 TEST_F(GatewayServiceTest, AnAdministratorDrainsAndResumesWorkers) {

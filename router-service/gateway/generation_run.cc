@@ -37,6 +37,7 @@ GenerationRun::GenerationRun(const GatewayContext* context, Request request, abs
       deadline_(deadline),
       caller_(std::move(caller)),
       wake_(std::move(wake)),
+      routing_(context_.options.max_kept_routing_bytes),
       events_(context_.options.max_delta_bytes, context_.options.max_unread_bytes),
       timings_{arrival_, absl::InfinitePast(), absl::InfinitePast(), absl::InfinitePast()} {}
 
@@ -201,6 +202,7 @@ void GenerationRun::OnTrace(int index, const TraceChunk& chunk) {
     // A token's routes come with the token they lead to, so those of the last resumed one are new.
     const int n_resumed = request_.resume_token_ids_size();
     const int first_output = n_prompt + std::max(0, n_resumed - 1);
+    routing_.Add(index, chunk, n_prompt, first_output, shard_names);
     bool follows = candidates_[index].transcript.AddTrace(chunk, first_output, shard_names);
     if (index == 0 && chunk.first_position < n_prompt && !events_.opened()) {
       follows = follows &&
@@ -304,6 +306,7 @@ void GenerationRun::FinishCandidate(int index, StopCause cause, int32_t stop_tok
   if (auto rest = candidate.transcript.Flush()) Push(*std::move(rest), after);
   Event event;
   *event.mutable_finish() = candidate.transcript.TakeFinish(cause, stop_token);
+  candidate.reason = event.finish().reason();
   events_.Push(std::move(event));
   if (!std::all_of(candidates_.begin(), candidates_.end(),
                    [](const Candidate& each) { return each.finished; })) {
@@ -366,6 +369,8 @@ EventBuffer::Taken GenerationRun::Take(Event* event, absl::Status* status) {
 void GenerationRun::End(absl::Status status, Aftermath* after) {
   if (events_.ended()) return;
   after->report = MakeReport(status);
+  // Before the caller can know that it ended, so that it may ask for it at once.
+  if (!after->report->request_id.empty()) context_.history->Add(MakeTrace(*after->report));
   // The prompt counts from when the scheduler had it: its work may have begun.
   const bool submitted = !handles_.empty() || after->report->n_output_tokens > 0;
   hold_.Settle(submitted ? after->report->n_prompt_tokens + after->report->n_output_tokens : 0);
@@ -388,14 +393,19 @@ void GenerationRun::Settle(Aftermath after) {
   if (after.wake) after.wake();
 }
 
+inference::v1::Usage GenerationRun::MakeUsage(int n_output_tokens) const {
+  inference::v1::Usage usage;
+  usage.set_prompt_tokens(prompt_info_.n_tokens());
+  usage.set_cached_tokens(n_cached_tokens_);
+  usage.set_output_tokens(n_output_tokens);
+  return usage;
+}
+
 inference::v1::Summary GenerationRun::MakeSummary() const {
   inference::v1::Summary summary;
-  auto* usage = summary.mutable_usage();
-  usage->set_prompt_tokens(prompt_info_.n_tokens());
-  usage->set_cached_tokens(n_cached_tokens_);
   int n_output = request_.resume_token_ids_size();
   for (const Candidate& candidate : candidates_) n_output += candidate.transcript.n_new_tokens();
-  usage->set_output_tokens(n_output);
+  *summary.mutable_usage() = MakeUsage(n_output);
   *summary.mutable_effective_config() = config_;
   if (request_.request().output().timings()) *summary.mutable_timings() = ToProto(timings_);
   summary.set_topology_version(context_.cluster->topology_version());
@@ -424,6 +434,27 @@ RequestReport GenerationRun::MakeReport(const absl::Status& status) const {
   report.n_degraded_tokens = static_cast<int>(n_degraded_tokens_);
   report.end_to_end = context_.clock() - arrival_;
   return report;
+}
+
+cluster::v1::GenerationTrace GenerationRun::MakeTrace(const RequestReport& report) {
+  cluster::v1::GenerationTrace trace;
+  trace.set_request_id(report.request_id);
+  trace.set_caller(report.caller);
+  *trace.mutable_arrival() = ToProto(arrival_);
+  *trace.mutable_end_to_end() = ToProto(report.end_to_end);
+  trace.mutable_status()->set_code(static_cast<int>(report.status.code()));
+  trace.mutable_status()->set_message(std::string(report.status.message().substr(0, 1024)));
+  *trace.mutable_usage() = MakeUsage(report.n_output_tokens);
+  *trace.mutable_timings() = ToProto(timings_);
+  trace.set_topology_version(context_.cluster->topology_version());
+  trace.set_degraded_tokens(n_degraded_tokens_);
+  for (const Candidate& candidate : candidates_) {
+    auto* each = trace.add_candidates();
+    each->set_output_tokens(candidate.transcript.n_new_tokens());
+    each->set_finish_reason(candidate.reason);
+  }
+  routing_.MoveTo(&trace);
+  return trace;
 }
 
 }  // namespace gatefold

@@ -13,6 +13,7 @@
 #include "router-service/gateway/candidate_transcript.h"
 #include "router-service/gateway/event_buffer.h"
 #include "router-service/gateway/gateway_context.h"
+#include "router-service/gateway/routing_record.h"
 #include "router-service/gateway/token_logprobs.h"
 
 namespace gatefold {
@@ -51,6 +52,7 @@ class GenerationRun : public std::enable_shared_from_this<GenerationRun> {
     explicit Candidate(CandidateTranscript transcript) : transcript(std::move(transcript)) {}
     CandidateTranscript transcript;
     bool finished = false;
+    inference::v1::FinishReason reason = inference::v1::FINISH_REASON_UNSPECIFIED;
     absl::Time last_token = absl::InfinitePast();
   };
   // What is known once the prompt is tokenised.
@@ -93,6 +95,10 @@ class GenerationRun : public std::enable_shared_from_this<GenerationRun> {
   void End(absl::Status status, Aftermath* after) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   inference::v1::Summary MakeSummary() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   RequestReport MakeReport(const absl::Status& status) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Takes the routes away.
+  cluster::v1::GenerationTrace MakeTrace(const RequestReport& report)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  inference::v1::Usage MakeUsage(int n_output_tokens) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void ClaimWake(Aftermath* after) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void Settle(Aftermath after);
 
@@ -110,6 +116,7 @@ class GenerationRun : public std::enable_shared_from_this<GenerationRun> {
   std::vector<std::unique_ptr<GenerationService::Handle>> handles_ ABSL_GUARDED_BY(mu_);
   inference::v1::GenerationConfig config_ ABSL_GUARDED_BY(mu_);
   inference::v1::PromptInfo prompt_info_ ABSL_GUARDED_BY(mu_);
+  RoutingRecord routing_ ABSL_GUARDED_BY(mu_);
   std::optional<PromptLogprobs> prompt_logprobs_ ABSL_GUARDED_BY(mu_);
   std::vector<Candidate> candidates_ ABSL_GUARDED_BY(mu_);
   int n_cached_tokens_ ABSL_GUARDED_BY(mu_) = 0;    // of the first candidate's prompt

@@ -34,6 +34,11 @@ bool LiveRequests::Cancel(absl::string_view id) {
   return true;
 }
 
+bool LiveRequests::Contains(absl::string_view id) const {
+  absl::MutexLock lock(&mu_);
+  return cancel_by_id_.contains(id);
+}
+
 int LiveRequests::size() const {
   absl::MutexLock lock(&mu_);
   return static_cast<int>(cancel_by_id_.size());

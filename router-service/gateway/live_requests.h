@@ -42,6 +42,7 @@ class LiveRequests {
   // False if no such request lives.
   bool Cancel(absl::string_view id);
 
+  bool Contains(absl::string_view id) const;
   int size() const;
 
  private:

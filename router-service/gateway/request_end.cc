@@ -13,10 +13,7 @@ void SetSpan(absl::Time from, absl::Time to,
              google::protobuf::Duration* (*field)(inference::v1::Timings*),
              inference::v1::Timings* timings) {
   if (from == absl::InfinitePast() || to == absl::InfinitePast()) return;
-  const int64_t nanos = std::max<int64_t>(0, absl::ToInt64Nanoseconds(to - from));
-  google::protobuf::Duration* span = field(timings);
-  span->set_seconds(nanos / 1'000'000'000);
-  span->set_nanos(static_cast<int32_t>(nanos % 1'000'000'000));
+  *field(timings) = ToProto(std::max(absl::ZeroDuration(), to - from));
 }
 
 }  // namespace
@@ -58,6 +55,22 @@ void ReportEnd(const RequestReport& report, GatewayObserver* observer) {
             {"seconds", absl::ToDoubleSeconds(report.end_to_end)},
             {"reason", ours ? report.status.message() : ReasonOf(report.status)}});
   if (observer != nullptr) observer->OnRequestEnded(report);
+}
+
+google::protobuf::Timestamp ToProto(absl::Time time) {
+  const google::protobuf::Duration since = ToProto(time - absl::UnixEpoch());
+  google::protobuf::Timestamp timestamp;
+  timestamp.set_seconds(since.seconds());
+  timestamp.set_nanos(since.nanos());
+  return timestamp;
+}
+
+google::protobuf::Duration ToProto(absl::Duration span) {
+  google::protobuf::Duration proto;
+  absl::Duration rest;
+  proto.set_seconds(absl::IDivDuration(span, absl::Seconds(1), &rest));
+  proto.set_nanos(static_cast<int32_t>(absl::ToInt64Nanoseconds(rest)));
+  return proto;
 }
 
 inference::v1::Timings ToProto(const GenerationTimings& t) {

@@ -221,6 +221,50 @@ TEST_F(OperatorTest, RebalancesOnRequest) {
   EXPECT_LT(response.imbalance(), 1.2);
 }
 
+TEST_F(OperatorTest, FlushesTheKvCacheAndTokensStay) {
+  const std::vector<int32_t> prompt(100, 7);
+  const auto cold = client_->Generate(prompt, 4);
+  ASSERT_TRUE(cold.ok()) << cold.status();
+  ASSERT_EQ(*client_->Generate(prompt, 4), *cold);
+  EXPECT_GT(client_->n_cached_tokens(), 0);
+  cluster::v1::FlushKvCacheRequest request;
+  cluster::v1::FlushKvCacheResponse response;
+  grpc::ClientContext contexts[3];
+  const grpc::Status status = admin_->FlushKvCache(&contexts[0], request, &response);
+  ASSERT_TRUE(status.ok()) << status.error_message();
+  ASSERT_EQ(response.workers_size(), 1);
+  EXPECT_GT(response.workers(0).n_kv_blocks(), 0);
+  EXPECT_EQ(*client_->Generate(prompt, 4), *cold);
+  EXPECT_EQ(client_->n_cached_tokens(), 0);
+  request.set_worker(Shard(0).address());  // a shard has no such cache
+  EXPECT_EQ(admin_->FlushKvCache(&contexts[1], request, &response).error_code(),
+            grpc::StatusCode::INVALID_ARGUMENT);
+  request.set_worker("nobody");
+  EXPECT_EQ(admin_->FlushKvCache(&contexts[2], request, &response).error_code(),
+            grpc::StatusCode::NOT_FOUND);
+}
+
+TEST_F(OperatorTest, TheCommandTracesAGenerationThatHasEnded) {
+  EXPECT_EQ(Run({"trace", "mine", "--router", router_}), 1);
+  EXPECT_THAT(err_, HasSubstr("no generation with this request_id"));
+  ASSERT_EQ(Run({"generate", "--router", router_, "--tokens", "1,5,9,20", "--max-tokens", "6",
+                 "--ignore-eos", "--request-id", "mine", "--trace", "-o", "json"}),
+            0)
+      << err_;
+  const cli::Json answer = cli::Json::parse(out_);
+  ASSERT_EQ(Run({"trace", "mine", "--router", router_, "-o", "json"}), 0) << err_;
+  const cli::Json trace = cli::Json::parse(out_);
+  EXPECT_EQ(trace["status"], "OK");
+  EXPECT_EQ(trace["usage"]["output_tokens"], 6);
+  EXPECT_EQ(trace["candidates"][0]["finish_reason"], "length");
+  EXPECT_EQ(trace["trace"], answer["trace"]) << "the routes are those that the stream told";
+  EXPECT_GE(trace["end_to_end_ms"], trace["decode_ms"]);
+  ASSERT_EQ(Run({"trace", "mine", "--router", router_}), 0) << err_;
+  EXPECT_THAT(out_, HasSubstr("4 prompt tokens (0 cached), 6 output tokens, length after 6"));
+  EXPECT_EQ(Run({"trace", "--router", router_}), 2);
+  EXPECT_EQ(Run({"trace", "mine"}), 2);
+}
+
 TEST_F(OperatorTest, TellsOfTheTopologyAsItChanges) {
   AwaitEven();
   grpc::ClientContext context;
