@@ -12,7 +12,7 @@
 
 namespace gatefold {
 namespace {
-constexpr absl::Duration kReportInterval = absl::Seconds(5);  // of failures of one shard
+constexpr absl::Duration kReportInterval = absl::Seconds(5);  // between lines about one shard
 }  // namespace
 
 void RemoteExpertClient::Take(ExpertBatch* batch, const StreamEvent& event) {
@@ -39,8 +39,7 @@ void RemoteExpertClient::Lose(ExpertBatch* batch, int shard, const absl::Status&
 }
 
 bool RemoteExpertClient::Current(const ExpertBatch* batch, const ExpertCall& call) const {
-  return batch != nullptr && call.batch == n_batches_ &&
-         call.purpose != ExpertCall::Purpose::kVerify;
+  return batch != nullptr && call.batch == n_batches_ && call.awaited();
 }
 
 void RemoteExpertClient::Settle(const ExpertCall& call) {
@@ -58,9 +57,10 @@ void RemoteExpertClient::TakeAnswer(ExpertBatch* batch, uint64_t token,
   if (found == calls_.end()) return;  // its call failed meanwhile
   const ExpertCall& call = found->second;
   counters_->bytes_received[call.shard] += answer.Length();
-  pace_.Answered(call.shard, call.slots.size(), absl::Now() - call.sent);
   const bool verifies = call.purpose == ExpertCall::Purpose::kVerify;
-  if (!Current(batch, call) && !verifies) {  // a late second answer
+  const bool tries = call.purpose == ExpertCall::Purpose::kTrial;
+  if (!tries) pace_.Answered(call.shard, call.slots.size(), absl::Now() - call.sent);
+  if (!Current(batch, call) && !verifies && !tries) {  // a late second answer
     Settle(call);
     calls_.erase(found);
     return;
@@ -76,8 +76,10 @@ void RemoteExpertClient::TakeAnswer(ExpertBatch* batch, uint64_t token,
     return Fail(batch, token, read, &counters_->retries[known ? refusal : 0]);
   }
   const ExpertCall taken = std::move(calls_.extract(found).mapped());
-  if (!verifies) return TakeFirst(batch, taken);
+  if (taken.awaited()) return TakeFirst(batch, taken);
   Settle(taken);
+  // Between two runs nobody looks: it may have been there since the last look.
+  if (tries) return JudgeTrial(taken, batch == nullptr ? looked_ : absl::Now());
   verifier_.Compare(taken, received_, d_model_, links_[taken.answered_by].address,
                     links_[taken.shard].address);
 }
@@ -103,11 +105,17 @@ void RemoteExpertClient::TakeFirst(ExpertBatch* batch, const ExpertCall& call) {
   batch->n_open -= first.size();
   counters_->rows_served[call.shard] += first.size();
   counters_->queue_rows -= call.slots.size();
-  if (!call.suspected) pace_.InTime(call.shard);
+  Judge(*batch, call);
   if (call.purpose == ExpertCall::Purpose::kHedge) {
     ++(first.empty() ? counters_->hedges_lost : counters_->hedges_won);
   }
   if (!first.empty() && verifier_.Draw()) Verify(batch, call, std::move(first));
+}
+
+bool RemoteExpertClient::MayReport(int shard, absl::Time now) {
+  if (now < links_[shard].reported + kReportInterval) return false;
+  links_[shard].reported = now;
+  return true;
 }
 
 void RemoteExpertClient::Fail(ExpertBatch* batch, uint64_t token, const absl::Status& status,
@@ -118,9 +126,8 @@ void RemoteExpertClient::Fail(ExpertBatch* batch, uint64_t token, const absl::St
   const absl::Time now = absl::Now();
   pace_.Strike(call.shard, now);
   directory_->SuspectExpert(call.shard);
-  Link& link = links_[call.shard];
-  if (now >= link.reported + kReportInterval) {
-    link.reported = now;
+  const Link& link = links_[call.shard];
+  if (MayReport(call.shard, now)) {
     LogEvent(LogLevel::kWarning, "dispatch_failed",
              {{"shard", link.address},
               {"layer", call.key.layer()},
@@ -131,6 +138,7 @@ void RemoteExpertClient::Fail(ExpertBatch* batch, uint64_t token, const absl::St
     counters_->unverified_no_answer += call.slots.size();
     return Settle(call);
   }
+  if (call.purpose == ExpertCall::Purpose::kTrial) return Settle(call);
   ++*retries;
   if (!Current(batch, call)) return Settle(call);
   counters_->queue_rows -= call.slots.size();

@@ -33,7 +33,8 @@ int ExpertBatch::Choose(size_t slot, const ShardPace& pace, ExpertCall::Purpose 
     // Replicas take turns by step.
     const int candidate = holders[(step.id + expert(slot) + i) % holders.size()];
     if (candidate == not_this || avoid[candidate]) continue;
-    const int lag = pace.Lag(candidate, now);
+    if (purpose == ExpertCall::Purpose::kTrial && !pace.TrialDue(candidate, now)) continue;
+    const int lag = pace.Lag(candidate);
     if (best >= 0 && lag >= least_lag) continue;
     best = candidate;
     least_lag = lag;
@@ -47,6 +48,8 @@ int ExpertBatch::Choose(size_t slot, const ShardPace& pace, ExpertCall::Purpose 
       return least_lag < ShardPace::kOwes ? best : -1;
     case ExpertCall::Purpose::kVerify:
       return least_lag == 0 ? best : -1;
+    case ExpertCall::Purpose::kTrial:
+      return best;
   }
   return -1;
 }

@@ -51,7 +51,7 @@ struct ExpertBatch {
 
   // The shard that is to compute a slot next, another than `not_this`; -1: there is none. For want
   // of a better one a shard that lags is taken, to hedge only if it owes nothing, and one that has
-  // failed only to answer.
+  // failed only to answer. For a trial: one whose trial is due.
   int Choose(size_t slot, const ShardPace& pace, ExpertCall::Purpose purpose, int not_this) const;
 
   // One call per shard for `slots`; those for which there is no shard go to `left_over`.

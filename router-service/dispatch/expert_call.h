@@ -14,7 +14,8 @@ namespace gatefold {
 
 // One message to one shard, and what its answer is for.
 struct ExpertCall {
-  enum class Purpose { kAnswer, kHedge, kVerify };
+  // kTrial: only its time is wanted.
+  enum class Purpose { kAnswer, kHedge, kVerify, kTrial };
   Purpose purpose = Purpose::kAnswer;
   uint64_t batch = 0;  // the Run() that sent it
   int shard = 0;       // index
@@ -29,6 +30,10 @@ struct ExpertCall {
   std::vector<size_t> to_hedge;     // once it is late: slots that no replica was asked for yet
   std::vector<float> expected;      // of a verification: [slots, d_model]
   int answered_by = -1;             // of a verification: the shard that `expected` came from
+  absl::Duration in_time;           // of a trial: how long it may take
+
+  // Rows wait for it.
+  bool awaited() const { return purpose == Purpose::kAnswer || purpose == Purpose::kHedge; }
 
   // Adds one (row, expert) pair. Experts come in ascending order.
   void Add(size_t slot, int row, uint32_t expert);

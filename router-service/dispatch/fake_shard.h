@@ -101,6 +101,7 @@ class FakeShard final : public StreamHandler {
     absl::MutexLock lock(&mu_);
     return n_calls_;
   }
+  std::atomic<int> delay_ms{0};   // of each answer
   std::atomic<bool> lies{false};  // one bit of each answer is wrong
   std::atomic<internal::v1::RefusalReason> refusal{internal::v1::REFUSAL_REASON_UNSPECIFIED};
 
@@ -162,6 +163,8 @@ class FakeShard final : public StreamHandler {
       return !held_ && stream >= n_held_streams_;
     };
     mu_.Await(absl::Condition(&released));
+    const auto never = [] { return false; };
+    mu_.AwaitWithTimeout(absl::Condition(&never), absl::Milliseconds(delay_ms.load()));
   }
 
   internal::v1::ExpertShard Describe() const {

@@ -63,34 +63,58 @@ TEST(ShardPaceTest, GuessesForASizeThatIsRareFromOthers) {
   EXPECT_EQ(ms(500), 16 * 8);
 }
 
-TEST(ShardPaceTest, AShardThatLagsIsLeftAloneLongerEachTime) {
-  ShardPace pace(1, 0.95);
-  EXPECT_FALSE(pace.Lags(0, kNow));
+TEST(ShardPaceTest, AShardThatLagsIsTriedLaterEachTimeUntilItIsInTime) {
+  ShardPace pace(2, 0.95);
+  EXPECT_EQ(pace.Lag(0), 0);
+  EXPECT_FALSE(pace.AnyStruck());
   absl::Time now = kNow;
   for (const absl::Duration penalty :
        {ShardPace::kFirstPenalty, 2 * ShardPace::kFirstPenalty, 4 * ShardPace::kFirstPenalty}) {
     pace.Strike(0, now);
-    EXPECT_TRUE(pace.Lags(0, now + penalty - absl::Milliseconds(1)));
+    EXPECT_FALSE(pace.TrialDue(0, now + penalty - absl::Milliseconds(1)));
     now += penalty;
-    EXPECT_FALSE(pace.Lags(0, now));
+    EXPECT_TRUE(pace.TrialDue(0, now));
   }
   for (int i = 0; i < 20; ++i) {
     pace.Strike(0, now);
+    pace.Strike(0, now);  // is known
     now += ShardPace::kLongestPenalty;
-    EXPECT_FALSE(pace.Lags(0, now));
+    EXPECT_TRUE(pace.TrialDue(0, now));
   }
-  EXPECT_EQ(pace.Lag(0, now - absl::Milliseconds(1)), 23);  // all its strikes
+  EXPECT_EQ(pace.Lag(0), 23);  // all its strikes
+  EXPECT_TRUE(pace.AnyStruck());
   pace.InTime(0);
+  EXPECT_EQ(pace.Lag(0), 0);
+  EXPECT_FALSE(pace.TrialDue(0, now));
+  EXPECT_FALSE(pace.AnyStruck());
   pace.Strike(0, now);
-  EXPECT_FALSE(pace.Lags(0, now + ShardPace::kFirstPenalty));
+  EXPECT_TRUE(pace.TrialDue(0, now + ShardPace::kFirstPenalty));
+  pace.Forget(0);
+  EXPECT_FALSE(pace.AnyStruck());
+}
+
+TEST(ShardPaceTest, AShardLagsOnceItIsSlowAgainAndAgain) {
+  ShardPace pace(1, 0.95);
+  for (int i = 1; i < ShardPace::kSlowInARow; ++i) pace.Slow(0, kNow);
+  pace.InTime(0);
+  for (int i = 1; i < ShardPace::kSlowInARow; ++i) pace.Slow(0, kNow);
+  EXPECT_EQ(pace.Lag(0), 0);
+  for (int i = 0; i < ShardPace::kFewest; ++i) pace.Answered(0, 1, absl::Milliseconds(8));
+  pace.Slow(0, kNow);
+  EXPECT_EQ(pace.Lag(0), 1);
+  pace.InTime(0);
+  // How slow it was says nothing any more.
+  EXPECT_EQ(pace.Usual(0, 1), absl::InfiniteDuration());
 }
 
 TEST(ShardPaceTest, AShardLagsAsLongAsItOwesAnAnswer) {
   ShardPace pace(1, 0.95);
+  pace.Strike(0, kNow);
   pace.AddOwed(0, 1);
-  EXPECT_EQ(pace.Lag(0, kNow), ShardPace::kOwes);
+  EXPECT_EQ(pace.Lag(0), ShardPace::kOwes);
+  EXPECT_FALSE(pace.TrialDue(0, kNow + absl::Hours(1)));
   pace.AddOwed(0, -1);
-  EXPECT_FALSE(pace.Lags(0, kNow));
+  EXPECT_EQ(pace.Lag(0), 1);
 }
 
 }  // namespace

@@ -1,16 +1,17 @@
-// Of RemoteExpertClient: calls that take too long, and calls that only compare.
+// Of RemoteExpertClient: calls that take too long, and calls that only compare or try.
 
 #include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "gatefold/base/log.h"
 #include "router-service/dispatch/remote_expert_client.h"
 
 namespace gatefold {
 namespace {
 
-// A call is late after so many times what its replica usually takes.
+// A call is late, and an answer slow, after so many times what a replica usually takes.
 constexpr double kLateFactor = 2;
 // What stands for that while it is not known: so many times the floor.
 constexpr double kUnknownFactor = 20;
@@ -70,20 +71,59 @@ void RemoteExpertClient::Look(ExpertBatch* batch) {
   if (!awaited_in_vain.empty()) batch->fatal = Missing(batch, std::move(awaited_in_vain));
 }
 
-// Later than usual for the slowest of its experts, each on the fastest other shard that holds it.
-absl::Time RemoteExpertClient::LateAt(const ExpertBatch& batch, const ExpertCall& call) const {
+absl::Duration RemoteExpertClient::UsualElsewhere(const ExpertBatch& batch, const ExpertCall& call,
+                                                  absl::Duration otherwise) const {
   const size_t n_rows = call.slots.size();
-  const absl::Duration unknown = options_.hedge.floor * (kUnknownFactor / kLateFactor);
   absl::Duration usual = absl::ZeroDuration();
   for (uint32_t expert : call.experts) {
     absl::Duration fastest = absl::InfiniteDuration();
     for (int shard : batch.table->HoldersOf(batch.layer, static_cast<int>(expert))) {
       if (shard != call.shard) fastest = std::min(fastest, pace_.Usual(shard, n_rows));
     }
-    if (fastest == absl::InfiniteDuration()) fastest = pace_.Usual(call.shard, n_rows);
-    usual = std::max(usual, fastest == absl::InfiniteDuration() ? unknown : fastest);
+    usual = std::max(usual, fastest == absl::InfiniteDuration() ? otherwise : fastest);
   }
-  return call.sent + std::max(options_.hedge.floor, kLateFactor * usual);
+  return usual;
+}
+
+absl::Time RemoteExpertClient::LateAt(const ExpertBatch& batch, const ExpertCall& call) const {
+  absl::Duration own = pace_.Usual(call.shard, call.slots.size());
+  if (own == absl::InfiniteDuration()) own = options_.hedge.floor * (kUnknownFactor / kLateFactor);
+  return call.sent +
+         std::max(options_.hedge.floor, kLateFactor * UsualElsewhere(batch, call, own));
+}
+
+// Nothing without a replica to compare it with. There is no floor: where answers take less than
+// that, a shard that is ten times as slow would not be noticed.
+void RemoteExpertClient::Judge(const ExpertBatch& batch, const ExpertCall& call) {
+  if (call.suspected) return;  // and struck
+  const absl::Duration usual = UsualElsewhere(batch, call, absl::InfiniteDuration());
+  if (usual == absl::InfiniteDuration()) return;
+  const absl::Time now = absl::Now();
+  if (now - call.sent <= kLateFactor * usual) return pace_.InTime(call.shard);
+  if (!pace_.Slow(call.shard, now) || !MayReport(call.shard, now)) return;
+  LogEvent(LogLevel::kWarning, "shard_slow",
+           {{"shard", links_[call.shard].address},
+            {"layer", call.key.layer()},
+            {"took", absl::FormatDuration(now - call.sent)},
+            {"elsewhere", absl::FormatDuration(usual)}});
+}
+
+void RemoteExpertClient::Try(ExpertBatch* batch, int shard, ExpertBatch::Slots slots) {
+  ExpertBatch::Slots others;
+  for (ExpertCall& trial : batch->Plan(std::move(slots), pace_, ExpertCall::Purpose::kTrial, shard,
+                                       &others)) {
+    trial.in_time =
+        kLateFactor * UsualElsewhere(*batch, trial, absl::InfiniteDuration());
+    Launch(batch, std::move(trial));
+  }
+}
+
+void RemoteExpertClient::JudgeTrial(const ExpertCall& call, absl::Time came) {
+  if (came - call.sent <= call.in_time) {
+    pace_.InTime(call.shard);
+  } else {
+    pace_.Strike(call.shard, came);
+  }
 }
 
 // The shard says that it is well, so its connection may not be: a new one is worth a try.
@@ -134,6 +174,7 @@ void RemoteExpertClient::Verify(ExpertBatch* batch, const ExpertCall& answered,
 }
 
 void RemoteExpertClient::Abandon(const ExpertBatch& batch) {
+  looked_ = absl::Now();
   for (uint64_t token : batch.tokens) {
     const auto found = calls_.find(token);
     if (found == calls_.end()) continue;
@@ -151,6 +192,7 @@ void RemoteExpertClient::CatchUp() {
   while (n_owed_ > 0 && streams_.WaitAny(absl::InfinitePast(), &event)) Take(nullptr, event);
   const std::shared_ptr<const RoutingTable> table = directory_->Table();
   const absl::Time now = absl::Now();
+  looked_ = now;
   std::vector<int> silent;
   for (const auto& [token, call] : calls_) {
     if (now >= SilentAt(call) || !Lives(*table, call)) silent.push_back(call.shard);

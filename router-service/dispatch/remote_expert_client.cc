@@ -40,10 +40,9 @@ std::vector<std::string> RemoteExpertClient::ShardNames() const {
 bool RemoteExpertClient::Holds(int layer, int expert) {
   if (n_owed_ > 0) CatchUp();
   const std::shared_ptr<const RoutingTable> table = directory_->Table();
-  const absl::Time now = absl::Now();
   const std::vector<int>& holders = table->HoldersOf(layer, expert);
   return std::any_of(holders.begin(), holders.end(),
-                     [&](int shard) { return pace_.Lag(shard, now) < ShardPace::kOwes; });
+                     [this](int shard) { return pace_.Lag(shard) < ShardPace::kOwes; });
 }
 
 absl::Status RemoteExpertClient::Run(const Step& step, int layer, const float* h,
@@ -78,10 +77,14 @@ absl::Status RemoteExpertClient::SendUnsent(ExpertBatch* batch) {
       batch->Plan(std::move(unsent), pace_, ExpertCall::Purpose::kAnswer, -1, &homeless);
   ++batch->n_rounds;
   if (!homeless.empty()) GF_RETURN_IF_ERROR(Missing(batch, std::move(homeless)));
+  std::vector<std::pair<int, ExpertBatch::Slots>> sent;
   for (ExpertCall& call : calls) {
     budget_.OnCall();
+    if (pace_.AnyStruck()) sent.emplace_back(call.shard, call.slots);
     Launch(batch, std::move(call));
   }
+  // After what rows wait for.
+  for (auto& [shard, slots] : sent) Try(batch, shard, std::move(slots));
   return absl::OkStatus();
 }
 
@@ -99,6 +102,9 @@ void RemoteExpertClient::Launch(ExpertBatch* batch, ExpertCall call) {
   call.sent = absl::Now();
   if (call.purpose == ExpertCall::Purpose::kVerify) {
     ++n_verifying_;
+  } else if (call.purpose == ExpertCall::Purpose::kTrial) {
+    pace_.AddOwed(shard, 1);
+    ++n_owed_;
   } else {
     for (size_t slot : call.slots) ++batch->n_carriers[slot];
     counters_->queue_rows += call.slots.size();

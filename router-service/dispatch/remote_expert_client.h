@@ -61,7 +61,7 @@ class RemoteExpertClient final : public ExpertClient {
   struct Link {
     std::string address;
     std::unique_ptr<PeerLink> link;              // null until used
-    absl::Time reported = absl::InfinitePast();  // when a failure was logged
+    absl::Time reported = absl::InfinitePast();  // when the log said something of it
   };
 
   // ---- Sending: remote_expert_client.cc.
@@ -80,7 +80,16 @@ class RemoteExpertClient final : public ExpertClient {
   absl::Time LateAt(const ExpertBatch& batch, const ExpertCall& call) const;
   absl::Time SilentAt(const ExpertCall& call) const;
   absl::Time PatientUntil(const ExpertCall& call) const;
+  // What its experts usually take elsewhere: the slowest of them, each on the fastest other shard
+  // that holds it; `otherwise` for one of which nothing is known.
+  absl::Duration UsualElsewhere(const ExpertBatch& batch, const ExpertCall& call,
+                                absl::Duration otherwise) const;
   void Hedge(ExpertBatch* batch, uint64_t token);
+  // What the time of an answer says of its shard.
+  void Judge(const ExpertBatch& batch, const ExpertCall& call);
+  // Sends `slots`, which `shard` computes, to others whose trial is due as well. Nobody waits.
+  void Try(ExpertBatch* batch, int shard, ExpertBatch::Slots slots);
+  void JudgeTrial(const ExpertCall& call, absl::Time came);
   void Verify(ExpertBatch* batch, const ExpertCall& answered, ExpertBatch::Slots slots);
   // Nobody waits any more for what the batch has under way.
   void Abandon(const ExpertBatch& batch);
@@ -93,6 +102,7 @@ class RemoteExpertClient final : public ExpertClient {
   // Its connections are gone or closed here, and all calls to it fail.
   void Lose(ExpertBatch* batch, int shard, const absl::Status& status,
             DispatchCounters::Count* retries);
+  bool MayReport(int shard, absl::Time now);  // so that the log is not filled
   void Take(ExpertBatch* batch, const StreamEvent& event);
   void TakeAnswer(ExpertBatch* batch, uint64_t token, const grpc::ByteBuffer& answer);
   void TakeFirst(ExpertBatch* batch, const ExpertCall& call);
@@ -117,7 +127,8 @@ class RemoteExpertClient final : public ExpertClient {
   absl::flat_hash_map<uint64_t, ExpertCall> calls_;  // under way, by token; of earlier runs, too
   uint64_t next_token_ = 1;
   uint64_t n_batches_ = 0;
-  int n_owed_ = 0;       // of calls_: of earlier runs; nobody waits for them
+  int n_owed_ = 0;       // of calls_: of earlier runs, and trials; nobody waits for them
+  absl::Time looked_;    // when no answer was there last
   int n_verifying_ = 0;  // of calls_: verifications
   std::vector<MissingExpert> missing_;
   std::vector<float> received_;

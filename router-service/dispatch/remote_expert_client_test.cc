@@ -71,6 +71,15 @@ class RemoteExpertClientTest : public testing::Test {
     served_by_.assign(n_rows * kTopK, 0);
     return client_->Run(step_, 1, h_.data(), routes_, answers_.data(), served_by_.data());
   }
+  // One row to expert 0, again and again.
+  void RunUntil(const std::function<bool()>& reached) {
+    const absl::Time deadline = absl::Now() + absl::Seconds(20);
+    while (!reached() && absl::Now() < deadline) {
+      ASSERT_TRUE(Run({{0, 0}}).ok());
+      ExpectRightAnswers();
+    }
+    EXPECT_TRUE(reached());
+  }
   void ExpectRightAnswers() const {
     for (size_t slot = 0; slot < routes_.experts.size(); ++slot) {
       for (int d = 0; d < kModelWidth; ++d) {
@@ -161,6 +170,7 @@ TEST_F(RemoteExpertClientTest, OfTwoAnswersToOnePairTheFirstIsTaken) {
 }
 
 TEST_F(RemoteExpertClientTest, AHedgedAnswerIsVerifiedToo) {
+  options_.hedge.floor = absl::Milliseconds(25);  // so that no hedge is hedged on a busy machine
   options_.verify_share = 1;
   for (int i = 0; i < 3; ++i) AddShard(kAll);
   Connect();
@@ -218,6 +228,7 @@ TEST_F(RemoteExpertClientTest, ASilentShardWithoutAReplicaIsGivenUp) {
 
 TEST_F(RemoteExpertClientTest, AConnectionThatCarriesNothingIsReplaced) {
   options_.silence = absl::Milliseconds(50);
+  options_.patience = absl::Seconds(10);  // many times what is usual, however busy the machine is
   AddShard(kAll);
   Connect();
   for (int i = 0; i < ShardPace::kFewest; ++i) ASSERT_TRUE(Run({{0, 1}}).ok());
@@ -254,6 +265,57 @@ TEST_F(RemoteExpertClientTest, OtherRowsDoNotWaitForASilentShard) {
   ASSERT_TRUE(Run({{2, 3}, {0, 1}}).ok());
   ExpectRightAnswers();
   EXPECT_EQ(counters_.queue_rows, 0u);
+}
+
+TEST_F(RemoteExpertClientTest, ASlowShardIsLeftAloneBeforeAnythingIsLate) {
+  options_.hedge.floor = absl::Seconds(10);
+  AddShard(kAll);
+  AddShard(kAll);
+  Connect();
+  // By turns. The first calls, which also connect, are forgotten then.
+  for (int i = 0; i < 4 * ShardPace::kWindow; ++i) ASSERT_TRUE(Run({{0, 0}}).ok());
+  shard(1).delay_ms = 200;
+  for (int i = 0; i < 2 * ShardPace::kSlowInARow; ++i) ASSERT_TRUE(Run({{0, 0}}).ok());
+  int n_slow = 0;
+  for (int i = 0; i < 20; ++i) {
+    ASSERT_TRUE(Run({{0, 0}}).ok());
+    n_slow += served_by_[0] == 1;
+  }
+  EXPECT_EQ(n_slow, 0);
+  shard(1).delay_ms = 0;
+  RunUntil([&] { return served_by_[0] == 1; });  // it is quick again
+  EXPECT_EQ(counters_.hedges_won + counters_.hedges_lost, 0u);
+}
+
+TEST_F(RemoteExpertClientTest, NobodyWaitsForATrial) {
+  options_.hedge.floor = absl::Seconds(10);
+  AddShard(kAll);
+  AddShard(kAll);
+  Connect();
+  shard(1).refusal = internal::v1::REFUSAL_REASON_BUSY;
+  RunUntil([&] { return counters_.retries[internal::v1::REFUSAL_REASON_BUSY] == 1; });
+  shard(1).refusal = internal::v1::REFUSAL_REASON_UNSPECIFIED;
+  shard(1).Hold();
+  RunUntil([&] { return shard(1).n_calls() == 2; });
+  for (int i = 0; i < 20; ++i) {
+    ASSERT_TRUE(Run({{0, 0}}).ok());
+    EXPECT_EQ(served_by_[0], 0);
+  }
+  EXPECT_EQ(shard(1).n_calls(), 2);
+  EXPECT_EQ(counters_.hedges_won + counters_.hedges_lost, 0u);
+  EXPECT_EQ(counters_.queue_rows, 0u);
+  shard(1).Release();
+  RunUntil([&] { return served_by_[0] == 1; });
+}
+
+TEST_F(RemoteExpertClientTest, ARefusalEndsNoTrialWell) {
+  options_.hedge.floor = absl::Seconds(10);  // a refused hedge would be counted, too
+  AddShard(kAll);
+  AddShard(kAll);
+  Connect();
+  shard(1).refusal = internal::v1::REFUSAL_REASON_BUSY;
+  RunUntil([&] { return shard(1).n_calls() == 3; });  // two trials
+  EXPECT_EQ(counters_.retries[internal::v1::REFUSAL_REASON_BUSY], 1u);
 }
 
 TEST_F(RemoteExpertClientTest, WhatABrokenConnectionLostIsSentToAReplica) {

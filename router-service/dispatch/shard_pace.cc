@@ -39,10 +39,27 @@ absl::Duration ShardPace::Usual(int shard, size_t n_rows) const {
 
 void ShardPace::Strike(int shard, absl::Time now) {
   Shard& struck = shards_[shard];
-  if (now < struck.lags_until) return;  // known
+  if (now < struck.trial_at) return;  // known
   absl::Duration penalty = kFirstPenalty * (1 << std::min(struck.n_strikes, 10));
-  struck.lags_until = now + std::min(penalty, kLongestPenalty);
-  ++struck.n_strikes;
+  struck.trial_at = now + std::min(penalty, kLongestPenalty);
+  struck.n_slow = 0;
+  n_struck_ += struck.n_strikes++ == 0;
+}
+
+bool ShardPace::Slow(int shard, absl::Time now) {
+  if (++shards_[shard].n_slow < kSlowInARow) return false;
+  Strike(shard, now);
+  return shards_[shard].n_strikes == 1;
+}
+
+void ShardPace::InTime(int shard) {
+  Shard& quick = shards_[shard];
+  quick.n_slow = 0;
+  if (quick.n_strikes == 0) return;
+  quick.n_strikes = 0;
+  --n_struck_;
+  quick.trial_at = absl::InfinitePast();
+  quick.by_size.clear();  // how slow it was says nothing any more
 }
 
 }  // namespace gatefold
