@@ -7,6 +7,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
+#include "gatefold/base/errors.h"
 #include "gatefold/base/status_macros.h"
 #include "gatefold/rpc/status.h"
 
@@ -27,22 +28,28 @@ inference::v1::StreamGenerateTextRequest Request(int stream) {
   return request;
 }
 
-// Calls `on_token` for each; false stops.
+// Adds to `tokens`, from which it goes on, and calls `on_token` for each; false stops.
 template <typename OnToken>
-absl::StatusOr<std::vector<int32_t>> Generate(Client* client, int stream, OnToken on_token) {
+absl::Status Generate(Client* client, int stream, std::vector<int32_t>* tokens, OnToken on_token) {
   grpc::ClientContext context;
-  auto reader = client->stub()->StreamGenerateText(&context, Request(stream));
-  std::vector<int32_t> tokens;
+  inference::v1::StreamGenerateTextRequest request = Request(stream);
+  request.mutable_resume_token_ids()->Assign(tokens->begin(), tokens->end());
+  auto reader = client->stub()->StreamGenerateText(&context, request);
   inference::v1::StreamGenerateTextResponse event;
   while (reader->Read(&event)) {
     for (int32_t token : event.delta().token_ids()) {
-      tokens.push_back(token);
+      tokens->push_back(token);
       if (!on_token()) context.TryCancel();
     }
   }
-  const grpc::Status status = reader->Finish();
-  if (!status.ok()) return FromGrpcStatus(status);
-  return tokens;
+  return FromGrpcStatus(reader->Finish());
+}
+
+// The router is gone, or not there yet. What it says of others is not for another router to mend.
+bool RouterIsAway(const absl::Status& status) {
+  const std::string reason = ReasonOf(status);
+  return absl::IsUnavailable(status) &&
+         (reason.empty() || reason == kModelLoading || reason == kDraining);
 }
 
 }  // namespace
@@ -52,15 +59,16 @@ absl::StatusOr<std::vector<std::vector<int32_t>>> StreamLoad::QuietTokens(
   Client client(channel);
   std::vector<std::vector<int32_t>> quiet;
   for (int i = 0; i < kStreams; ++i) {
-    GF_ASSIGN_OR_RETURN(quiet.emplace_back(), Generate(&client, i, [] { return true; }));
+    GF_RETURN_IF_ERROR(Generate(&client, i, &quiet.emplace_back(), [] { return true; }));
     if (quiet.back().size() != kOutputTokens) return absl::InternalError("the quiet run is short");
   }
   return quiet;
 }
 
-StreamLoad::StreamLoad(const std::shared_ptr<grpc::Channel>& channel,
+StreamLoad::StreamLoad(const std::vector<std::shared_ptr<grpc::Channel>>& routers,
                        std::vector<std::vector<int32_t>> quiet)
-    : client_(channel), quiet_(std::move(quiet)) {
+    : quiet_(std::move(quiet)) {
+  for (const auto& router : routers) routers_.push_back(std::make_unique<Client>(router));
   {
     absl::MutexLock lock(&mu_);
     streams_.resize(kStreams);
@@ -75,12 +83,29 @@ void StreamLoad::Stop() {
   threads_.clear();
 }
 
+absl::StatusOr<std::vector<int32_t>> StreamLoad::GenerateSomewhere(int index) {
+  const absl::Time deadline = absl::Now() + absl::Minutes(1);
+  const size_t n_routers = routers_.size();
+  std::vector<int32_t> tokens;
+  for (size_t n = 0;; ++n) {
+    const absl::Status status =
+        Generate(routers_[(index + n) % n_routers].get(), index, &tokens, [&] {
+          NoteToken(index);
+          return !stopping_;
+        });
+    // All may have come before the router went.
+    if (status.ok() || tokens.size() == kOutputTokens) return tokens;
+    if (stopping_ || n_routers == 1 || !RouterIsAway(status) || absl::Now() > deadline) {
+      return status;
+    }
+    ++n_resumed_;
+    if ((n + 1) % n_routers == 0) absl::SleepFor(absl::Milliseconds(10));
+  }
+}
+
 void StreamLoad::Run(int index) {
   while (!stopping_) {
-    const auto tokens = Generate(&client_, index, [&] {
-      NoteToken(index);
-      return !stopping_;
-    });
+    const auto tokens = GenerateSomewhere(index);
     {
       absl::MutexLock lock(&mu_);
       streams_[index].last_token = absl::InfinitePast();
@@ -91,7 +116,6 @@ void StreamLoad::Run(int index) {
     } else if (*tokens != quiet_[index]) {
       NoteError(absl::StrCat("stream ", index, " has other tokens than in the quiet run"));
     }
-    ++n_answers_;
   }
 }
 
@@ -123,24 +147,12 @@ bool StreamLoad::AwaitTokens(int n) {
 }
 
 StreamLoad::Pauses StreamLoad::TakePauses() {
-  std::vector<absl::Duration> all;
-  {
-    absl::MutexLock lock(&mu_);
-    all = std::exchange(pauses_, {});
-    for (const Stream& stream : streams_) {
-      if (stream.last_token != absl::InfinitePast()) {
-        all.push_back(absl::Now() - stream.last_token);
-      }
-    }
+  absl::MutexLock lock(&mu_);
+  Pauses all = std::exchange(pauses_, {});
+  for (const Stream& stream : streams_) {
+    if (stream.last_token != absl::InfinitePast()) all.push_back(absl::Now() - stream.last_token);
   }
-  Pauses pauses;
-  pauses.n_tokens = static_cast<int>(all.size());
-  if (all.empty()) return pauses;
-  std::sort(all.begin(), all.end());
-  pauses.p50 = all[all.size() / 2];
-  pauses.p99 = all[all.size() * 99 / 100];
-  pauses.longest = all.back();
-  return pauses;
+  return all;
 }
 
 std::string StreamLoad::Errors() const {
@@ -148,11 +160,20 @@ std::string StreamLoad::Errors() const {
   return absl::StrJoin(errors_, "\n");
 }
 
+absl::Duration Quantile(StreamLoad::Pauses pauses, double quantile) {
+  if (pauses.empty()) return absl::ZeroDuration();
+  const size_t rank =
+      std::min(pauses.size() - 1, static_cast<size_t>(quantile * static_cast<double>(pauses.size())));
+  std::nth_element(pauses.begin(), pauses.begin() + rank, pauses.end());
+  return pauses[rank];
+}
+
 std::string ToString(const StreamLoad::Pauses& pauses) {
-  return absl::StrFormat("p50 %.1f ms, p99 %.1f ms, longest %.1f ms, of %d tokens",
-                         absl::ToDoubleMilliseconds(pauses.p50),
-                         absl::ToDoubleMilliseconds(pauses.p99),
-                         absl::ToDoubleMilliseconds(pauses.longest), pauses.n_tokens);
+  const auto ms = [&](double quantile) {
+    return absl::ToDoubleMilliseconds(Quantile(pauses, quantile));
+  };
+  return absl::StrFormat("p50 %.1f ms, p99 %.1f ms, longest %.1f ms, of %d tokens", ms(0.5),
+                         ms(0.99), ms(1), pauses.size());
 }
 
 }  // namespace gatefold

@@ -18,7 +18,7 @@ constexpr absl::Duration kStartLimit = absl::Seconds(60);
 class LocalShape final : public Shape {
  public:
   explicit LocalShape(std::unique_ptr<LocalRouter> router) : router_(std::move(router)) {}
-  std::shared_ptr<grpc::Channel> channel() override { return router_->channel(); }
+  std::shared_ptr<grpc::Channel> channel(int) override { return router_->channel(); }
 
  private:
   std::unique_ptr<LocalRouter> router_;
@@ -66,35 +66,54 @@ class ProcessShape final : public Shape {
     const std::vector<std::string> kv = {
         absl::StrCat("--kv-memory=", options.kv_memory),
         absl::StrCat("--prefix-cache=", options.prefix_cache ? "on" : "off")};
-    std::vector<std::string> attention;
     for (int i = 0; i < options.n_attention && !colocated; ++i) {
-      attention.push_back(absl::StrCat("unix:", folder_.Path(absl::StrCat("attention-", i))));
+      attention_addresses_.push_back(
+          absl::StrCat("unix:", folder_.Path(absl::StrCat("attention-", i))));
       std::vector<std::string> args = common;
-      args.push_back(absl::StrCat("--listen=", attention.back()));
+      args.push_back(absl::StrCat("--listen=", attention_addresses_.back()));
       args.insert(args.end(), kv.begin(), kv.end());
       GF_ASSIGN_OR_RETURN(attention_.emplace_back(),
                           Process::Start("attention-service", args,
                                          folder_.Path(absl::StrCat("attention-", i, ".log"))));
     }
-    const std::string router = absl::StrCat("unix:", folder_.Path("router"));
-    std::vector<std::string> args = common;
-    args.push_back(absl::StrCat("--listen=", router));
-    args.push_back(absl::StrCat("--experts=", absl::StrJoin(addresses_, ",")));
-    args.push_back(colocated ? "--colocated"
-                             : absl::StrCat("--attention=", absl::StrJoin(attention, ",")));
-    if (colocated) args.insert(args.end(), kv.begin(), kv.end());
-    args.push_back(absl::StrCat("--lanes=", options.n_lanes));
-    args.push_back(absl::StrCat("--max-step-tokens=", options.max_step_tokens));
-    args.push_back(absl::StrCat("--wire-dtype=", options.wire_dtype));
-    args.insert(args.end(), options.router_flags.begin(), options.router_flags.end());
-    GF_ASSIGN_OR_RETURN(router_,
-                        Process::Start("router-service", args, folder_.Path("router.log")));
-    GF_RETURN_IF_ERROR(router_->AwaitLine("ready", absl::Now() + kStartLimit).status());
-    channel_ = grpc::CreateChannel(router, grpc::InsecureChannelCredentials());
+    std::vector<std::string> workers = common;
+    workers.push_back(absl::StrCat("--experts=", absl::StrJoin(addresses_, ",")));
+    workers.push_back(colocated ? "--colocated"
+                                : absl::StrCat("--attention=",
+                                               absl::StrJoin(attention_addresses_, ",")));
+    if (!options.planner_flags.empty()) {
+      std::vector<std::string> args = workers;
+      args.push_back("--planner=only");
+      args.insert(args.end(), options.planner_flags.begin(), options.planner_flags.end());
+      GF_ASSIGN_OR_RETURN(planner_,
+                          Process::Start("router-service", args, folder_.Path("planner.log")));
+    }
+    if (colocated) workers.insert(workers.end(), kv.begin(), kv.end());
+    workers.push_back(absl::StrCat("--lanes=", options.n_lanes));
+    workers.push_back(absl::StrCat("--max-step-tokens=", options.max_step_tokens));
+    workers.push_back(absl::StrCat("--wire-dtype=", options.wire_dtype));
+    workers.insert(workers.end(), options.router_flags.begin(), options.router_flags.end());
+    grpc::ChannelArguments again;  // soon, if a router has to be started again
+    again.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
+    again.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 200);
+    for (int i = 0; i < options.n_routers; ++i) {
+      const std::string name = absl::StrCat("router-", i);
+      const std::string address = absl::StrCat("unix:", folder_.Path(name));
+      std::vector<std::string> args = workers;
+      args.push_back(absl::StrCat("--listen=", address));
+      GF_ASSIGN_OR_RETURN(routers_.emplace_back(),
+                          Process::Start("router-service", args,
+                                         folder_.Path(absl::StrCat(name, ".log"))));
+      channels_.push_back(
+          grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), again));
+    }
+    for (const auto& router : routers_) {
+      GF_RETURN_IF_ERROR(router->AwaitLine("ready", absl::Now() + kStartLimit).status());
+    }
     return absl::OkStatus();
   }
 
-  std::shared_ptr<grpc::Channel> channel() override { return channel_; }
+  std::shared_ptr<grpc::Channel> channel(int index) override { return channels_[index]; }
   Process* expert(int index) override { return experts_[index].get(); }
   absl::Status StartExpert(int index) override {
     GF_ASSIGN_OR_RETURN(experts_[index],
@@ -105,7 +124,9 @@ class ProcessShape final : public Shape {
   FaultProxy* proxy(int index) override { return proxies_[index].get(); }
   std::string expert_address(int index) override { return addresses_[index]; }
   Process* attention(int index) override { return attention_[index].get(); }
-  Process* router() override { return router_.get(); }
+  std::string attention_address(int index) override { return attention_addresses_[index]; }
+  Process* router(int index) override { return routers_[index].get(); }
+  Process* planner() override { return planner_.get(); }
 
  private:
   TemporaryFolder folder_;
@@ -114,8 +135,10 @@ class ProcessShape final : public Shape {
   std::vector<std::vector<std::string>> expert_args_;
   std::vector<std::unique_ptr<Process>> experts_;  // null: not started
   std::vector<std::unique_ptr<Process>> attention_;
-  std::unique_ptr<Process> router_;
-  std::shared_ptr<grpc::Channel> channel_;
+  std::vector<std::string> attention_addresses_;
+  std::unique_ptr<Process> planner_;
+  std::vector<std::unique_ptr<Process>> routers_;
+  std::vector<std::shared_ptr<grpc::Channel>> channels_;
 };
 
 }  // namespace

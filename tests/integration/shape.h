@@ -22,6 +22,8 @@ struct ShapeOptions {
   std::string kv_memory = "64MiB";
   bool prefix_cache = true;
   std::vector<std::string> router_flags;
+  int n_routers = 1;
+  std::vector<std::string> planner_flags;  // not empty: a planner is a process of its own
   bool proxied = false;  // a FaultProxy stands before each expert-service
   bool metrics = false;  // services of their own serve /metrics
   int n_lanes = 1;
@@ -40,8 +42,8 @@ class Shape {
                                                       const ShapeOptions& options);
   virtual ~Shape() = default;
 
-  // To the public API.
-  virtual std::shared_ptr<grpc::Channel> channel() = 0;
+  // To the public API of a router.
+  virtual std::shared_ptr<grpc::Channel> channel(int index = 0) = 0;
 
   // The services, if they are processes of their own; index as in ShapeOptions::experts.
   virtual Process* expert(int /*index*/) { return nullptr; }
@@ -51,7 +53,9 @@ class Shape {
   // As in the metric `shard` and in logs: where the router reaches it.
   virtual std::string expert_address(int /*index*/) { return ""; }
   virtual Process* attention(int /*index*/ = 0) { return nullptr; }
-  virtual Process* router() { return nullptr; }
+  virtual std::string attention_address(int /*index*/ = 0) { return ""; }
+  virtual Process* router(int /*index*/ = 0) { return nullptr; }
+  virtual Process* planner() { return nullptr; }
 };
 
 }  // namespace gatefold

@@ -1,0 +1,136 @@
+// Expert-services come and go, and are drained and taken back, while 16 streams run; a planner says
+// who holds what. No request notices. What streams waited is printed.
+
+#include <signal.h>
+
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "cli/command.h"
+#include "gtest/gtest.h"
+#include "tests/fault/fault_test.h"
+
+namespace gatefold {
+namespace {
+
+class ElasticityTest : public FaultTest {
+ protected:
+  static constexpr int kMost = 5;
+
+  void StartShards(int n_started) {
+    ShapeOptions options;
+    options.experts.assign(kMost, "none");
+    options.n_started = n_started;
+    options.router_flags = {"--planner=on"};
+    Start(options, [this, n_started] { return Even(n_started); });
+  }
+
+  // The first `n` shards have a share of the experts, and each expert is with one of them.
+  bool Loaded(int n) {
+    uint32_t sum = 0;
+    const auto shards = Shards();
+    for (int i = 0; i < n && i < static_cast<int>(shards.size()); ++i) {
+      if (shards[i].state() != cluster::v1::WORKER_STATE_READY) return false;
+      // Loads are even, not counts: half of a share is enough.
+      if (2 * shards[i].n_experts() < n_experts() / n) return false;
+      sum += shards[i].n_experts();
+    }
+    return sum >= n_experts();
+  }
+  // And with nobody else: the others are gone, or were never there.
+  bool Even(int n) {
+    uint32_t sum = 0;
+    const auto shards = Shards();
+    for (int i = 0; i < static_cast<int>(shards.size()); ++i) {
+      if (i >= n && shards[i].state() == cluster::v1::WORKER_STATE_READY) return false;
+      if (i < n) sum += shards[i].n_experts();
+    }
+    return sum == n_experts() && Loaded(n);
+  }
+
+  // From the `before` shards that there are to `after`, all at once.
+  void Go(int before, int after) {
+    load_->TakePauses();
+    for (int i = before; i < after; ++i) ASSERT_TRUE(shape_->StartExpert(i).ok());
+    for (int i = after; i < before; ++i) shape_->expert(i)->Signal(SIGTERM);
+    EXPECT_TRUE(Await([&] { return Loaded(after); }));
+    const StreamLoad::Pauses seen = Report(absl::StrCat(before, " to ", after, " shards"));
+    moves_.insert(moves_.end(), seen.begin(), seen.end());
+    EXPECT_TRUE(Await([&] { return Even(after); }));
+    for (int i = after; i < before; ++i) {
+      const auto exit_code = shape_->expert(i)->Wait(absl::Now() + absl::Seconds(30));
+      ASSERT_TRUE(exit_code.ok()) << exit_code.status();
+      EXPECT_EQ(*exit_code, 0);
+    }
+    ASSERT_EQ(load_->Errors(), "");
+  }
+
+  StreamLoad::Pauses moves_;  // of all of them
+};
+
+TEST_F(ElasticityTest, FromTwoShardsToFiveAndBack) {
+  StartShards(2);
+  for (int i = 0; i < FromEnvironment("GATEFOLD_FAULT_ROUNDS", 1); ++i) {
+    for (const auto& [before, after] :
+         std::vector<std::pair<int, int>>{{2, 3}, {3, 4}, {4, 5}, {5, 4}, {4, 3}, {3, 2},
+                                          {2, 5}, {5, 2}}) {
+      ASSERT_NO_FATAL_FAILURE(Go(before, after));
+    }
+  }
+  ASSERT_TRUE(load_->AwaitTokens(100));
+  EXPECT_EQ(load_->Errors(), "");
+  Report("while experts move", moves_);
+}
+
+TEST_F(ElasticityTest, WhatADeadShardHeldIsLoadedElsewhere) {
+  StartShards(3);
+  shape_->expert(2)->Signal(SIGKILL);
+  EXPECT_TRUE(Await([this] { return Even(2); }));
+  ASSERT_TRUE(load_->AwaitTokens(100));
+  EXPECT_EQ(load_->Errors(), "");
+}
+
+// `gatefold drain` and `gatefold resume`, as an operator who restarts one after the other.
+TEST_F(ElasticityTest, AttentionServicesAreDrainedInTurn) {
+  TemporaryFolder folder;
+  const std::string admin = absl::StrCat("unix:", folder.Path("admin"));
+  ShapeOptions options;
+  options.n_attention = 2;
+  options.router_flags = {absl::StrCat("--admin-listen=", admin)};
+  Start(options, [this] { return AllReady(); });
+  const auto run = [&](const std::string& command, int index) {
+    std::istringstream in;
+    std::ostringstream out, err;
+    cli::Interrupts interrupts;
+    cli::Console console{in, out, err, false, &interrupts};
+    EXPECT_EQ(cli::RunCommand({command, shape_->attention_address(index), "--router", admin}, {},
+                              &console),
+              0)
+        << err.str();
+  };
+  const auto n_sequences = [this](int index) {
+    for (const auto& worker : Workers()) {
+      if (worker.address() == shape_->attention_address(index)) return worker.n_sequences();
+    }
+    return 0u;
+  };
+  for (const int drained : {0, 1}) {
+    SCOPED_TRACE(drained);
+    ASSERT_TRUE(Await([&] { return n_sequences(drained) > 0; }));
+    run("drain", drained);
+    EXPECT_EQ(n_sequences(drained), 0);
+    // All streams go on at the other one, and new ones are opened there.
+    ASSERT_TRUE(load_->AwaitTokens(2 * StreamLoad::kOutputTokens));
+    EXPECT_EQ(n_sequences(drained), 0);
+    EXPECT_GT(n_sequences(1 - drained), 0);
+    run("resume", drained);
+    EXPECT_EQ(load_->Errors(), "");
+  }
+  Report("attention-services drained in turn");
+}
+
+}  // namespace
+}  // namespace gatefold
