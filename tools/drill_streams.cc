@@ -1,12 +1,14 @@
-// Streams for deploy/drill.sh: keeps some generations running at a cluster while something is
-// killed, resumes at another router where one goes away, and tells what a user would have noticed:
+// Streams for deploy/drill.sh and tests/kubernetes: keeps some generations running at a cluster while
+// something is killed, resumes at another router where one goes away, and tells what a user would have
+// noticed:
 //   drill_streams --routers=A,B --streams=8 --tokens=100 --expect=FILE
 // Every stream generates at least once. Prints `running` once every stream has a token, and one line
-// at the end.
+// at the end. SIGTERM ends --seconds: generations that run are finished, none is started.
 
 #include <grpcpp/grpcpp.h>
 
 #include <algorithm>
+#include <csignal>
 #include <cstdio>
 #include <fstream>
 #include <functional>
@@ -154,6 +156,12 @@ std::vector<Tokens> ReadTokens(const std::string& path) {
 }
 
 int Main() {
+  // Blocked here, before there are threads, so in all of them: it is waited for below.
+  sigset_t term;
+  sigemptyset(&term);
+  sigaddset(&term, SIGTERM);
+  pthread_sigmask(SIG_BLOCK, &term, nullptr);
+
   std::vector<std::unique_ptr<InferenceService::Stub>> routers;
   for (const auto& address : absl::StrSplit(absl::GetFlag(FLAGS_routers), ',', absl::SkipEmpty())) {
     grpc::ChannelArguments arguments;
@@ -187,7 +195,8 @@ int Main() {
   without_token.Wait();
   std::printf("running\n");
   std::fflush(stdout);
-  absl::SleepFor(absl::Seconds(absl::GetFlag(FLAGS_seconds)));
+  const timespec wait = absl::ToTimespec(absl::Seconds(absl::GetFlag(FLAGS_seconds)));
+  sigtimedwait(&term, nullptr, &wait);
   stop.Notify();
   Seen all;
   std::ofstream write(absl::GetFlag(FLAGS_write));
