@@ -104,6 +104,7 @@ absl::StatusOr<ClusterControl::Place> ClusterControl::Find(const std::string& wo
     const std::vector<WorkerEntry>& entries = expert ? table->experts : table->attention;
     for (size_t i = 0; i < entries.size(); ++i) {
       const WorkerEntry& entry = entries[i];
+      if (entry.gone) continue;
       const Place place = {expert, static_cast<int>(i), entry.address};
       if (worker == entry.address) return place;
       if (worker == NameOf(entry)) found.push_back(place);

@@ -62,6 +62,7 @@ cluster::v1::GetClusterResponse DirectoryView::Snapshot() const {
   bool attention_ready = table->attention.empty();  // colocated
   for (size_t i = 0; i < table->attention.size(); ++i) {
     const WorkerEntry& entry = table->attention[i];
+    if (entry.gone) continue;
     cluster::v1::Worker* worker = cluster.add_workers();
     Describe(entry, cluster::v1::WORKER_KIND_ATTENTION, worker);
     worker->set_busy_ratio(directory_->BusyRatio(/*expert=*/false, static_cast<int>(i)));
@@ -69,6 +70,7 @@ cluster::v1::GetClusterResponse DirectoryView::Snapshot() const {
   }
   const std::vector<uint32_t> sole = CountSole(*table);
   for (size_t i = 0; i < table->experts.size(); ++i) {
+    if (table->experts[i].gone) continue;
     cluster::v1::Worker* worker = cluster.add_workers();
     Describe(table->experts[i], cluster::v1::WORKER_KIND_EXPERT, worker);
     worker->set_rows_served(counters_->rows_served[i]);

@@ -49,7 +49,7 @@ void Judge(const ClusterIdentity& identity, uint64_t* numerics_class, WorkerEntr
 
 bool SameEntry(const WorkerEntry& a, const WorkerEntry& b) {
   using google::protobuf::util::MessageDifferencer;
-  return a.state == b.state && a.detail == b.detail &&
+  return a.state == b.state && a.detail == b.detail && a.gone == b.gone &&
          MessageDifferencer::Equals(a.worker, b.worker) &&
          MessageDifferencer::Equals(a.shard, b.shard) &&
          MessageDifferencer::Equals(a.attention, b.attention);
@@ -362,7 +362,8 @@ void Directory::TakeEntry(Poll* poll, const absl::Status& status, WorkerEntry en
   poll->serves = entry.state == WorkerEntry::State::kReady && entry.shard.n_loading() == 0;
   poll->reached = status.ok();
   poll->due = absl::Now() + (poll->serves ? options_.interval : options_.starting_interval);
-  if (!poll->named && !poll->reached) poll->due = absl::InfiniteFuture();  // it is gone
+  entry.gone = !poll->named && !poll->reached;
+  if (entry.gone) poll->due = absl::InfiniteFuture();
   Update(*poll, std::move(entry));
 }
 

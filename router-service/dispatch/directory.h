@@ -36,6 +36,7 @@ struct WorkerEntry {
   std::string address;
   State state = State::kUnreachable;
   std::string detail;  // why it does not serve
+  bool gone = false;   // nothing names it any more and it cannot be reached: a pod that ended
   internal::v1::WorkerDescription worker;
   internal::v1::ExpertShard shard;                           // of an expert-service
   internal::v1::AttentionServiceDescribeResponse attention;  // of an attention-service

@@ -54,6 +54,29 @@ TEST_F(DirectoryTest, NoticesAtOnceThatAShardIsGoneAndRemembersWhatItHeld) {
   EXPECT_EQ(table->LastHolderOf(1, 3), -1);
 }
 
+// Pods come and go at new addresses: those that ended are not shown for ever.
+TEST(DirectoryDiscoveryTest, TellsAShardThatEndedFromOneThatIsAway) {
+  FakeShard shard("directory-gone", {0}, 2);
+  ClusterIdentity identity;
+  identity.n_layers = 2;
+  identity.experts_per_layer = 2;
+  const auto directory = *Directory::Start(Directory::Options(), identity);
+  const auto await = [&](WorkerEntry::State state, bool gone) {
+    return directory->Await(
+        [=](const RoutingTable& table) {
+          return table.experts.size() == 1 && table.experts[0].state == state &&
+                 table.experts[0].gone == gone;
+        },
+        absl::Now() + absl::Seconds(20));
+  };
+  directory->SetDiscovered({shard.address()}, {});
+  EXPECT_TRUE(await(WorkerEntry::State::kReady, false));
+  shard.Die();
+  EXPECT_TRUE(await(WorkerEntry::State::kUnreachable, false));
+  directory->SetDiscovered({}, {});
+  EXPECT_TRUE(await(WorkerEntry::State::kUnreachable, true));
+}
+
 // Whatever is first; the other is not used, and its experts have no holder.
 TEST(DirectoryNumericsTest, UsesOneClassUnlessToldOtherwise) {
   FakeShard one("numerics-1", {0}, 2, /*numerics_class=*/1);
