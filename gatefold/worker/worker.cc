@@ -81,7 +81,7 @@ uint64_t RandomId() {
 internal::v1::WorkerDescription DescribeWorker(const WorkerOptions& options,
                                                const ModelWeights& weights) {
   internal::v1::WorkerDescription worker;
-  worker.set_name(options.name.empty() ? options.listen : options.name);
+  worker.set_name(options.name);
   worker.set_incarnation(RandomId());
   worker.set_wire_version(kWireVersion);
   worker.set_model_fingerprint(weights.Fingerprint());

@@ -19,7 +19,7 @@ inline constexpr char kVersion[] = "0.1.0";
 
 struct WorkerOptions {
   std::string model_dir;
-  std::string name;     // for people; default: the address
+  std::string name;     // for people; empty: routers use the address by which they know it
   std::string listen;   // see gatefold/rpc/address.h
   int n_threads = 0;    // that compute; 0: the cores there are
   int spin_us = 0;      // how long they watch for work before they sleep; 0 where cores are shared

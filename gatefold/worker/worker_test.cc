@@ -33,7 +33,7 @@ TEST(WorkerTest, DescribesTheModelAndTheNumerics) {
   options.listen = "unix:/x";
   const auto a = DescribeWorker(options, **weights);
   const auto b = DescribeWorker(options, **weights);
-  EXPECT_EQ(a.name(), "unix:/x");
+  EXPECT_EQ(a.name(), "");  // routers know its address; what it listens on may be 0.0.0.0
   EXPECT_EQ(a.model_fingerprint(), (*weights)->Fingerprint());
   EXPECT_EQ(a.numerics_class(), b.numerics_class());
   EXPECT_NE(a.incarnation(), b.incarnation());
