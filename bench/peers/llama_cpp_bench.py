@@ -26,23 +26,25 @@ class BufferOverride(ctypes.Structure):
 
 
 def experts_on(servers, n_layers):
-    """Overrides that put the experts of consecutive layers on each of the servers."""
+    """The servers' devices, and overrides that put the experts of consecutive layers on each."""
     base, rpc = load_ggml("ggml-base"), load_ggml("ggml-rpc")
     rpc.ggml_backend_rpc_add_server.restype = ctypes.c_void_p
     base.ggml_backend_reg_dev_get.restype = ctypes.c_void_p
     base.ggml_backend_dev_buffer_type.restype = ctypes.c_void_p
-    overrides = []
+    devices, overrides = [], []
     for i, server in enumerate(servers):
         registry = rpc.ggml_backend_rpc_add_server(server.encode())
         if not registry:
             sys.exit(f"no RPC server at {server}")
         load_ggml("ggml").ggml_backend_register(ctypes.c_void_p(registry))
         device = base.ggml_backend_reg_dev_get(ctypes.c_void_p(registry), ctypes.c_size_t(0))
+        devices.append(device)
         buffer_type = base.ggml_backend_dev_buffer_type(ctypes.c_void_p(device))
         layers = range(i * n_layers // len(servers), (i + 1) * n_layers // len(servers))
         pattern = "blk\\.({})\\.ffn_(gate|up|down)_exps".format("|".join(map(str, layers)))
         overrides.append(BufferOverride(pattern.encode(), buffer_type))
-    return (BufferOverride * (len(servers) + 1))(*overrides, BufferOverride(None, None))
+    n = len(servers) + 1  # both lists end with a null
+    return (ctypes.c_void_p * n)(*devices), (BufferOverride * n)(*overrides)
 
 
 def layers_of(path):
@@ -74,10 +76,10 @@ def main() -> None:
     llama_cpp.llama_backend_init()
     model_params = llama_cpp.llama_model_default_params()
     if servers:
-        overrides = experts_on(servers, layers_of(path))
+        devices, overrides = experts_on(servers, layers_of(path))
+        model_params.devices = ctypes.cast(devices, ctypes.c_void_p)
         model_params.n_gpu_layers = 0
-        model_params.tensor_buft_overrides = ctypes.cast(
-            overrides, type(model_params.tensor_buft_overrides))
+        model_params.tensor_buft_overrides = ctypes.cast(overrides, ctypes.c_void_p)
     model = llama_cpp.llama_model_load_from_file(path.encode(), model_params)
     if not model:
         sys.exit("the model was not loaded")
