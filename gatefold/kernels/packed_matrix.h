@@ -34,6 +34,13 @@ class PackedMatrix {
   // of which a kernel reads the same outputs together, as one stream.
   void FillEveryOtherPanel(int64_t first_panel, const MatrixView& weights, ThreadPool* threads);
 
+  // The n_in weights of one output as they were filled, bit for bit.
+  void CopyRow(int64_t out, void* to) const;
+  // Of row `row` of a matrix that was filled into every other panel from `first_panel` on: the output.
+  static int64_t RowInEveryOtherPanel(int64_t first_panel, int64_t row) {
+    return (first_panel + row / kPanel * 2) * kPanel + row % kPanel;
+  }
+
   DType dtype() const { return dtype_; }
   int64_t n_out() const { return n_out_; }
   int64_t n_in() const { return n_in_; }
