@@ -279,6 +279,15 @@ TEST_F(CommandTest, FailsWithoutAModelFolder) {
   EXPECT_EQ(Run({"inspect", "/nonexistent"}), kExitFailed);
 }
 
+TEST_F(CommandTest, PrintsTheManifestOfAModel) {
+  constexpr char kModel[] = "tests/golden/mixtral/bf16";
+  ASSERT_EQ(Run({"inspect", "--manifest", kModel}), 0) << err_;
+  const auto weights = *ModelWeights::Open(kModel);
+  const auto manifest = ModelManifest::Parse(out_, "out", weights->config());
+  ASSERT_TRUE(manifest.ok()) << manifest.status();
+  EXPECT_EQ(manifest->model_fingerprint, weights->Fingerprint());
+}
+
 TEST_F(CommandTest, HelpsWithEveryVerb) {
   EXPECT_EQ(Run({"help"}), 0);
   const std::string overview = out_;

@@ -6,9 +6,12 @@
 #include "cli/output.h"
 #include "cli/verbs.h"
 #include "gatefold/base/status_macros.h"
+#include "gatefold/base/thread_pool.h"
+#include "gatefold/model/model_manifest.h"
 #include "gatefold/model/model_weights.h"
 #include "gatefold/tensor/dtype.h"
 #include "gatefold/tokenizer/tokenizer.h"
+#include "gatefold/worker/worker.h"
 
 namespace gatefold::cli {
 namespace {
@@ -110,6 +113,13 @@ void PrintFolder(const std::string& dir, const ModelWeights& weights, std::ostre
   sizes.Print(out);
 }
 
+absl::Status PrintManifest(const ModelWeights& weights, std::ostream& out) {
+  ThreadPool threads(NumThreads(0), absl::ZeroDuration());
+  GF_ASSIGN_OR_RETURN(const ModelManifest manifest, ModelManifest::Make(weights, &threads));
+  out << manifest.ToJson(weights.config());
+  return absl::OkStatus();
+}
+
 class InspectVerb final : public Verb {
  public:
   absl::string_view name() const override { return "inspect"; }
@@ -121,6 +131,10 @@ class InspectVerb final : public Verb {
   void AddFlags(FlagSet* flags) override {
     flags->Add("model", "DIR", "the folder, if it is not an argument", &model_);
     flags->Add("n-slices", "N", "parts of a dense layer's MLP (default 8)", &n_slices_);
+    flags->AddSwitch("manifest",
+                     "print gatefold-manifest.json instead: what shards check experts by that they load from "
+                     "other shards (reads all experts)",
+                     &manifest_);
     output_.AddTo(flags);
   }
 
@@ -134,6 +148,7 @@ class InspectVerb final : public Verb {
     if (dir.empty()) return UsageError("say which folder: inspect DIR");
     const auto weights = ModelWeights::Open(dir, {n_slices_});
     if (!weights.ok()) return ModelFolderError(dir, weights.status());
+    if (manifest_) return PrintManifest(**weights, console->out);
     if (output_.json()) {
       PrintJson(ModelFolderJson(dir, **weights), console->out);
     } else {
@@ -145,6 +160,7 @@ class InspectVerb final : public Verb {
  private:
   std::string model_;
   int n_slices_ = 8;
+  bool manifest_ = false;
   OutputFlag output_;
 };
 

@@ -6,7 +6,7 @@ cd "$(dirname "$0")/../.."
 seconds=${1:-60}
 shift || true
 targets=("$@")
-[ ${#targets[@]} -gt 0 ] || targets=(safetensors config tokenizer chat_template frame)
+[ ${#targets[@]} -gt 0 ] || targets=(safetensors config manifest tokenizer chat_template frame)
 cmake --preset fuzz >/dev/null && cmake --build --preset fuzz --target "${targets[@]/%/_fuzz}" || exit 1
 status=0
 for target in "${targets[@]}"; do
