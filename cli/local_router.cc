@@ -6,6 +6,7 @@
 
 #include "attention-service/attention_host.h"
 #include "attention-service/local_attention_client.h"
+#include "expert-service/checkpoint_experts.h"
 #include "expert-service/expert_selection.h"
 #include "expert-service/local_expert_client.h"
 #include "gatefold/base/status_macros.h"
@@ -107,10 +108,11 @@ class LocalRouterImplementation final : public LocalRouter {
     host_options.prefix_cache = local.prefix_cache;
     GF_ASSIGN_OR_RETURN(host_, AttentionHost::Load(*weights_, host_options, &threads_, &progress));
     backend_ = MakeCpuExpertBackend(&threads_);
-    store_ = std::make_unique<ExpertStore>(weights_.get(), backend_.get());
+    store_ = std::make_unique<ExpertStore>(config, backend_.get());
     GF_ASSIGN_OR_RETURN(const std::vector<ExpertId> all,
                         ParseExpertSelection("all", config.n_layers, config.experts_per_layer()));
-    GF_RETURN_IF_ERROR(store_->Load(all, &threads_, &progress));
+    CheckpointExperts checkpoint(weights_.get(), backend_.get());
+    GF_RETURN_IF_ERROR(checkpoint.Fill(all, &threads_, &progress, store_.get()));
     progress.Finish();
     runner_ = std::make_unique<ExpertRunner>(store_.get());
     return absl::OkStatus();

@@ -4,6 +4,7 @@
 #include "expert-service/expert_backend.h"
 #include "gatefold/kernels/expert_mlp.h"
 #include "gatefold/kernels/isa.h"
+#include "gatefold/kernels/to_floats.h"
 
 namespace gatefold {
 namespace {
@@ -11,6 +12,22 @@ namespace {
 struct CpuExpert final : HeldExpert {
   CpuExpert(const ExpertWeights::Views& views, ThreadPool* threads) : weights(views, threads) {}
   size_t size_bytes() const override { return weights.size_bytes(); }
+  void CopyRow(ExpertPart part, DType dtype, int64_t row, void* to) const override {
+    switch (part) {
+      case ExpertPart::kW1:
+        return weights.w13().CopyRow(PackedMatrix::RowInEveryOtherPanel(0, row), to);
+      case ExpertPart::kW3:
+        return weights.w13().CopyRow(PackedMatrix::RowInEveryOtherPanel(1, row), to);
+      case ExpertPart::kW2:
+        return weights.w2().CopyRow(row, to);
+      case ExpertPart::kB1:
+        return WriteBack(dtype, weights.b1(), weights.d_ff(), to);
+      case ExpertPart::kB3:
+        return WriteBack(dtype, weights.b3(), weights.d_ff(), to);
+      case ExpertPart::kB2:
+        return WriteBack(dtype, weights.b2(), weights.d_model(), to);
+    }
+  }
 
   const ExpertWeights weights;
 };
@@ -22,6 +39,7 @@ class CpuExpertBackend final : public ExpertBackend {
   std::string name() const override { return "cpu"; }
   std::string device() const override { return kernels::Kernels().isa; }
   uint64_t numerics_class() const override { return kernels::NumericsClass(); }
+  bool can_read_back() const override { return true; }
 
   absl::StatusOr<std::shared_ptr<const HeldExpert>> Load(const ExpertWeightsView& view,
                                                          ThreadPool* threads) override {

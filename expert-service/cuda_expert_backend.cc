@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 #include "expert-service/expert_backend.h"
+#include "gatefold/base/check.h"
 #include "gatefold/base/status_macros.h"
 #include "gatefold/cuda/expert_mlp.h"
 #include "gatefold/cuda/numerics_class.h"
@@ -29,6 +30,7 @@ struct CudaExpert final : HeldExpert {
         bytes(biases_at + static_cast<size_t>(2 * shape.d_ff + shape.d_model) * sizeof(float)) {}
   ~CudaExpert() override { cudaFree(memory); }
   size_t size_bytes() const override { return bytes; }
+  void CopyRow(ExpertPart, DType, int64_t, void*) const override { GF_CHECK(false); }  // no read-back
 
   const int64_t d_ff;
   const size_t w2_at, biases_at, bytes;
@@ -44,6 +46,7 @@ class CudaExpertBackend final : public ExpertBackend {
   std::string name() const override { return "cuda"; }
   std::string device() const override { return device_; }
   uint64_t numerics_class() const override { return numerics_; }
+  bool can_read_back() const override { return false; }
 
   absl::StatusOr<std::shared_ptr<const HeldExpert>> Load(const ExpertWeightsView& view,
                                                          ThreadPool* /*threads*/) override;
@@ -145,16 +148,16 @@ absl::Status CudaExpertBackend::Run(absl::Span<const HeldGroup> groups, const fl
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<ExpertBackend>> MakeCudaExpertBackend(const ModelWeights& weights) {
+absl::StatusOr<std::unique_ptr<ExpertBackend>> MakeCudaExpertBackend(DType dtype, int64_t d_model) {
   GF_ASSIGN_OR_RETURN(const CudaDevice device, OpenCudaDevice());
-  if (weights.expert_dtype() != DType::kBF16) {
+  if (dtype != DType::kBF16) {
     return absl::FailedPreconditionError(
         absl::StrCat("the cuda backend computes bfloat16 weights, the experts of this model are ",
-                     DTypeName(weights.expert_dtype())));
+                     DTypeName(dtype)));
   }
   uint64_t numerics = 0;
   GF_RETURN_IF_CUDA_ERROR(cuda::ExpertNumericsClass(&numerics));
-  return std::make_unique<CudaExpertBackend>(device, weights.config().d_model, numerics);
+  return std::make_unique<CudaExpertBackend>(device, d_model, numerics);
 }
 
 }  // namespace gatefold

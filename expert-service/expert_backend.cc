@@ -7,8 +7,8 @@
 
 namespace gatefold {
 
-absl::StatusOr<std::unique_ptr<ExpertBackend>> ChooseExpertBackend(absl::string_view name,
-                                                                   const ModelWeights& weights,
+absl::StatusOr<std::unique_ptr<ExpertBackend>> ChooseExpertBackend(absl::string_view name, DType dtype,
+                                                                   int64_t d_model,
                                                                    ThreadPool* threads) {
   if (name != "auto" && name != "cpu" && name != "cuda") {
     return absl::InvalidArgumentError(
@@ -17,7 +17,7 @@ absl::StatusOr<std::unique_ptr<ExpertBackend>> ChooseExpertBackend(absl::string_
   std::unique_ptr<ExpertBackend> chosen;
   std::string reason = "asked for";
   if (name != "cpu") {
-    absl::StatusOr<std::unique_ptr<ExpertBackend>> cuda = MakeCudaExpertBackend(weights);
+    absl::StatusOr<std::unique_ptr<ExpertBackend>> cuda = MakeCudaExpertBackend(dtype, d_model);
     if (cuda.ok()) {
       chosen = *std::move(cuda);
     } else if (name == "cuda") {

@@ -10,6 +10,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 #include "gatefold/base/thread_pool.h"
+#include "gatefold/model/expert_layout.h"
 #include "gatefold/model/model_weights.h"
 
 namespace gatefold {
@@ -19,6 +20,9 @@ class HeldExpert {
  public:
   virtual ~HeldExpert() = default;
   virtual size_t size_bytes() const = 0;
+  // One row of one part, bit for bit as it was loaded, where the backend can_read_back(). `dtype`: the
+  // part's in the checkpoint.
+  virtual void CopyRow(ExpertPart part, DType dtype, int64_t row, void* to) const = 0;
 };
 
 // Rows that visit one expert: input row rows[i] gives output row slots[i].
@@ -39,7 +43,10 @@ class ExpertBackend {
   // Of what this backend computes; see NumericsClass() in gatefold/kernels/isa.h.
   virtual uint64_t numerics_class() const = 0;
 
-  // Copies an expert out of the checkpoint. Threads: safe, and beside Run(); `threads` may be null.
+  // Whether HeldExpert::CopyRow works: not where experts lie in a device's memory.
+  virtual bool can_read_back() const = 0;
+
+  // Copies an expert, out of the checkpoint or from wherever the view points. Threads: safe, and beside Run(); `threads` may be null.
   // Errors: ResourceExhausted (no memory left), Unavailable (the device failed).
   virtual absl::StatusOr<std::shared_ptr<const HeldExpert>> Load(const ExpertWeightsView& weights,
                                                                  ThreadPool* threads) = 0;
@@ -52,14 +59,14 @@ class ExpertBackend {
 // Computes with the threads, which outlive it.
 std::unique_ptr<ExpertBackend> MakeCpuExpertBackend(ThreadPool* threads);
 
-// On the first CUDA device. FailedPrecondition, saying why: this build has no CUDA, there is no device,
+// On the first CUDA device, for experts of this type and width. FailedPrecondition, saying why: this build has no CUDA, there is no device,
 // it is too old, or the model's experts are of a type or shape that it does not compute.
-absl::StatusOr<std::unique_ptr<ExpertBackend>> MakeCudaExpertBackend(const ModelWeights& weights);
+absl::StatusOr<std::unique_ptr<ExpertBackend>> MakeCudaExpertBackend(DType dtype, int64_t d_model);
 
 // "cpu", "cuda", or "auto": CUDA where it can be had. Logs what was chosen and why.
 // InvalidArgument for another name; for "cuda" the errors of MakeCudaExpertBackend.
-absl::StatusOr<std::unique_ptr<ExpertBackend>> ChooseExpertBackend(absl::string_view name,
-                                                                   const ModelWeights& weights,
+absl::StatusOr<std::unique_ptr<ExpertBackend>> ChooseExpertBackend(absl::string_view name, DType dtype,
+                                                                   int64_t d_model,
                                                                    ThreadPool* threads);
 
 }  // namespace gatefold

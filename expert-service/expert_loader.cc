@@ -5,18 +5,22 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "gatefold/base/background_thread.h"
 #include "gatefold/base/log.h"
 
 namespace gatefold {
 
-ExpertLoader::ExpertLoader(const ModelWeights* weights, ExpertStore* store, Options options)
-    : weights_(weights), store_(store), options_(std::move(options)) {
+ExpertLoader::ExpertLoader(const ExpertCatalog* catalog, ExpertSource* source, ExpertStore* store,
+                           Options options)
+    : catalog_(catalog), source_(source), store_(store), options_(std::move(options)) {
   {
     absl::MutexLock lock(&mu_);
     const std::vector<ExpertId> held = store_->Held();
     held_ = assigned_ = std::set<ExpertId>(held.begin(), held.end());
+    for (const ExpertId& id : held) taken_bytes_ += Bytes(id);
   }
-  thread_ = std::thread([this] { Run(); });
+  for (int i = 0; i < options_.n_threads; ++i) threads_.emplace_back([this] { Run(); });
 }
 
 ExpertLoader::~ExpertLoader() {
@@ -24,12 +28,13 @@ ExpertLoader::~ExpertLoader() {
     absl::MutexLock lock(&mu_);
     stopping_ = true;
   }
-  thread_.join();
+  for (std::thread& thread : threads_) thread.join();
 }
 
-absl::Status ExpertLoader::Assign(uint64_t epoch, std::vector<ExpertId> experts) {
+absl::Status ExpertLoader::Assign(uint64_t epoch, std::vector<ExpertId> experts,
+                                  std::vector<ExpertHolder> holders) {
   uint64_t bytes = 0;
-  for (const ExpertId& id : experts) bytes += weights_->ExpertBytes(id.layer, id.expert);
+  for (const ExpertId& id : experts) bytes += Bytes(id);
   if (options_.capacity_bytes > 0 && bytes > options_.capacity_bytes) {
     return absl::ResourceExhaustedError(absl::StrCat("the assignment has ", bytes,
                                                      " bytes, this shard takes at most ",
@@ -45,8 +50,12 @@ absl::Status ExpertLoader::Assign(uint64_t epoch, std::vector<ExpertId> experts)
     return absl::FailedPreconditionError(
         absl::StrCat("epoch ", epoch, " was assigned before, with other experts"));
   }
+  source_->SetHolders(std::move(holders));
   epoch_ = epoch;
   assigned_ = std::move(assigned);
+  retries_.clear();  // the holders may be others
+  if (Complete()) batch_ = Batch();
+  ++n_changes_;
   return absl::OkStatus();
 }
 
@@ -65,54 +74,123 @@ size_t ExpertLoader::n_loading() const {
 bool ExpertLoader::AwaitIdle(absl::Time deadline) const {
   absl::MutexLock lock(&mu_);
   const auto idle = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
-    return !busy_ && held_ == assigned_;
+    return n_busy_ == 0 && held_ == assigned_;
   };
   return mu_.AwaitWithDeadline(absl::Condition(&idle), deadline);
 }
 
-ExpertLoader::Work ExpertLoader::NextWork() const {
-  Work work;
+bool ExpertLoader::Complete() const {
+  return std::includes(held_.begin(), held_.end(), assigned_.begin(), assigned_.end());
+}
+
+std::vector<ExpertId> ExpertLoader::ToDrop() const {
+  std::vector<ExpertId> to_drop;
   std::set_difference(held_.begin(), held_.end(), assigned_.begin(), assigned_.end(),
-                      std::back_inserter(work.to_drop));
+                      std::back_inserter(to_drop));
+  return to_drop;
+}
+
+const ExpertId* ExpertLoader::NextToLoad(absl::Time* again) const {
+  const absl::Time now = absl::Now();
   for (const ExpertId& id : assigned_) {
-    if (!work.to_drop.empty()) break;
-    if (held_.contains(id)) continue;
-    work.to_load.push_back(id);
-    break;
+    if (held_.contains(id) || loading_.contains(id)) continue;
+    const auto retry = retries_.find(id);
+    if (retry != retries_.end() && retry->second.at > now) {
+      *again = std::min(*again, retry->second.at);
+      continue;
+    }
+    // What is on its way for an assignment of before takes room until it is there and dropped.
+    if (options_.capacity_bytes > 0 && taken_bytes_ + Bytes(id) > options_.capacity_bytes) return nullptr;
+    return &id;
   }
-  return work;
+  return nullptr;
 }
 
 void ExpertLoader::Run() {
-  for (;;) {
-    Work work;
-    {
-      absl::MutexLock lock(&mu_);
-      const auto wanted = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
-        return stopping_ || held_ != assigned_;
+  StepBackForOthers();
+  absl::MutexLock lock(&mu_);
+  while (!stopping_) {
+    const std::vector<ExpertId> to_drop = ToDrop();
+    absl::Time again = absl::InfiniteFuture();
+    const ExpertId* const to_load = to_drop.empty() ? NextToLoad(&again) : nullptr;
+    if (to_drop.empty() && to_load == nullptr) {
+      const uint64_t seen = n_changes_;
+      const auto changed = [this, seen]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+        return stopping_ || n_changes_ != seen;
       };
-      busy_ = false;
-      mu_.Await(absl::Condition(&wanted));
-      busy_ = true;
-      if (stopping_) return;
-      work = NextWork();
-    }
-    store_->Drop(work.to_drop);
-    const absl::Status loaded = store_->Load(work.to_load, /*threads=*/nullptr, /*progress=*/nullptr);
-    if (!loaded.ok()) {
-      LogEvent(LogLevel::kError, "expert_not_loaded",
-               {{"error", loaded.ToString()}, {"again_in", absl::FormatDuration(options_.retry_after)}});
-      absl::MutexLock lock(&mu_);
-      mu_.AwaitWithTimeout(absl::Condition(&stopping_), options_.retry_after);
+      mu_.AwaitWithDeadline(absl::Condition(&changed), again);
       continue;
     }
-    {
-      absl::MutexLock lock(&mu_);
-      for (const ExpertId& id : work.to_drop) held_.erase(id);
-      held_.insert(work.to_load.begin(), work.to_load.end());
+    ++n_busy_;
+    if (to_load != nullptr) {
+      Load(*to_load);
+    } else {
+      Drop(to_drop);
     }
+    ++n_changes_;
+    mu_.Unlock();
     if (options_.on_change) options_.on_change();
+    mu_.Lock();
+    --n_busy_;
   }
+}
+
+void ExpertLoader::Drop(const std::vector<ExpertId>& experts) {
+  std::vector<std::shared_ptr<const HeldExpert>> dropped = store_->Drop(experts);
+  for (const ExpertId& id : experts) held_.erase(id);
+  mu_.Unlock();
+  dropped.clear();  // gives memory back, which takes time
+  mu_.Lock();
+  for (const ExpertId& id : experts) taken_bytes_ -= Bytes(id);
+}
+
+void ExpertLoader::Load(ExpertId id) {
+  if (batch_.n_experts == 0 && loading_.empty()) batch_.start = absl::Now();
+  loading_.insert(id);
+  taken_bytes_ += Bytes(id);
+  mu_.Unlock();
+  absl::StatusOr<LoadedExpert> loaded = source_->Get(id, /*threads=*/nullptr);
+  mu_.Lock();
+  loading_.erase(id);
+  if (loaded.ok() && assigned_.contains(id)) {
+    Keep(id, *std::move(loaded));
+    return;
+  }
+  taken_bytes_ -= Bytes(id);
+  if (!loaded.ok() && assigned_.contains(id)) PutOff(id, loaded.status());
+}
+
+void ExpertLoader::Keep(ExpertId id, LoadedExpert loaded) {
+  store_->Put(id, std::move(loaded.expert));
+  held_.insert(id);
+  retries_.erase(id);
+  ++batch_.n_experts;
+  batch_.bytes[static_cast<int>(loaded.from)] += loaded.bytes;
+  if (!Complete()) return;
+  const absl::Duration took = absl::Now() - batch_.start;
+  LogEvent(LogLevel::kInfo, "experts_loaded",
+           {{"epoch", epoch_},
+            {"experts", batch_.n_experts},
+            {"bytes_from_checkpoint", batch_.bytes[static_cast<int>(LoadedFrom::kCheckpoint)]},
+            {"bytes_from_shards", batch_.bytes[static_cast<int>(LoadedFrom::kShard)]},
+            {"seconds", absl::ToDoubleSeconds(took)}});
+  if (options_.on_complete) options_.on_complete(took);
+  batch_ = Batch();
+}
+
+void ExpertLoader::PutOff(ExpertId id, const absl::Status& why) {
+  Retry& retry = retries_[id];
+  retry.wait = std::clamp(2 * retry.wait, options_.first_retry, options_.last_retry);
+  const absl::Time now = absl::Now();
+  retry.at = now + retry.wait;
+  if (now < put_off_logged_ + absl::Seconds(1)) return;
+  put_off_logged_ = now;
+  LogEvent(LogLevel::kError, "expert_not_loaded",
+           {{"layer", id.layer},
+            {"expert", id.expert},
+            {"error", why.ToString()},
+            {"put_off", retries_.size()},
+            {"again_in", absl::FormatDuration(retry.wait)}});
 }
 
 }  // namespace gatefold

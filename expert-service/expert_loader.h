@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <set>
 #include <thread>
 #include <vector>
@@ -10,35 +11,42 @@
 #include "absl/status/status.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
+#include "expert-service/expert_source.h"
 #include "expert-service/expert_store.h"
-#include "gatefold/model/model_weights.h"
+#include "gatefold/model/expert_catalog.h"
 
 namespace gatefold {
 
 // Makes a store hold what a planner assigned last. What is not assigned any more is dropped first,
 // so that there is room: a planner takes an expert away only when it is held elsewhere. Then what is
-// missing is loaded, one expert after another, on a thread of the loader's own: computing never
-// waits for it, and each expert serves as soon as it is there. What cannot be loaded (no memory left on
-// a device) is logged and tried again, since what it lacks may come back.
+// missing is loaded, several experts at once, on threads of the loader's own, which step back for those
+// that compute: computing never waits for loading, and each expert serves as soon as it is there. What
+// cannot be loaded (no memory left on a device, nobody gives it) is logged and tried again, later each
+// time, since what it lacks may come back.
 // Threads: safe.
 class ExpertLoader {
  public:
   struct Options {
     uint64_t capacity_bytes = 0;  // 0: not limited
-    // Called after every expert that came or went, on the loader's thread and with no lock held.
+    // Called after every expert that came or went, on a thread of the loader's and with no lock held.
     std::function<void()> on_change;
-    absl::Duration retry_after = absl::Seconds(5);  // an expert that could not be loaded
+    // Called when all that is assigned is held, with how long it took; with a lock held, so it must be quick.
+    std::function<void(absl::Duration)> on_complete;
+    int n_threads = 4;  // experts that are loaded at the same time
+    // Until an expert that could not be loaded is tried again: the first time, and at most.
+    absl::Duration first_retry = absl::Milliseconds(250);
+    absl::Duration last_retry = absl::Seconds(5);
   };
 
-  // Weights and store outlive the loader.
-  ExpertLoader(const ModelWeights* weights, ExpertStore* store, Options options);
-  // Ends after the expert that is being loaded.
+  // They outlive the loader.
+  ExpertLoader(const ExpertCatalog* catalog, ExpertSource* source, ExpertStore* store, Options options);
+  // Ends after the experts that are being loaded.
   ~ExpertLoader();
 
-  // Accepts it and returns. Errors, with nothing changed:
+  // Accepts it and returns; the source gets to know the holders. Errors, with nothing changed:
   //   FailedPrecondition  the epoch is older than the last one, or the same with other experts
   //   ResourceExhausted   the experts have more bytes than the capacity
-  absl::Status Assign(uint64_t epoch, std::vector<ExpertId> experts);
+  absl::Status Assign(uint64_t epoch, std::vector<ExpertId> experts, std::vector<ExpertHolder> holders = {});
 
   uint64_t epoch() const;      // of the last assignment; 0: none yet
   size_t n_loading() const;    // assigned and not yet held
@@ -48,15 +56,32 @@ class ExpertLoader {
   bool AwaitIdle(absl::Time deadline) const;
 
  private:
-  // What is to be done next.
-  struct Work {
-    std::vector<ExpertId> to_drop;
-    std::vector<ExpertId> to_load;  // one at most
+  struct Retry {
+    absl::Time at;
+    absl::Duration wait;
   };
-  Work NextWork() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  void Run();
+  // What was loaded since nothing was missing, for the log.
+  struct Batch {
+    absl::Time start;
+    size_t n_experts = 0;
+    uint64_t bytes[kLoadedFroms] = {};
+  };
 
-  const ModelWeights* const weights_;
+  void Run();
+  void Drop(const std::vector<ExpertId>& experts) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void Load(ExpertId id) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  bool Complete() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);  // all that is assigned is held
+  std::vector<ExpertId> ToDrop() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // The next expert to load that has room beside what is held and on its way; null: none now. `again`:
+  // when to look again, if nothing else happens before.
+  const ExpertId* NextToLoad(absl::Time* again) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void Keep(ExpertId id, LoadedExpert loaded) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Logs one a second at most: thousands may be waiting for the same thing.
+  void PutOff(ExpertId id, const absl::Status& why) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  uint64_t Bytes(ExpertId id) const { return catalog_->ExpertBytes(id.layer, id.expert); }
+
+  const ExpertCatalog* const catalog_;
+  ExpertSource* const source_;
   ExpertStore* const store_;
   const Options options_;
 
@@ -64,9 +89,15 @@ class ExpertLoader {
   uint64_t epoch_ ABSL_GUARDED_BY(mu_) = 0;
   std::set<ExpertId> assigned_ ABSL_GUARDED_BY(mu_);
   std::set<ExpertId> held_ ABSL_GUARDED_BY(mu_);  // the store's, as far as the loader has come
-  bool busy_ ABSL_GUARDED_BY(mu_) = false;  // from the start of some work until it was told
+  std::set<ExpertId> loading_ ABSL_GUARDED_BY(mu_);
+  std::map<ExpertId, Retry> retries_ ABSL_GUARDED_BY(mu_);
+  absl::Time put_off_logged_ ABSL_GUARDED_BY(mu_) = absl::InfinitePast();
+  uint64_t taken_bytes_ ABSL_GUARDED_BY(mu_) = 0;  // by held_ and loading_
+  uint64_t n_changes_ ABSL_GUARDED_BY(mu_) = 0;  // of the above: what a waiting thread looks at
+  Batch batch_ ABSL_GUARDED_BY(mu_);
+  int n_busy_ ABSL_GUARDED_BY(mu_) = 0;  // threads between the start of some work and its being told
   bool stopping_ ABSL_GUARDED_BY(mu_) = false;
-  std::thread thread_;
+  std::vector<std::thread> threads_;
 };
 
 }  // namespace gatefold

@@ -2,8 +2,11 @@
 
 #include <atomic>
 #include <memory>
+#include <optional>
 
 #include "absl/time/clock.h"
+#include "expert-service/checkpoint_experts.h"
+#include "expert-service/expert_runner.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -14,12 +17,15 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
 
+constexpr char kModel[] = "tests/golden/mixtral/bf16";
+
 // Refuses the first few loads, as a device without memory does.
 class ShortOfMemory final : public ExpertBackend {
  public:
   explicit ShortOfMemory(int n_refused) : n_refused_(n_refused) {}
   std::string name() const override { return cpu_->name(); }
   std::string device() const override { return cpu_->device(); }
+  bool can_read_back() const override { return true; }
   uint64_t numerics_class() const override { return cpu_->numerics_class(); }
   absl::StatusOr<std::shared_ptr<const HeldExpert>> Load(const ExpertWeightsView& weights,
                                                          ThreadPool* threads) override {
@@ -39,14 +45,15 @@ class ExpertLoaderTest : public testing::Test {
  protected:
   void Start(uint64_t capacity_bytes = 0) {
     loader_ = std::make_unique<ExpertLoader>(
-        weights_.get(), &store_,
+        catalog_.get(), &source_, &store_,
         ExpertLoader::Options{capacity_bytes, [this] { ++n_changes_; }});
   }
   bool Settles() { return loader_->AwaitIdle(absl::Now() + absl::Seconds(30)); }
 
-  std::unique_ptr<ModelWeights> weights_ = *ModelWeights::Open("tests/golden/mixtral/bf16");
+  std::unique_ptr<ExpertCatalog> catalog_ = *ExpertCatalog::Open(kModel, {});
   const std::unique_ptr<ExpertBackend> backend_ = MakeCpuExpertBackend(nullptr);
-  ExpertStore store_{weights_.get(), backend_.get()};
+  CheckpointExperts source_{catalog_->weights(), backend_.get()};
+  ExpertStore store_{catalog_->config(), backend_.get()};
   std::atomic<int> n_changes_{0};
   std::unique_ptr<ExpertLoader> loader_;
 };
@@ -70,7 +77,7 @@ TEST_F(ExpertLoaderTest, LoadsWhatIsAssignedAndDropsTheRest) {
 
 TEST_F(ExpertLoaderTest, StartsFromWhatTheStoreHolds) {
   const std::vector<ExpertId> held = {{0, 0}, {0, 1}};
-  ASSERT_TRUE(store_.Load(held, nullptr, nullptr).ok());
+  ASSERT_TRUE(source_.Fill(held, nullptr, nullptr, &store_).ok());
   Start();
   EXPECT_EQ(loader_->n_loading(), 0u);
   ASSERT_TRUE(loader_->Assign(5, {{0, 1}}).ok());
@@ -91,7 +98,7 @@ TEST_F(ExpertLoaderTest, KeepsTheNewerAssignment) {
 }
 
 TEST_F(ExpertLoaderTest, RefusesMoreThanItsCapacity) {
-  const uint64_t one = weights_->ExpertBytes(0, 0);
+  const uint64_t one = catalog_->ExpertBytes(0, 0);
   Start(2 * one);
   ASSERT_TRUE(loader_->Assign(1, {{0, 0}, {0, 1}}).ok());
   const absl::Status full = loader_->Assign(2, {{0, 0}, {0, 1}, {0, 2}});
@@ -118,19 +125,111 @@ TEST_F(ExpertLoaderTest, ALaterAssignmentOvertakesAnEarlierOne) {
 
 TEST_F(ExpertLoaderTest, TriesAgainWhatCouldNotBeLoaded) {
   ShortOfMemory backend(3);
-  ExpertStore store(weights_.get(), &backend);
-  ExpertLoader loader(weights_.get(), &store, {.retry_after = absl::Milliseconds(1)});
+  CheckpointExperts source(catalog_->weights(), &backend);
+  ExpertStore store(catalog_->config(), &backend);
+  ExpertLoader loader(catalog_.get(), &source, &store, {.first_retry = absl::Milliseconds(1)});
   ASSERT_TRUE(loader.Assign(1, {{0, 1}, {0, 2}}).ok());
   ASSERT_TRUE(loader.AwaitIdle(absl::Now() + absl::Seconds(30)));
   EXPECT_THAT(store.Held(), ElementsAre(ExpertId{0, 1}, ExpertId{0, 2}));
 }
 
-TEST(ExpertStoreTest, SaysWhichExpertCouldNotBeLoaded) {
-  auto weights = *ModelWeights::Open("tests/golden/mixtral/bf16");
+// Gives nothing until a test says so.
+class Gate final : public ExpertSource {
+ public:
+  explicit Gate(ExpertSource* source) : source_(source) {}
+  absl::StatusOr<LoadedExpert> Get(ExpertId id, ThreadPool* threads) override {
+    {
+      absl::MutexLock lock(&mu_);
+      asked_.push_back(id);
+      mu_.Await(absl::Condition(&open_));
+      if (missing_ == id) return absl::NotFoundError("nobody");
+    }
+    return source_->Get(id, threads);
+  }
+  void SetHolders(std::vector<ExpertHolder> holders) override { n_holders = holders.size(); }
+  bool AwaitAsked(size_t n, absl::Duration limit = absl::Seconds(30)) {
+    absl::MutexLock lock(&mu_);
+    const auto enough = [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { return asked_.size() >= n; };
+    return mu_.AwaitWithTimeout(absl::Condition(&enough), limit);
+  }
+  size_t n_asked() {
+    absl::MutexLock lock(&mu_);
+    return asked_.size();
+  }
+  void Open() {
+    absl::MutexLock lock(&mu_);
+    open_ = true;
+  }
+  void Miss(std::optional<ExpertId> id) {
+    absl::MutexLock lock(&mu_);
+    missing_ = id;
+  }
+  std::atomic<size_t> n_holders{0};
+
+ private:
+  ExpertSource* const source_;
+  absl::Mutex mu_;
+  bool open_ ABSL_GUARDED_BY(mu_) = false;
+  std::optional<ExpertId> missing_ ABSL_GUARDED_BY(mu_);
+  std::vector<ExpertId> asked_ ABSL_GUARDED_BY(mu_);
+};
+
+TEST_F(ExpertLoaderTest, LoadsSeveralAtOnceAndComputesMeanwhile) {
+  const std::vector<ExpertId> held = {{0, 0}};
+  ASSERT_TRUE(source_.Fill(held, nullptr, nullptr, &store_).ok());
+  Gate gate(&source_);
+  ExpertLoader loader(catalog_.get(), &gate, &store_, {.n_threads = 3});
+  ASSERT_TRUE(loader.Assign(1, {{0, 0}, {0, 1}, {0, 2}, {0, 3}, {1, 0}}).ok());
+  ASSERT_TRUE(gate.AwaitAsked(3));
+  // While they hang, what is held computes, and the loader answers.
+  ExpertRunner runner(&store_);
+  const std::vector<ExpertVisit> visits = {{0, {0}, {0}}};
+  const std::vector<float> x(64, 1);
+  std::vector<float> y(64);
+  EXPECT_TRUE(runner.Run(0, visits, x.data(), 1, y.data()).ok());
+  EXPECT_EQ(loader.n_loading(), 4u);
+  EXPECT_EQ(gate.n_asked(), 3u);
+  gate.Open();
+  ASSERT_TRUE(loader.AwaitIdle(absl::Now() + absl::Seconds(30)));
+  EXPECT_EQ(store_.Held().size(), 5u);
+}
+
+TEST_F(ExpertLoaderTest, WhatNobodyGivesHoldsUpNothingElse) {
+  Gate gate(&source_);
+  gate.Open();
+  gate.Miss(ExpertId{0, 1});
+  ExpertLoader loader(catalog_.get(), &gate, &store_,
+                      {.n_threads = 1, .first_retry = absl::Milliseconds(1), .last_retry = absl::Milliseconds(1)});
+  ASSERT_TRUE(loader.Assign(1, {{0, 1}, {0, 2}}, {{"unix:/x", {{0, 1}}}}).ok());
+  EXPECT_EQ(gate.n_holders, 1u);
+  ASSERT_TRUE(gate.AwaitAsked(5));
+  EXPECT_THAT(store_.Held(), ElementsAre(ExpertId{0, 2}));
+  gate.Miss(std::nullopt);
+  ASSERT_TRUE(loader.AwaitIdle(absl::Now() + absl::Seconds(30)));
+  EXPECT_THAT(store_.Held(), ElementsAre(ExpertId{0, 1}, ExpertId{0, 2}));
+}
+
+TEST_F(ExpertLoaderTest, NeverTakesMoreThanItsCapacityWhileAssignmentsChange) {
+  const uint64_t one = catalog_->ExpertBytes(0, 0);
+  Gate gate(&source_);
+  ExpertLoader loader(catalog_.get(), &gate, &store_, {.capacity_bytes = 2 * one, .n_threads = 4});
+  ASSERT_TRUE(loader.Assign(1, {{0, 0}, {0, 1}}).ok());
+  ASSERT_TRUE(gate.AwaitAsked(2));
+  // The two are on their way and not wanted any more: those that follow have no room yet.
+  ASSERT_TRUE(loader.Assign(2, {{1, 0}, {1, 1}}).ok());
+  EXPECT_FALSE(gate.AwaitAsked(3, absl::Milliseconds(100)));
+  gate.Open();
+  ASSERT_TRUE(loader.AwaitIdle(absl::Now() + absl::Seconds(30)));
+  EXPECT_THAT(store_.Held(), ElementsAre(ExpertId{1, 0}, ExpertId{1, 1}));
+}
+
+TEST(CheckpointExpertsTest, SaysWhichExpertCouldNotBeLoaded) {
+  auto weights = *ModelWeights::Open(kModel);
   ShortOfMemory backend(1);
-  ExpertStore store(weights.get(), &backend);
+  ExpertStore store(weights->config(), &backend);
   const std::vector<ExpertId> experts = {{2, 5}};
-  const absl::Status loaded = store.Load(experts, nullptr, nullptr);
+  const absl::Status loaded =
+      CheckpointExperts(weights.get(), &backend).Fill(experts, nullptr, nullptr, &store);
   EXPECT_EQ(loaded.code(), absl::StatusCode::kResourceExhausted);
   EXPECT_THAT(std::string(loaded.message()), HasSubstr("expert 5 of layer 2: no memory"));
   EXPECT_THAT(store.Held(), IsEmpty());

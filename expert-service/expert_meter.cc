@@ -24,6 +24,15 @@ absl::StatusOr<std::unique_ptr<ExpertMeter>> ExpertMeter::Create(
   return meter;
 }
 
+void ExpertMeter::OnFixedLoaded(size_t n_experts, uint64_t bytes, absl::Duration time) {
+  experts_.SetLoadTime(time);
+  experts_.ObserveLoaded(LoadedFromName(LoadedFrom::kCheckpoint), n_experts, bytes);
+}
+
+void ExpertMeter::OnLoaded(const LoadedExpert& expert) {
+  experts_.ObserveLoaded(LoadedFromName(expert.from), 1, expert.bytes);
+}
+
 void ExpertMeter::WatchExperts(const ExpertRunner* runner) {
   experts_.WatchExperts([runner] {
     std::vector<ExpertMetrics::ExpertRows> rows;

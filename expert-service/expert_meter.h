@@ -19,7 +19,7 @@
 namespace gatefold {
 
 // What a shard measures, and where it is read.
-class ExpertMeter final : public ExpertObserver {
+class ExpertMeter final : public ExpertObserver, public LoadObserver {
  public:
   // `store` outlives the meter.
   static absl::StatusOr<std::unique_ptr<ExpertMeter>> Create(const ExpertStore& store,
@@ -28,7 +28,14 @@ class ExpertMeter final : public ExpertObserver {
 
   // Rows by expert, read at each scrape. The runner outlives StopWatching.
   void WatchExperts(const ExpertRunner* runner);
-  void OnLoaded(absl::Duration time) { experts_.SetLoadTime(time); }
+  // Those a shard is started with.
+  void OnFixedLoaded(size_t n_experts, uint64_t bytes, absl::Duration time);
+  // Those a planner assigned last.
+  void OnComplete(absl::Duration time) { experts_.SetLoadTime(time); }
+  void OnLoaded(const LoadedExpert& expert) override;
+  void OnLoadFailed(absl::string_view reason) override { experts_.ObserveLoadFailed(reason); }
+  // To another shard, which may need it before this one may end.
+  void OnPieceSent() { last_call_nanos_ = absl::GetCurrentTimeNanos(); }
   void OnCallStarted() override {
     last_call_nanos_ = absl::GetCurrentTimeNanos();
     experts_.ObserveCallStarted();
@@ -43,7 +50,7 @@ class ExpertMeter final : public ExpertObserver {
   }
   void StopWatching() { registry_.StopWatching(); }
 
-  // When a router last called; the Unix epoch: never.
+  // When a router last called, or another shard took a piece; the Unix epoch: never.
   absl::Time last_call() const { return absl::FromUnixNanos(last_call_nanos_); }
   // host:port of /metrics; empty if it is not served.
   std::string address() const { return server_ == nullptr ? "" : server_->address(); }

@@ -1,12 +1,17 @@
 #pragma once
 
-#include <atomic>
+#include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
+#include "expert-service/checkpoint_experts.h"
+#include "expert-service/expert_sender.h"
 #include "expert-service/expert_service.h"
+#include "expert-service/expert_supply.h"
 #include "expert-service/options.h"
+#include "expert-service/shard_experts.h"
 #include "gatefold/base/thread_pool.h"
 #include "gatefold/rpc/health.h"
 #include "gatefold/rpc/health_listener.h"
@@ -34,16 +39,25 @@ class ExpertServer {
  private:
   explicit ExpertServer(const ExpertServiceOptions& options);
   absl::Status Listen();
+  // Where experts come from.
+  absl::Status OpenSources();
+  // --tls-peer-name, but that shards, too, may fetch experts.
+  std::function<absl::Status(CallContext*)> PeerCheck() const;
   absl::Status Load();
+  absl::Status LoadFixed(const std::vector<ExpertId>& experts);
 
   const ExpertServiceOptions options_;
   TransportSecurity security_;
   ThreadPool threads_;
-  std::unique_ptr<ModelWeights> weights_;
+  std::unique_ptr<ExpertCatalog> catalog_;
   std::unique_ptr<ExpertBackend> backend_;
   std::unique_ptr<ExpertStore> store_;
   std::unique_ptr<ExpertRunner> runner_;
   std::unique_ptr<ExpertMeter> meter_;
+  std::unique_ptr<CheckpointExperts> checkpoint_experts_;  // null: there are no weights here
+  std::unique_ptr<ShardExperts> shard_experts_;            // null: other shards are not asked
+  std::unique_ptr<ExpertSupply> supply_;
+  std::unique_ptr<ExpertSender> sender_;
   std::unique_ptr<ExpertService> service_;
   std::unique_ptr<ExpertLoader> loader_;  // null: the experts are fixed
   HealthService health_;

@@ -8,12 +8,14 @@
 #include "absl/time/clock.h"
 #include "gatefold/base/log.h"
 #include "gatefold/base/status_macros.h"
+#include "gatefold/rpc/address.h"
 #include "gatefold/rpc/frame.h"
 
 namespace gatefold {
 namespace {
 
 constexpr char kService[] = "gatefold.internal.v1.ExpertService";
+constexpr int kMaxHolders = 64;
 
 internal::v1::RefusalReason ReasonFor(const absl::Status& status) {
   switch (status.code()) {
@@ -72,6 +74,54 @@ absl::StatusOr<std::vector<ExpertVisit>> Visits(const internal::v1::RunExpertsRe
     }
   }
   return visits;
+}
+
+using ExpertRanges = google::protobuf::RepeatedPtrField<internal::v1::ExpertRange>;
+
+// What ranges name, if the model has it. `field` is for messages.
+absl::StatusOr<std::vector<ExpertId>> Experts(const ExpertRanges& ranges, absl::string_view field,
+                                              const ModelConfig& config) {
+  const auto per_layer = static_cast<uint32_t>(config.experts_per_layer());
+  std::vector<ExpertId> experts;
+  for (int i = 0; i < ranges.size(); ++i) {
+    const internal::v1::ExpertRange& range = ranges[i];
+    if (range.layer() >= static_cast<uint32_t>(config.n_layers)) {
+      return absl::InvalidArgumentError(absl::StrCat(field, "[", i, "].layer is ", range.layer(),
+                                                     ", the model has ", config.n_layers));
+    }
+    if (range.first_expert() >= per_layer || range.n_experts() > per_layer - range.first_expert()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(field, "[", i, "] is ", range.n_experts(), " from ", range.first_expert(),
+                       ", a layer has ", per_layer));
+    }
+    // Ranges may overlap, but no more of them are looked at than could be needed.
+    if (experts.size() > static_cast<size_t>(config.n_layers) * per_layer) {
+      return absl::InvalidArgumentError(absl::StrCat(field, " names some more than once"));
+    }
+    for (uint32_t n = 0; n < range.n_experts(); ++n) {
+      experts.push_back({static_cast<int>(range.layer()), static_cast<int>(range.first_expert() + n)});
+    }
+  }
+  return experts;
+}
+
+absl::StatusOr<std::vector<ExpertHolder>> Holders(const internal::v1::AssignRequest& request,
+                                                  const ModelConfig& config) {
+  if (request.holders_size() > kMaxHolders) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("size of holders is ", request.holders_size(), ", must be at most ", kMaxHolders));
+  }
+  std::vector<ExpertHolder> holders;
+  for (int i = 0; i < request.holders_size(); ++i) {
+    const internal::v1::ExpertHolder& holder = request.holders(i);
+    const std::string field = absl::StrCat("holders[", i, "]");
+    GF_RETURN_IF_ERROR(Annotate(ParseAddress(holder.address()).status(), field));
+    GF_ASSIGN_OR_RETURN(std::vector<ExpertId> experts,
+                        Experts(holder.experts(), absl::StrCat(field, ".experts"), config));
+    std::sort(experts.begin(), experts.end());
+    holders.push_back({holder.address(), std::move(experts)});
+  }
+  return holders;
 }
 
 }  // namespace
@@ -188,6 +238,16 @@ void ExpertService::Register(RpcServer* server) {
           std::erase_if(watchers_, [&](const auto& each) { return each.get() == watcher; });
         });
       });
+  if (sender_ != nullptr) {
+    AddServerStreaming<internal::v1::FetchExpertRequest, internal::v1::FetchExpertResponse>(
+        server, kService, "FetchExpert",
+        [sender = sender_](std::shared_ptr<CallContext> call,
+                           const internal::v1::FetchExpertRequest& request,
+                           std::shared_ptr<ExpertSender::Stream> stream) {
+          sender->Send(std::move(call), request, std::move(stream));
+        },
+        ExpertSender::Method());
+  }
   AddStream(server, kService, "Run", this, StreamOptions());
 }
 
@@ -200,30 +260,12 @@ absl::Status ExpertService::Assign(const internal::v1::AssignRequest& request) {
   if (request.n_slices() != 0 && request.n_slices() != static_cast<uint32_t>(config.n_slices)) {
     return Mismatch("n_slices", request.n_slices(), config.n_slices);
   }
-  const auto per_layer = static_cast<uint32_t>(config.experts_per_layer());
-  std::vector<ExpertId> experts;
-  for (int i = 0; i < request.experts_size(); ++i) {
-    const internal::v1::ExpertRange& range = request.experts(i);
-    if (range.layer() >= static_cast<uint32_t>(config.n_layers)) {
-      return absl::InvalidArgumentError(absl::StrCat("experts[", i, "].layer is ", range.layer(),
-                                                     ", the model has ", config.n_layers));
-    }
-    if (range.first_expert() >= per_layer || range.n_experts() > per_layer - range.first_expert()) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("experts[", i, "] is ", range.n_experts(), " from ", range.first_expert(),
-                       ", a layer has ", per_layer));
-    }
-    // Ranges may overlap, but no more of them are looked at than could be needed.
-    if (experts.size() > static_cast<size_t>(config.n_layers) * per_layer) {
-      return absl::InvalidArgumentError("experts names some more than once");
-    }
-    for (uint32_t n = 0; n < range.n_experts(); ++n) {
-      experts.push_back({static_cast<int>(range.layer()), static_cast<int>(range.first_expert() + n)});
-    }
-  }
-  GF_RETURN_IF_ERROR(loader_->Assign(request.epoch(), std::move(experts)));
+  GF_ASSIGN_OR_RETURN(std::vector<ExpertId> experts, Experts(request.experts(), "experts", config));
+  GF_ASSIGN_OR_RETURN(std::vector<ExpertHolder> holders, Holders(request, config));
+  const size_t n_holders = holders.size();
+  GF_RETURN_IF_ERROR(loader_->Assign(request.epoch(), std::move(experts), std::move(holders)));
   LogEvent(LogLevel::kInfo, "assigned",
-           {{"epoch", request.epoch()}, {"to_load", loader_->n_loading()}});
+           {{"epoch", request.epoch()}, {"to_load", loader_->n_loading()}, {"holders", n_holders}});
   return absl::OkStatus();
 }
 
@@ -285,6 +327,10 @@ internal::v1::ExpertShard ExpertService::Describe() const {
   shard.mutable_worker()->set_draining(draining_);
   shard.set_busy_nanos(busy_nanos_);
   shard.set_loaded_bytes(runner_->store().loaded_bytes());
+  if (sender_ != nullptr) {
+    shard.set_has_checkpoint(sender_->has_checkpoint());
+    shard.set_sends_held(sender_->sends_held());
+  }
   if (loader_ != nullptr) {
     shard.set_assignable(true);
     shard.set_capacity_bytes(loader_->capacity_bytes());

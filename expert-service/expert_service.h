@@ -8,6 +8,7 @@
 #include "absl/synchronization/mutex.h"
 #include "expert-service/expert_loader.h"
 #include "expert-service/expert_runner.h"
+#include "expert-service/expert_sender.h"
 #include "gatefold/internal/v1/expert.pb.h"
 #include "gatefold/rpc/async_service.h"
 #include "gatefold/rpc/stream_server.h"
@@ -32,6 +33,8 @@ class ExpertService final : public StreamHandler {
 
   // From now on the shard takes assignments. Before Register(); the loader outlives the server.
   void SetLoader(ExpertLoader* loader) { loader_ = loader; }
+  // From now on it sends experts to other shards. Before Register(); the sender outlives the server.
+  void SetSender(ExpertSender* sender) { sender_ = sender; }
 
   // Adds its methods. The service outlives the server.
   void Register(RpcServer* server);
@@ -70,6 +73,7 @@ class ExpertService final : public StreamHandler {
   const internal::v1::WorkerDescription worker_;
   ExpertObserver* const observer_;
   ExpertLoader* loader_ = nullptr;  // null: the experts are fixed
+  ExpertSender* sender_ = nullptr;  // null: nobody gets any
   std::atomic<uint64_t> busy_nanos_{0};
   std::atomic<bool> ending_{false};  // draining for good
   std::atomic<bool> ready_{false};

@@ -10,6 +10,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "expert-service/checkpoint_experts.h"
 #include "gatefold/rpc/channel.h"
 #include "gatefold/rpc/frame.h"
 #include "gatefold/rpc/server.h"
@@ -27,7 +28,9 @@ using testing::HasSubstr;
 class ExpertServiceTest : public testing::Test {
  protected:
   ExpertServiceTest() {
-    EXPECT_TRUE(store_.Load(*ParseExpertSelection("*:0-3", 4, 8), nullptr, nullptr).ok());
+    EXPECT_TRUE(CheckpointExperts(catalog_->weights(), backend_.get())
+                    .Fill(*ParseExpertSelection("*:0-3", 4, 8), nullptr, nullptr, &store_)
+                    .ok());
     internal::v1::WorkerDescription worker;
     worker.set_incarnation(77);
     service_ = std::make_unique<ExpertService>(&runner_, worker, nullptr);
@@ -79,9 +82,9 @@ class ExpertServiceTest : public testing::Test {
     EXPECT_FALSE(Send(Request()).has_refusal());
   }
 
-  std::unique_ptr<ModelWeights> weights_ = *ModelWeights::Open("tests/golden/mixtral/bf16");
+  std::unique_ptr<ExpertCatalog> catalog_ = *ExpertCatalog::Open("tests/golden/mixtral/bf16", {});
   const std::unique_ptr<ExpertBackend> backend_ = MakeCpuExpertBackend(nullptr);
-  ExpertStore store_{weights_.get(), backend_.get()};
+  ExpertStore store_{catalog_->config(), backend_.get()};
   ExpertRunner runner_{&store_};
   std::unique_ptr<ExpertService> service_;
   std::unique_ptr<StreamSession> session_;
@@ -172,7 +175,8 @@ TEST_F(ExpertServiceTest, TakesAssignmentsThatFitTheModel) {
   EXPECT_EQ(service_->Assign(request).code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_FALSE(service_->Describe().assignable());
 
-  ExpertLoader loader(weights_.get(), &store_, {});
+  CheckpointExperts source(catalog_->weights(), backend_.get());
+  ExpertLoader loader(catalog_.get(), &source, &store_, {});
   service_->SetLoader(&loader);
   const auto refuse = [&](auto change, const std::string& message) {
     internal::v1::AssignRequest wrong = request;
@@ -186,6 +190,18 @@ TEST_F(ExpertServiceTest, TakesAssignmentsThatFitTheModel) {
   refuse([](auto* r) { r->mutable_experts(0)->set_n_experts(3); }, "experts[0] is 3 from 6");
   refuse([](auto* r) { r->mutable_experts(0)->set_n_experts(0xffffffff); }, "a layer has 8");
   refuse([](auto* r) { r->set_n_slices(99); }, "n_slices is 99");
+  refuse([](auto* r) { r->add_holders()->set_address("nowhere"); }, "holders[0]");
+  refuse(
+      [](auto* r) {
+        r->add_holders()->set_address("unix:/x");
+        r->mutable_holders(0)->add_experts()->set_layer(4);
+      },
+      "holders[0].experts[0].layer is 4");
+  refuse(
+      [](auto* r) {
+        for (int i = 0; i < 65; ++i) r->add_holders()->set_address("unix:/x");
+      },
+      "size of holders is 65, must be at most 64");
   EXPECT_EQ(service_->Describe().epoch(), 0u);
 
   ASSERT_TRUE(service_->Assign(request).ok());

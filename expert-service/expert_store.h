@@ -5,14 +5,11 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
-#include "absl/status/status.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/types/span.h"
 #include "expert-service/expert_backend.h"
 #include "expert-service/expert_selection.h"
-#include "gatefold/base/thread_pool.h"
-#include "gatefold/checkpoint/load_progress.h"
-#include "gatefold/model/model_weights.h"
+#include "gatefold/model/model_config.h"
 
 namespace gatefold {
 
@@ -21,21 +18,20 @@ namespace gatefold {
 // Threads: safe.
 class ExpertStore {
  public:
-  // Weights and backend outlive the store and what it handed out.
-  ExpertStore(const ModelWeights* weights, ExpertBackend* backend);
+  // The backend outlives the store and what it handed out.
+  ExpertStore(const ModelConfig& config, ExpertBackend* backend);
 
-  // Copies the experts out of the checkpoint, dropping the mapped pages behind it; those already
-  // held are skipped. `threads` may be null, `progress` too. At the backend's first error, which is
-  // returned, it stops; what was loaded before is held.
-  absl::Status Load(absl::Span<const ExpertId> experts, ThreadPool* threads, LoadProgress* progress);
-  void Drop(absl::Span<const ExpertId> experts);
+  // One that is held already stays.
+  void Put(ExpertId id, std::shared_ptr<const HeldExpert> expert);
+  // Returns what was held: to give its memory back takes time, and whoever computes must not wait for it.
+  std::vector<std::shared_ptr<const HeldExpert>> Drop(absl::Span<const ExpertId> experts);
 
   // Null if it is not held.
   std::shared_ptr<const HeldExpert> Find(ExpertId id) const;
 
   std::vector<ExpertId> Held() const;  // ascending
   uint64_t loaded_bytes() const;
-  const ModelConfig& config() const { return weights_->config(); }
+  const ModelConfig& config() const { return config_; }
   ExpertBackend* backend() const { return backend_; }
 
  private:
@@ -43,7 +39,7 @@ class ExpertStore {
     return static_cast<size_t>(id.layer) * config().experts_per_layer() + id.expert;
   }
 
-  const ModelWeights* const weights_;
+  const ModelConfig config_;
   ExpertBackend* const backend_;
   mutable absl::Mutex mu_;
   // [layer, expert]; null where it is not held.

@@ -17,6 +17,10 @@ ABSL_FLAG(std::string, experts, "all",
           "all, none (a planner assigns them), I/N, or LAYER:FIRST-LAST,... (* for all)");
 ABSL_FLAG(std::string, capacity, "0",
           "with --experts=none: bytes of experts to take at most, as 80GiB; 0: no limit");
+ABSL_FLAG(std::string, load_from, "auto",
+          "with --experts=none: checkpoint, shards (others that have the expert, then the checkpoint), or "
+          "auto: where it is faster; shards are asked if gatefold-manifest.json is beside config.json");
+ABSL_FLAG(int, load_threads, 4, "with --experts=none: experts loaded at the same time");
 ABSL_FLAG(std::string, name, "", "name for people; default: the address");
 ABSL_FLAG(int, threads, 0, "threads that compute; 0: the cores there are");
 ABSL_FLAG(int, spin_us, 0, "microseconds that idle compute threads spin before they sleep");
@@ -34,6 +38,9 @@ ABSL_FLAG(std::string, tls_ca_file, "",
           "CA (PEM): peers must present a certificate of it");
 ABSL_FLAG(std::string, tls_peer_name, "",
           "name that peers' certificates must be for, too; where the CA certifies not only routers");
+ABSL_FLAG(std::string, tls_server_name, "",
+          "name that other shards' certificates must be for, where experts are loaded from them; "
+          "default: the host in their address");
 ABSL_FLAG(std::string, node, "", "failure domain: node");
 ABSL_FLAG(std::string, zone, "", "failure domain: zone");
 ABSL_FLAG(absl::Duration, drain_limit, absl::Seconds(30), "after SIGTERM, at most this long");
@@ -57,10 +64,13 @@ int main(int argc, char** argv) {
   options.worker.tls.key_file = absl::GetFlag(FLAGS_tls_key_file);
   options.worker.tls.ca_file = absl::GetFlag(FLAGS_tls_ca_file);
   options.worker.tls.peer_name = absl::GetFlag(FLAGS_tls_peer_name);
+  options.worker.tls.server_name = absl::GetFlag(FLAGS_tls_server_name);
   options.worker.node = absl::GetFlag(FLAGS_node);
   options.worker.zone = absl::GetFlag(FLAGS_zone);
   options.backend = absl::GetFlag(FLAGS_backend);
   options.experts = absl::GetFlag(FLAGS_experts);
+  options.load_from = absl::GetFlag(FLAGS_load_from);
+  options.load_threads = absl::GetFlag(FLAGS_load_threads);
   const absl::StatusOr<uint64_t> capacity = gatefold::ParseBytes(absl::GetFlag(FLAGS_capacity));
   if (!capacity.ok()) {
     std::fprintf(stderr, "expert-service: --capacity: %s\n", capacity.status().ToString().c_str());

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "gatefold/worker/worker.h"
 
@@ -14,13 +15,24 @@ struct ExpertServiceOptions {
   std::string backend = "auto"; // where experts are computed: auto, cpu or cuda; see expert_backend.h
   std::string experts = "all";  // see expert_selection.h
   uint64_t capacity_bytes = 0;  // most bytes of experts a planner may assign; 0: not limited
+  std::string load_from = "auto";  // see expert_supply.h
+  int load_threads = 4;            // experts that are loaded at the same time, if they are assigned
   bool metrics_per_expert = false;  // a series per expert held
   std::string wait = "block";   // of the thread that polls the network; see wait_policy.h
   // After SIGTERM: how long calls may still come from routers that have not noticed.
   absl::Duration drain_quiet = absl::Seconds(2);
   absl::Duration drain_limit = absl::Seconds(30);
 
-  absl::Status Validate() const { return worker.Validate(); }
+  absl::Status Validate() const {
+    if (load_threads < 1 || load_threads > 64) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("--load-threads is ", load_threads, ", must be within 1 and 64"));
+    }
+    if (!worker.tls.server_name.empty() && worker.tls.ca_file.empty()) {
+      return absl::InvalidArgumentError("--tls-server-name needs --tls-ca-file: other shards are verified with it");
+    }
+    return worker.Validate();
+  }
 };
 
 }  // namespace gatefold

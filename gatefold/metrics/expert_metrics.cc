@@ -19,6 +19,11 @@ ExpertMetrics::ExpertMetrics(Registry* registry, int n_layers, int n_lanes)
     tokens_.push_back(
         registry->AddCounter("gatefold_expert_tokens_total", {{"layer", absl::StrCat(layer)}}));
   }
+  // All series from the start: whoever looks at a rate must see them begin.
+  for (const char* source : {"checkpoint", "shard"}) ObserveLoaded(source, 0, 0);
+  for (const char* reason : {"unavailable", "busy", "timeout", "refused", "malformed", "digest", "no_holder"}) {
+    registry->AddCounter("gatefold_expert_load_failures_total", {{"reason", reason}});
+  }
   registry->Watch("gatefold_expert_lanes", {}, [n_lanes] { return n_lanes; });
   registry->Watch("gatefold_expert_inflight", {},
                      [state = state_] { return static_cast<double>(state->n_inflight); });
@@ -33,6 +38,16 @@ void ExpertMetrics::ObserveCallDone(int layer, int n_rows, absl::Duration queue,
   compute_->Increment(absl::ToDoubleSeconds(compute));
   queue_->Observe(absl::ToDoubleSeconds(queue));
   tokens_[layer]->Increment(n_rows);
+}
+
+void ExpertMetrics::ObserveLoaded(absl::string_view source, size_t n_experts, uint64_t bytes) {
+  const MetricLabels labels = {{"source", std::string(source)}};
+  registry_->AddCounter("gatefold_expert_loads_total", labels)->Increment(static_cast<double>(n_experts));
+  registry_->AddCounter("gatefold_expert_load_bytes_total", labels)->Increment(static_cast<double>(bytes));
+}
+
+void ExpertMetrics::ObserveLoadFailed(absl::string_view reason) {
+  registry_->AddCounter("gatefold_expert_load_failures_total", {{"reason", std::string(reason)}})->Increment();
 }
 
 void ExpertMetrics::WatchExperts(std::function<std::vector<ExpertRows>()> rows) {

@@ -6,6 +6,7 @@
 #include <memory>
 #include <vector>
 
+#include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "gatefold/metrics/registry.h"
 
@@ -25,6 +26,9 @@ class ExpertMetrics {
   void ObserveCallRefused() { --state_->n_inflight; }
 
   void SetLoadTime(absl::Duration time) { state_->load_seconds = absl::ToDoubleSeconds(time); }
+  // `source`, `reason`: as in metric_table.cc.
+  void ObserveLoaded(absl::string_view source, size_t n_experts, uint64_t bytes);
+  void ObserveLoadFailed(absl::string_view reason);
   // Read at each scrape; see Registry::Watch.
   // (layer, expert) and its rows, for those the shard holds. One series each: thousands, for some
   // models, so it is only done on request.

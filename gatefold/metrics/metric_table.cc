@@ -116,6 +116,13 @@ std::vector<MetricSpec> MakeTable() {
       {"gatefold_expert_loaded_bytes", G, "", "bytes", "expert", "Weights of the experts held"},
       {"gatefold_expert_load_seconds", G, "", "seconds", "expert",
        "How long the last load of experts took"},
+      {"gatefold_expert_loads_total", C, "source", "experts", "expert",
+       "Experts loaded, by where from: checkpoint, shard"},
+      {"gatefold_expert_load_bytes_total", C, "source", "bytes", "expert",
+       "Their bytes, as in the checkpoint"},
+      {"gatefold_expert_load_failures_total", C, "reason", "attempts", "expert",
+       "Attempts to get an expert from another shard that failed: unavailable, busy, timeout, refused, "
+       "malformed, digest; and no_holder: no shard is known to have it"},
 
       {"gatefold_attention_compute_seconds_total", C, "", "seconds", "attention",
        "Time spent computing embedding, attention, LM head and sampling"},

@@ -80,12 +80,17 @@ uint64_t RandomId() {
 
 internal::v1::WorkerDescription DescribeWorker(const WorkerOptions& options,
                                                const ModelWeights& weights) {
+  return DescribeWorker(options, weights.config(), weights.Fingerprint());
+}
+
+internal::v1::WorkerDescription DescribeWorker(const WorkerOptions& options, const ModelConfig& config,
+                                               const std::string& model_fingerprint) {
   internal::v1::WorkerDescription worker;
   worker.set_name(options.name);
   worker.set_incarnation(RandomId());
   worker.set_wire_version(kWireVersion);
-  worker.set_model_fingerprint(weights.Fingerprint());
-  worker.set_config_fingerprint(ConfigFingerprint(weights.config()));
+  worker.set_model_fingerprint(model_fingerprint);
+  worker.set_config_fingerprint(ConfigFingerprint(config));
   worker.set_numerics_class(kernels::NumericsClass());
   worker.set_isa(kernels::Kernels().isa);
   worker.set_version(kVersion);

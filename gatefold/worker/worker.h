@@ -54,5 +54,8 @@ uint64_t RandomId();
 // Who this process is. Reads samples of the weights and runs the self-test of the kernels.
 internal::v1::WorkerDescription DescribeWorker(const WorkerOptions& options,
                                                const ModelWeights& weights);
+// The same for one that may have no weights.
+internal::v1::WorkerDescription DescribeWorker(const WorkerOptions& options, const ModelConfig& config,
+                                               const std::string& model_fingerprint);
 
 }  // namespace gatefold

@@ -8,6 +8,7 @@
 
 #include "absl/synchronization/notification.h"
 #include "attention-service/local_attention_client.h"
+#include "expert-service/checkpoint_experts.h"
 #include "expert-service/local_expert_client.h"
 #include "gatefold/engine/router_model.h"
 #include "gtest/gtest.h"
@@ -61,9 +62,9 @@ TEST_P(EngineGoldenTest, MatchesTheReference) {
   PrefixCache cache(kv->get());
   AttentionRunner attention_runner(&config, attention.get(), &cache, &threads);
   const std::unique_ptr<ExpertBackend> backend = MakeCpuExpertBackend(&threads);
-  ExpertStore store(weights->get(), backend.get());
-  ASSERT_TRUE(store.Load(*ParseExpertSelection("all", config.n_layers, config.experts_per_layer()), &threads,
-             nullptr).ok());
+  ExpertStore store(config, backend.get());
+  const auto all = *ParseExpertSelection("all", config.n_layers, config.experts_per_layer());
+  ASSERT_TRUE(CheckpointExperts(weights->get(), backend.get()).Fill(all, &threads, nullptr, &store).ok());
   ExpertRunner expert_runner(&store);
   auto router = *RouterModel::Load(**weights);
   LaneEngine engine;

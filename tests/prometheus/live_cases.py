@@ -17,6 +17,9 @@ STEADY = {
     "gatefold_router_hedges_total": "no call need be late",
     "gatefold_sequences_recomputed_total": "no sequence need be preempted or moved",
     "gatefold_router_degraded_rows_total": "only with --on-missing-expert=renormalise",
+    "gatefold_expert_loads_total": "experts are loaded before the first scrape",
+    "gatefold_expert_load_bytes_total": "the same",
+    "gatefold_expert_load_failures_total": "these shards fetch nothing from each other",
     "gatefold_expert_inflight": "the instant of a scrape rarely falls into a call of microseconds",
     "gatefold_router_expert_queue_tokens": "the same",
 }
