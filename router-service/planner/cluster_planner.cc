@@ -24,23 +24,31 @@ bool Planned(const WorkerEntry& entry) {
                                       entry.state == WorkerEntry::State::kDraining);
 }
 
-internal::v1::AssignRequest MakeRequest(uint64_t epoch, const std::vector<uint32_t>& experts,
-                                        int n_experts) {
-  internal::v1::AssignRequest request;
-  request.set_epoch(epoch);
+using ExpertRanges = google::protobuf::RepeatedPtrField<internal::v1::ExpertRange>;
+
+bool Contains(const std::vector<uint32_t>& sorted, uint32_t item) {
+  return std::binary_search(sorted.begin(), sorted.end(), item);
+}
+
+void AddRanges(const std::vector<uint32_t>& experts, int n_experts, ExpertRanges* ranges) {
   internal::v1::ExpertRange* range = nullptr;
   uint32_t previous = 0;
   for (const uint32_t item : experts) {
     const uint32_t layer = item / n_experts, expert = item % n_experts;
     if (range == nullptr || item != previous + 1 || range->layer() != layer) {
-      range = request.add_experts();
+      range = ranges->Add();
       range->set_layer(layer);
       range->set_first_expert(expert);
     }
     range->set_n_experts(range->n_experts() + 1);
     previous = item;
   }
-  return request;
+}
+
+std::vector<uint32_t> Without(const std::vector<uint32_t>& items, const std::vector<uint32_t>& others) {
+  std::vector<uint32_t> rest;
+  std::set_difference(items.begin(), items.end(), others.begin(), others.end(), std::back_inserter(rest));
+  return rest;
 }
 
 }  // namespace
@@ -191,6 +199,37 @@ std::vector<ShardView> ClusterPlanner::Views(const RoutingTable& table) const {
   return views;
 }
 
+std::vector<HolderView> ClusterPlanner::HolderViews(const RoutingTable& table) const {
+  std::vector<HolderView> views;
+  for (size_t i = 0; i < table.experts.size(); ++i) {
+    const WorkerEntry& entry = table.experts[i];
+    HolderView& view = views.emplace_back();
+    view.draining = entry.state == WorkerEntry::State::kDraining;
+    view.usable = view.draining || entry.state == WorkerEntry::State::kReady;
+    view.has_checkpoint = entry.shard.has_checkpoint();
+    view.sends_held = entry.shard.sends_held();
+    view.busy = directory_->BusyRatio(/*expert=*/true, static_cast<int>(i));
+    view.announced = Announced(entry);
+  }
+  return views;
+}
+
+bool ClusterPlanner::KnowsTooLittle(int index, const std::vector<uint32_t>& missing,
+                                    const RoutingTable& table,
+                                    const std::vector<HolderView>& views) const {
+  const std::map<std::string, std::vector<uint32_t>>& told = shards_[index].holders;
+  return std::any_of(missing.begin(), missing.end(), [&](uint32_t item) {
+    bool given = false;
+    for (size_t i = 0; i < views.size(); ++i) {
+      if (static_cast<int>(i) == index || !Gives(views[i], item)) continue;
+      const auto known = told.find(table.experts[i].address);
+      if (known != told.end() && Contains(known->second, item)) return false;
+      given = true;
+    }
+    return given;
+  });
+}
+
 absl::StatusOr<Plan> ClusterPlanner::Look(const RoutingTable& table, absl::Time now,
                                           const PlannerOptions& options) {
   if (const absl::Status met = Meet(table); !met.ok()) {
@@ -224,7 +263,7 @@ absl::StatusOr<Plan> ClusterPlanner::Look(const RoutingTable& table, absl::Time 
     status_.n_moves += static_cast<uint64_t>(plan->n_loads);
   }
   const std::vector<ShardView> views = Views(table);
-  Tell(table, views, assigner_.Next(views, *plan, now));
+  Tell(table, views, assigner_.Next(views, *plan, now), now);
   return plan;
 }
 
@@ -232,40 +271,55 @@ absl::StatusOr<Plan> ClusterPlanner::Look(const RoutingTable& table, absl::Time 
 void ClusterPlanner::LogAssignment(const std::string& shard, uint64_t epoch,
                                    const std::vector<uint32_t>& announced,
                                    const std::vector<uint32_t>& experts) {
-  std::vector<uint32_t> loads, drops;
-  std::set_difference(experts.begin(), experts.end(), announced.begin(), announced.end(),
-                      std::back_inserter(loads));
-  std::set_difference(announced.begin(), announced.end(), experts.begin(), experts.end(),
-                      std::back_inserter(drops));
   LogEvent(LogLevel::kInfo, "assigning",
            {{"shard", shard},
             {"epoch", epoch},
             {"experts", experts.size()},
-            {"loads", loads.size()},
-            {"drops", drops.size()}});
+            {"loads", Without(experts, announced).size()},
+            {"drops", Without(announced, experts).size()}});
 }
 
 void ClusterPlanner::Tell(const RoutingTable& table, const std::vector<ShardView>& views,
-                          std::vector<std::optional<std::vector<uint32_t>>> next) {
+                          std::vector<std::optional<std::vector<uint32_t>>> next, absl::Time now) {
   uint64_t epoch = status().epoch;
   // Another planner may have been at work before.
   for (const int i : of_plan_) epoch = std::max(epoch, table.experts[i].shard.epoch());
   ++epoch;
+  const std::vector<HolderView> holder_views = HolderViews(table);
   std::vector<Message> messages;
   for (size_t i = 0; i < next.size(); ++i) {
     Shard& shard = shards_[of_plan_[i]];
     if (!next[i].has_value()) continue;
-    if (shard.was_told ? shard.told == *next[i] : views[i].announced == *next[i]) continue;
+    const std::vector<uint32_t> missing = Without(*next[i], views[i].announced);
+    const bool known = shard.was_told ? shard.told == *next[i] : views[i].announced == *next[i];
+    // Told again at most once per interval: others may be loading one expert after another.
+    const bool needs_holders = !table.experts[of_plan_[i]].shard.has_checkpoint() &&
+                               now >= shard.told_at + options_.interval &&
+                               KnowsTooLittle(of_plan_[i], missing, table, holder_views);
+    if (known && !needs_holders) continue;
+    const std::vector<Holder> holders = FindHolders(holder_views, of_plan_[i], missing);
     LogAssignment(shard.address, epoch, views[i].announced, *next[i]);
+    shard.holders.clear();
+    internal::v1::AssignRequest request;
+    request.set_epoch(epoch);
+    AddRanges(*next[i], sizes_.n_experts, request.mutable_experts());
+    for (const Holder& holder : holders) {
+      const std::string& address = table.experts[holder.shard].address;
+      internal::v1::ExpertHolder* const added = request.add_holders();
+      added->set_address(address);
+      AddRanges(holder.items, sizes_.n_experts, added->mutable_experts());
+      std::vector<uint32_t>& told = shard.holders[address];
+      told.insert(told.end(), holder.items.begin(), holder.items.end());
+      std::sort(told.begin(), told.end());
+    }
     Message& message = messages.emplace_back();
     message.shard = of_plan_[i];
     message.experts = *std::move(next[i]);
     message.stream = streams_.Open(shard.channel, kAssign);
     // A failure comes back as kBroken.
-    (void)message.stream->SendLast(
-        WriteMessage(MakeRequest(epoch, message.experts, sizes_.n_experts)),
-        messages.size());
+    (void)message.stream->SendLast(WriteMessage(request), messages.size());
     shard.was_told = false;
+    shard.told_at = now;
   }
   if (messages.empty()) return;
   {

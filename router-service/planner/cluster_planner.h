@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -15,6 +16,7 @@
 #include "gatefold/rpc/stream_client.h"
 #include "router-service/dispatch/directory.h"
 #include "router-service/planner/assigner.h"
+#include "router-service/planner/holders.h"
 #include "router-service/planner/load_average.h"
 #include "router-service/planner/planner.h"
 
@@ -68,6 +70,9 @@ class ClusterPlanner {
     bool planned = false;          // `target` means something
     std::vector<uint32_t> told;    // accepted by the shard
     bool was_told = false;
+    // By address: what it was told can be fetched there, ascending; and when it was told.
+    std::map<std::string, std::vector<uint32_t>> holders;
+    absl::Time told_at = absl::InfinitePast();
   };
   // An assignment on its way.
   struct Message {
@@ -84,8 +89,14 @@ class ClusterPlanner {
                             const PlannerOptions& options);
   PlannerInput MakeInput(const RoutingTable& table, absl::Time now);
   std::vector<ShardView> Views(const RoutingTable& table) const;
+  // As in the table: fixed shards send experts, too.
+  std::vector<HolderView> HolderViews(const RoutingTable& table) const;
+  // Some of what shard `index` misses can be fetched somewhere, and nobody whom it was told gives it any
+  // more.
+  bool KnowsTooLittle(int index, const std::vector<uint32_t>& missing, const RoutingTable& table,
+                      const std::vector<HolderView>& views) const;
   void Tell(const RoutingTable& table, const std::vector<ShardView>& views,
-            std::vector<std::optional<std::vector<uint32_t>>> next);
+            std::vector<std::optional<std::vector<uint32_t>>> next, absl::Time now);
   static void LogAssignment(const std::string& shard, uint64_t epoch,
                             const std::vector<uint32_t>& announced,
                             const std::vector<uint32_t>& experts);
