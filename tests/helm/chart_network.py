@@ -10,7 +10,7 @@ import chart
 
 PORTS = {"router": 7070, "expert": 7071, "attention": 7072, "planner": None}
 ARROWS = {("client", "router"), ("test", "router"), ("router", "attention"), ("router", "expert"),
-          ("planner", "expert")}
+          ("planner", "expert"), ("expert", "expert")}
 STRANGER = {"app.kubernetes.io/name": "stranger"}
 SCRAPER = {"app.kubernetes.io/name": "prometheus"}
 

@@ -22,6 +22,9 @@ class ChartValuesTest(unittest.TestCase):
             flags = self.flags(sets, caller)
             self.assertEqual(flags["worker-tls-server-name"], chart.NAME + "-worker")
             self.assertTrue({"worker-tls-ca-file", "worker-tls-cert-file", "worker-tls-key-file"} <= set(flags))
+        # Experts call each other, as what routers verify them by.
+        self.assertEqual(self.flags(sets, "expert")["tls-server-name"], chart.NAME + "-worker")
+        self.assertNotIn("tls-server-name", self.flags((*sets, "tls.mutual=false"), "expert"))
         # Clients need no certificate for it, and get none of the cluster's.
         self.assertNotIn("tls-ca-file", self.flags(sets, "router"))
         self.assertNotIn("tls-cert-file", self.flags(sets, "planner"))
@@ -41,7 +44,7 @@ class ChartValuesTest(unittest.TestCase):
         [args] = [s["containers"][0]["args"] for n, _, s in chart.pods(objs) if n.endswith("-test")]
         host = [a for a in args if a.startswith("--router=")][0][len("--router="):].partition(":")[0]
         self.assertIn(host, public["dnsNames"])
-        for caller in ("router-client", "planner"):
+        for caller in ("router-client", "planner", "expert"):
             self.assertIn("client auth", certificates[f"{chart.NAME}-{caller}"]["usages"])
 
     def test_config_changes_restart_pods(self):

@@ -1,7 +1,7 @@
 {{/*
 Two sets of certificates: one for hops between services (a CA of the cluster's own), one for the
 router's public port. Attention and experts present the first to routers; routers and the planner
-present it to them; a router presents the second to clients.
+present it to them, and experts to experts; a router presents the second to clients.
 */}}
 
 {{/* Name of the Secret. Takes {root, of}: router (the public port), router-client, planner,
@@ -32,6 +32,9 @@ present it to them; a router presents the second to clients.
 {{- end }}
 {{- if or (and (eq .w.component "router") $tls.router.clientCertificates) (and (not $calls) $tls.mutual) }}
 - --tls-ca-file=/etc/gatefold/tls/ca.crt
+{{- end }}
+{{- if and (eq .w.component "expert") $tls.mutual }}
+- --tls-server-name={{ include "gatefold.workerServerName" .root }}
 {{- end }}
 {{- if $calls }}
 - --worker-tls-ca-file=/etc/gatefold/worker-tls/ca.crt
