@@ -9,16 +9,12 @@
 #include "absl/time/clock.h"
 
 namespace gatefold {
-namespace {
+std::vector<std::vector<int32_t>>* FaultTest::quiet_tokens_ = nullptr;
 
-std::string Model() {
+std::string FaultTest::Model() {
   const char* chosen = std::getenv("GATEFOLD_FAULT_MODEL");
   return chosen != nullptr ? chosen : "tests/golden/mixtral/bf16";
 }
-
-}  // namespace
-
-std::vector<std::vector<int32_t>>* FaultTest::quiet_tokens_ = nullptr;
 
 void FaultTest::SetUpTestSuite() {
   if (quiet_tokens_ != nullptr) return;  // another suite of this program has asked

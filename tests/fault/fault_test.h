@@ -28,6 +28,7 @@ class FaultTest : public testing::Test {
   static constexpr absl::Duration kLongestPause = absl::Milliseconds(5 * 300);
 
   static void SetUpTestSuite();
+  static std::string Model();  // its folder
   static int FromEnvironment(const char* name, int otherwise);
 
   void SetUp() override;

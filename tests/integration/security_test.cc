@@ -2,6 +2,7 @@
 // certificates and keys are exchanged under a running stream.
 
 #include <atomic>
+#include <filesystem>
 #include <functional>
 #include <memory>
 #include <sstream>
@@ -16,14 +17,17 @@
 #include "cli/command.h"
 #include "gmock/gmock.h"
 #include "gatefold/base/errors.h"
+#include "gatefold/checkpoint/temp_dir.h"
 #include "gatefold/cluster/v1/cluster.grpc.pb.h"
 #include "gatefold/inference/v1/inference.grpc.pb.h"
 #include "gatefold/internal/v1/expert.grpc.pb.h"
+#include "gatefold/model/model_manifest.h"
 #include "gatefold/rpc/channel.h"
 #include "gatefold/rpc/server.h"
 #include "gatefold/rpc/status.h"
 #include "gatefold/rpc/test_certificates.h"
 #include "grpc/health/v1/health.grpc.pb.h"
+#include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "router-service/gateway/api_keys.h"
 #include "tests/integration/client.h"
@@ -62,7 +66,9 @@ class SecurityTest : public ::testing::Test {
     const std::string ca = absl::StrCat("--tls-ca-file=", folder_.Path("ca.crt"));
     // It will start again, where the router looks for it.
     Start("expert-service",
-          with({ca, "--tls-peer-name=worker.gatefold"}, "expert", FreePort()), &expert_,
+          with({ca, "--tls-peer-name=worker.gatefold", "--tls-server-name=shard.gatefold"}, "expert",
+               FreePort()),
+          &expert_,
           &expert_address_);
     Start("attention-service", with({ca, "--kv-memory=64MiB"}, "attention"), &attention_,
           &attention_address_);
@@ -99,9 +105,10 @@ class SecurityTest : public ::testing::Test {
   }
 
   void WriteIdentities(const TestCa& ca) {
-    for (const char* name : {"router", "attention", "expert"}) {
+    for (const char* name : {"router", "attention"}) {
       ca.Issue(name, {"worker.gatefold"}).Write(folder_.Path("."), name);
     }
+    ca.Issue("expert", {"worker.gatefold", "shard.gatefold"}).Write(folder_.Path("."), "expert");
   }
 
   // Each "NAME [properties]"; the key of NAME is key-of-NAME.
@@ -290,6 +297,50 @@ TEST_F(SecurityTest, OperatorsVerbsSpeakTlsAndShowAKey) {
   EXPECT_THAT(run({"trace", "secret"}, router_address_, "key-of-alice"), StartsWith("0 "));
   EXPECT_THAT(run({"trace", "secret"}, router_address_, "key-of-poor"), HasSubstr("no generation with this request_id"));
   EXPECT_THAT(run({"trace", "secret"}, admin_address_, "key-of-ops"), StartsWith("0 "));
+}
+
+// A shard without weights, by whatever certificate, that is told to load one expert from expert_.
+TEST_F(SecurityTest, ShardsGiveExpertsToShardsAlone) {
+  const TempDir folder;
+  std::filesystem::copy_file(absl::StrCat(kModel, "/config.json"), folder.File("config.json"));
+  const auto weights = *ModelWeights::Open(kModel);
+  folder.Write(kManifestFile, ModelManifest::Make(*weights, nullptr)->ToJson(weights->config()));
+  const auto log_after_assign = [&](const std::string& identity, const std::string& event) {
+    std::unique_ptr<Process> shard;
+    std::string address;
+    Start("expert-service",
+          {absl::StrCat("--model=", folder.path()), "--threads=1", "--metrics-port=-1", "--experts=none",
+           "--listen=127.0.0.1:0", absl::StrCat("--tls-ca-file=", folder_.Path("ca.crt")),
+           absl::StrCat("--tls-cert-file=", folder_.Path(identity + ".crt")),
+           absl::StrCat("--tls-key-file=", folder_.Path(identity + ".key")),
+           "--tls-server-name=shard.gatefold"},
+          &shard, &address);
+    if (shard == nullptr) return std::string();
+    internal::v1::AssignRequest request;
+    request.set_epoch(1);
+    request.add_experts()->set_n_experts(1);
+    request.add_holders()->set_address(expert_address_);
+    *request.mutable_holders(0)->add_experts() = request.experts(0);
+    grpc::ClientContext context;
+    Prepare(&context, "");
+    internal::v1::AssignResponse response;
+    const absl::Status assigned = FromGrpcStatus(
+        internal::v1::ExpertService::NewStub(Channel(address, "ca", "router"))->Assign(&context, request, &response));
+    EXPECT_TRUE(assigned.ok()) << assigned;
+    const absl::Time limit = absl::Now() + kLimit;
+    while (!absl::StrContains(shard->Log(), event) && absl::Now() < limit) {
+      absl::SleepFor(absl::Milliseconds(20));
+    }
+    return shard->Log();
+  };
+  ca_.Issue("shard", {"shard.gatefold"}).Write(folder_.Path("."), "shard");
+  EXPECT_THAT(log_after_assign("shard", "experts_loaded"), testing::HasSubstr("experts_loaded"));
+  // A member of the cluster that is no shard.
+  EXPECT_THAT(log_after_assign("client", "expert_not_fetched"),
+              testing::HasSubstr("because=refused error=\"the peer's certificate is not for worker.gatefold"));
+  // And a shard may fetch experts, but not call as a router does.
+  EXPECT_EQ(DescribeExpert(Channel(expert_address_, "ca", "shard")).code(),
+            absl::StatusCode::kPermissionDenied);
 }
 
 // Certificates of another CA, an expert that starts again with them, and a key that is revoked, all

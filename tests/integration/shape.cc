@@ -51,6 +51,9 @@ class ProcessShape final : public Shape {
     for (size_t i = 0; i < options.experts.size(); ++i) {
       const std::string path = folder_.Path(absl::StrCat("expert-", i));
       expert_args_.push_back(common);
+      if (const auto model = options.models.find(static_cast<int>(i)); model != options.models.end()) {
+        expert_args_.back()[0] = absl::StrCat("--model=", model->second);
+      }
       expert_args_.back().push_back(absl::StrCat("--experts=", options.experts[i]));
       expert_args_.back().push_back(absl::StrCat("--backend=", options.backend));
       expert_args_.back().push_back(absl::StrCat("--listen=unix:", path));

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -17,6 +18,7 @@ struct ShapeOptions {
   Kind kind = Kind::kLocal;
   // One expert-service per entry, in the form of its --experts flag.
   std::vector<std::string> experts = {"0/2", "1/2"};
+  std::map<int, std::string> models;  // by index: the folder of a service that has another one
   int n_started = -1;  // so many of them are started at once, -1: all; see StartExpert
   int n_attention = 1;  // attention-services
   std::string kv_memory = "64MiB";
