@@ -45,7 +45,7 @@ ExpertSender::~ExpertSender() {
 MethodOptions ExpertSender::Method() {
   MethodOptions options;
   options.max_request_bytes = 4096;
-  options.max_queued_messages = 4;
+  options.max_queued_messages = 16;  // 4 MiB: both ends are slow to wake where others compute
   return options;
 }
 

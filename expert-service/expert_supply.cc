@@ -4,7 +4,6 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 #include "gatefold/base/check.h"
 
 namespace gatefold {
@@ -28,8 +27,8 @@ absl::StatusOr<LoadFrom> ParseLoadFrom(absl::string_view text) {
 }
 
 ExpertSupply::ExpertSupply(LoadFrom from, ExpertSource* checkpoint, ExpertSource* shards,
-                           LoadObserver* observer)
-    : from_(from), checkpoint_(checkpoint), shards_(shards), observer_(observer) {
+                           LoadObserver* observer, std::function<absl::Time()> now)
+    : from_(from), checkpoint_(checkpoint), shards_(shards), observer_(observer), now_(std::move(now)) {
   GF_CHECK(checkpoint_ != nullptr || shards_ != nullptr);
 }
 
@@ -59,11 +58,11 @@ void ExpertSupply::NotePace(LoadedFrom from, uint64_t bytes, absl::Duration time
 absl::StatusOr<LoadedExpert> ExpertSupply::Get(ExpertId id, ThreadPool* threads) {
   absl::Status status;
   for (const LoadedFrom from : Order()) {
-    const absl::Time start = absl::Now();
+    const absl::Time start = now_();
     absl::StatusOr<LoadedExpert> loaded = Source(from)->Get(id, threads);
     // That no shard has it says nothing of their pace.
     const bool asked = loaded.ok() || !absl::IsNotFound(loaded.status());
-    if (asked) NotePace(from, loaded.ok() ? loaded->bytes : 0, absl::Now() - start);
+    if (asked) NotePace(from, loaded.ok() ? loaded->bytes : 0, now_() - start);
     if (loaded.ok()) {
       if (observer_ != nullptr) observer_->OnLoaded(*loaded);
       return loaded;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -9,6 +10,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
+#include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "expert-service/expert_source.h"
 
@@ -31,7 +33,8 @@ absl::StatusOr<LoadFrom> ParseLoadFrom(absl::string_view text);
 class ExpertSupply final : public ExpertSource {
  public:
   // Sources and observer outlive it. A source that there is none of is null, not both; `observer` may be.
-  ExpertSupply(LoadFrom from, ExpertSource* checkpoint, ExpertSource* shards, LoadObserver* observer);
+  ExpertSupply(LoadFrom from, ExpertSource* checkpoint, ExpertSource* shards, LoadObserver* observer,
+               std::function<absl::Time()> now = absl::Now);
 
   absl::StatusOr<LoadedExpert> Get(ExpertId id, ThreadPool* threads) override;
   void SetHolders(std::vector<ExpertHolder> holders) override;
@@ -48,6 +51,7 @@ class ExpertSupply final : public ExpertSource {
   ExpertSource* const checkpoint_;
   ExpertSource* const shards_;
   LoadObserver* const observer_;
+  const std::function<absl::Time()> now_;
   absl::Mutex mu_;
   uint64_t n_loads_ ABSL_GUARDED_BY(mu_) = 0;
   // Moving average; nullopt: not tried yet.

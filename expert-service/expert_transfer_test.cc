@@ -273,7 +273,7 @@ TEST_F(SenderTest, ComputesWhileATransferIsUnderWayAndStuck) {
 }
 
 TEST_F(SenderTest, SendsAFewAtATimeAndGivesUpThoseWhoTakeNothing) {
-  LargeShard shard("bounded", {.n_threads = 2, .stall_timeout = absl::Milliseconds(300)});
+  LargeShard shard("bounded", {.n_threads = 2, .stall_timeout = absl::Seconds(3)});
   Sleeper first(shard, {0, 0}), second(shard, {0, 0});
   const auto fetch = [&] {
     return Fetch(shard, [&](auto* r) { *r = MakeFetchRequest(*shard.catalog, {0, 0}); });
