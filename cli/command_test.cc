@@ -11,6 +11,8 @@
 #include "cli/error_report.h"
 #include "cli/fake_router.h"
 #include "cli/output.h"
+#include "gatefold/model/model_manifest.h"
+#include "gatefold/model/model_weights.h"
 #include "gatefold/rpc/address.h"
 #include "gatefold/rpc/test_certificates.h"
 #include "gatefold/rpc/tls.h"

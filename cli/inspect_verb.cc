@@ -131,10 +131,11 @@ class InspectVerb final : public Verb {
   void AddFlags(FlagSet* flags) override {
     flags->Add("model", "DIR", "the folder, if it is not an argument", &model_);
     flags->Add("n-slices", "N", "parts of a dense layer's MLP (default 8)", &n_slices_);
-    flags->AddSwitch("manifest",
-                     "print gatefold-manifest.json instead: what shards check experts by that they load from "
-                     "other shards (reads all experts)",
-                     &manifest_);
+    flags->AddSwitch(
+        "manifest",
+        "print gatefold-manifest.json instead: what shards check experts by that they load from "
+        "other shards (reads all experts)",
+        &manifest_);
     output_.AddTo(flags);
   }
 

@@ -27,8 +27,8 @@ std::string StatusName(const GenerationTrace& trace) {
 }
 
 std::string Arrival(const GenerationTrace& trace) {
-  const absl::Time time = absl::FromUnixSeconds(trace.arrival().seconds()) +
-                          absl::Nanoseconds(trace.arrival().nanos());
+  const absl::Time time =
+      absl::FromUnixSeconds(trace.arrival().seconds()) + absl::Nanoseconds(trace.arrival().nanos());
   return absl::FormatTime(absl::RFC3339_full, time, absl::UTCTimeZone());
 }
 

@@ -18,8 +18,9 @@ class CheckpointExperts final : public ExpertSource {
 
   absl::StatusOr<LoadedExpert> Get(ExpertId id, ThreadPool* threads) override;
 
-  // Puts experts that are not held into the store, one after another, each with all threads; reads the
-  // next one ahead. Stops at the first error; what was loaded before is held. `progress` may be null.
+  // Puts experts that are not held into the store, one after another, each with all threads; reads
+  // the next one ahead. Stops at the first error; what was loaded before is held. `progress` may be
+  // null.
   absl::Status Fill(absl::Span<const ExpertId> experts, ThreadPool* threads, LoadProgress* progress,
                     ExpertStore* store);
 

@@ -7,8 +7,8 @@
 
 namespace gatefold {
 
-absl::StatusOr<std::unique_ptr<ExpertBackend>> ChooseExpertBackend(absl::string_view name, DType dtype,
-                                                                   int64_t d_model,
+absl::StatusOr<std::unique_ptr<ExpertBackend>> ChooseExpertBackend(absl::string_view name,
+                                                                   DType dtype, int64_t d_model,
                                                                    ThreadPool* threads) {
   if (name != "auto" && name != "cpu" && name != "cuda") {
     return absl::InvalidArgumentError(

@@ -20,8 +20,8 @@ class HeldExpert {
  public:
   virtual ~HeldExpert() = default;
   virtual size_t size_bytes() const = 0;
-  // One row of one part, bit for bit as it was loaded, where the backend can_read_back(). `dtype`: the
-  // part's in the checkpoint.
+  // One row of one part, bit for bit as it was loaded, where the backend can_read_back(). `dtype`:
+  // the part's in the checkpoint.
   virtual void CopyRow(ExpertPart part, DType dtype, int64_t row, void* to) const = 0;
 };
 
@@ -46,8 +46,9 @@ class ExpertBackend {
   // Whether HeldExpert::CopyRow works: not where experts lie in a device's memory.
   virtual bool can_read_back() const = 0;
 
-  // Copies an expert, out of the checkpoint or from wherever the view points. Threads: safe, and beside Run(); `threads` may be null.
-  // Errors: ResourceExhausted (no memory left), Unavailable (the device failed).
+  // Copies an expert, out of the checkpoint or from wherever the view points. Threads: safe, and
+  // beside Run(); `threads` may be null. Errors: ResourceExhausted (no memory left), Unavailable
+  // (the device failed).
   virtual absl::StatusOr<std::shared_ptr<const HeldExpert>> Load(const ExpertWeightsView& weights,
                                                                  ThreadPool* threads) = 0;
 
@@ -59,14 +60,15 @@ class ExpertBackend {
 // Computes with the threads, which outlive it.
 std::unique_ptr<ExpertBackend> MakeCpuExpertBackend(ThreadPool* threads);
 
-// On the first CUDA device, for experts of this type and width. FailedPrecondition, saying why: this build has no CUDA, there is no device,
-// it is too old, or the model's experts are of a type or shape that it does not compute.
+// On the first CUDA device, for experts of this type and width. FailedPrecondition, saying why:
+// this build has no CUDA, there is no device, it is too old, or the model's experts are of a type
+// or shape that it does not compute.
 absl::StatusOr<std::unique_ptr<ExpertBackend>> MakeCudaExpertBackend(DType dtype, int64_t d_model);
 
 // "cpu", "cuda", or "auto": CUDA where it can be had. Logs what was chosen and why.
 // InvalidArgument for another name; for "cuda" the errors of MakeCudaExpertBackend.
-absl::StatusOr<std::unique_ptr<ExpertBackend>> ChooseExpertBackend(absl::string_view name, DType dtype,
-                                                                   int64_t d_model,
+absl::StatusOr<std::unique_ptr<ExpertBackend>> ChooseExpertBackend(absl::string_view name,
+                                                                   DType dtype, int64_t d_model,
                                                                    ThreadPool* threads);
 
 }  // namespace gatefold

@@ -11,7 +11,9 @@ using testing::HasSubstr;
 
 class ExpertBackendTest : public testing::Test {
  protected:
-  static auto Choose(absl::string_view name) { return ChooseExpertBackend(name, DType::kBF16, 64, nullptr); }
+  static auto Choose(absl::string_view name) {
+    return ChooseExpertBackend(name, DType::kBF16, 64, nullptr);
+  }
 };
 
 TEST_F(ExpertBackendTest, RefusesANameThatIsNone) {

@@ -100,7 +100,8 @@ const ExpertId* ExpertLoader::NextToLoad(absl::Time* again) const {
       continue;
     }
     // What is on its way for an assignment of before takes room until it is there and dropped.
-    if (options_.capacity_bytes > 0 && taken_bytes_ + Bytes(id) > options_.capacity_bytes) return nullptr;
+    if (options_.capacity_bytes > 0 && taken_bytes_ + Bytes(id) > options_.capacity_bytes)
+      return nullptr;
     return &id;
   }
   return nullptr;

@@ -198,8 +198,9 @@ TEST_F(ExpertLoaderTest, WhatNobodyGivesHoldsUpNothingElse) {
   Gate gate(&source_);
   gate.Open();
   gate.Miss(ExpertId{0, 1});
-  ExpertLoader loader(catalog_.get(), &gate, &store_,
-                      {.n_threads = 1, .first_retry = absl::Milliseconds(1), .last_retry = absl::Milliseconds(1)});
+  ExpertLoader loader(
+      catalog_.get(), &gate, &store_,
+      {.n_threads = 1, .first_retry = absl::Milliseconds(1), .last_retry = absl::Milliseconds(1)});
   ASSERT_TRUE(loader.Assign(1, {{0, 1}, {0, 2}}, {{"unix:/x", {{0, 1}}}}).ok());
   EXPECT_EQ(gate.n_holders, 1u);
   ASSERT_TRUE(gate.AwaitAsked(5));

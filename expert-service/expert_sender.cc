@@ -82,7 +82,8 @@ absl::Status ExpertSender::Rows(Transfer* transfer) const {
   const auto [layer, expert] = transfer->id;
   transfer->held = store_->Find(transfer->id);
   if (transfer->held != nullptr && sends_held()) {
-    transfer->rows = [held = transfer->held.get()](ExpertPart part, DType dtype, int64_t row, void* to) {
+    transfer->rows = [held = transfer->held.get()](ExpertPart part, DType dtype, int64_t row,
+                                                   void* to) {
       held->CopyRow(part, dtype, row, to);
     };
     return absl::OkStatus();
@@ -93,7 +94,8 @@ absl::Status ExpertSender::Rows(Transfer* transfer) const {
   }
   const std::string name = absl::StrCat("expert ", expert, " of layer ", layer);
   if (transfer->held != nullptr) {
-    return absl::UnimplementedError(absl::StrCat(name, " is on a device, and there is no checkpoint here"));
+    return absl::UnimplementedError(
+        absl::StrCat(name, " is on a device, and there is no checkpoint here"));
   }
   return absl::NotFoundError(absl::StrCat(name, " is not held, and there is no checkpoint here"));
 }
@@ -146,7 +148,8 @@ absl::Status ExpertSender::Send(Transfer* transfer) const {
     layout.Read(transfer->rows, at, n, message.mutable_image()->data());
     at += n;
   }
-  if (transfer->held == nullptr) catalog_->weights()->DropExpert(transfer->id.layer, transfer->id.expert);
+  if (transfer->held == nullptr)
+    catalog_->weights()->DropExpert(transfer->id.layer, transfer->id.expert);
   return absl::OkStatus();
 }
 

@@ -16,14 +16,15 @@
 
 namespace gatefold {
 
-// Sends experts to other shards: what this one holds, where the backend can read it back, else from the
-// checkpoint. On threads of its own, which step back for those that compute; as many transfers at a time
-// as there are threads, and more are refused.
+// Sends experts to other shards: what this one holds, where the backend can read it back, else from
+// the checkpoint. On threads of its own, which step back for those that compute; as many transfers
+// at a time as there are threads, and more are refused.
 class ExpertSender {
  public:
   struct Options {
     int n_threads = 4;
-    absl::Duration stall_timeout = absl::Seconds(10);  // a receiver that takes nothing that long is given up
+    absl::Duration stall_timeout =
+        absl::Seconds(10);           // a receiver that takes nothing that long is given up
     std::function<void()> on_piece;  // called on the sending thread for each piece; may be empty
   };
   using Stream = ServerStream<internal::v1::FetchExpertResponse>;

@@ -52,16 +52,16 @@ absl::Status ExpertServer::OpenSources() {
         absl::StrCat("--experts is ", options_.experts, ", but ", options_.worker.model_dir,
                      " has no weights; with none a planner says which shards have them"));
   } else if (from == LoadFrom::kCheckpoint) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("--load-from is checkpoint, but ", options_.worker.model_dir, " has no weights"));
+    return absl::FailedPreconditionError(absl::StrCat(
+        "--load-from is checkpoint, but ", options_.worker.model_dir, " has no weights"));
   }
   // Who has a certificate and no CA cannot tell who answers.
   const TlsOptions& tls = options_.worker.tls;
-  const std::string why_not =
-      options_.experts != "none"  ? "the experts are fixed"
-      : !catalog_->has_digests()  ? absl::StrCat("there is no ", kManifestFile, " to check them by")
-      : !tls.empty() && tls.ca_file.empty() ? "--tls-ca-file is missing"
-                                            : "";
+  const std::string why_not = options_.experts != "none" ? "the experts are fixed"
+                              : !catalog_->has_digests()
+                                  ? absl::StrCat("there is no ", kManifestFile, " to check them by")
+                              : !tls.empty() && tls.ca_file.empty() ? "--tls-ca-file is missing"
+                                                                    : "";
   if (why_not.empty() && from != LoadFrom::kCheckpoint) {
     ShardExperts::Options peers;
     GF_ASSIGN_OR_RETURN(peers.channels.security, TransportSecurity::ForClient(tls));
@@ -74,7 +74,8 @@ absl::Status ExpertServer::OpenSources() {
   LogEvent(LogLevel::kInfo, "loading_from",
            {{"checkpoint", checkpoint_experts_ != nullptr ? "yes" : "no"},
             {"shards", shard_experts_ != nullptr ? "yes" : "no"},
-            {"because", why_not.empty() ? absl::StrCat("--load-from is ", options_.load_from) : why_not}});
+            {"because",
+             why_not.empty() ? absl::StrCat("--load-from is ", options_.load_from) : why_not}});
   supply_ = std::make_unique<ExpertSupply>(from, checkpoint_experts_.get(), shard_experts_.get(),
                                            meter_.get());
   return absl::OkStatus();
@@ -84,8 +85,8 @@ absl::Status ExpertServer::Listen() {
   GF_ASSIGN_OR_RETURN(catalog_,
                       ExpertCatalog::Open(options_.worker.model_dir, {options_.worker.n_slices}));
   const ModelConfig& config = catalog_->config();
-  GF_ASSIGN_OR_RETURN(
-      backend_, ChooseExpertBackend(options_.backend, catalog_->dtype(), config.d_model, &threads_));
+  GF_ASSIGN_OR_RETURN(backend_, ChooseExpertBackend(options_.backend, catalog_->dtype(),
+                                                    config.d_model, &threads_));
   store_ = std::make_unique<ExpertStore>(config, backend_.get());
   runner_ = std::make_unique<ExpertRunner>(store_.get());
   GF_ASSIGN_OR_RETURN(meter_, ExpertMeter::Create(*store_, options_));

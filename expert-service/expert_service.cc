@@ -90,16 +90,17 @@ absl::StatusOr<std::vector<ExpertId>> Experts(const ExpertRanges& ranges, absl::
                                                      ", the model has ", config.n_layers));
     }
     if (range.first_expert() >= per_layer || range.n_experts() > per_layer - range.first_expert()) {
-      return absl::InvalidArgumentError(
-          absl::StrCat(field, "[", i, "] is ", range.n_experts(), " from ", range.first_expert(),
-                       ", a layer has ", per_layer));
+      return absl::InvalidArgumentError(absl::StrCat(field, "[", i, "] is ", range.n_experts(),
+                                                     " from ", range.first_expert(),
+                                                     ", a layer has ", per_layer));
     }
     // Ranges may overlap, but no more of them are looked at than could be needed.
     if (experts.size() > static_cast<size_t>(config.n_layers) * per_layer) {
       return absl::InvalidArgumentError(absl::StrCat(field, " names some more than once"));
     }
     for (uint32_t n = 0; n < range.n_experts(); ++n) {
-      experts.push_back({static_cast<int>(range.layer()), static_cast<int>(range.first_expert() + n)});
+      experts.push_back(
+          {static_cast<int>(range.layer()), static_cast<int>(range.first_expert() + n)});
     }
   }
   return experts;
@@ -108,8 +109,8 @@ absl::StatusOr<std::vector<ExpertId>> Experts(const ExpertRanges& ranges, absl::
 absl::StatusOr<std::vector<ExpertHolder>> Holders(const internal::v1::AssignRequest& request,
                                                   const ModelConfig& config) {
   if (request.holders_size() > kMaxHolders) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("size of holders is ", request.holders_size(), ", must be at most ", kMaxHolders));
+    return absl::InvalidArgumentError(absl::StrCat("size of holders is ", request.holders_size(),
+                                                   ", must be at most ", kMaxHolders));
   }
   std::vector<ExpertHolder> holders;
   for (int i = 0; i < request.holders_size(); ++i) {

@@ -33,7 +33,8 @@ class ExpertService final : public StreamHandler {
 
   // From now on the shard takes assignments. Before Register(); the loader outlives the server.
   void SetLoader(ExpertLoader* loader) { loader_ = loader; }
-  // From now on it sends experts to other shards. Before Register(); the sender outlives the server.
+  // From now on it sends experts to other shards. Before Register(); the sender outlives the
+  // server.
   void SetSender(ExpertSender* sender) { sender_ = sender; }
 
   // Adds its methods. The service outlives the server.

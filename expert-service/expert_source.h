@@ -36,8 +36,8 @@ struct ExpertHolder {
 class ExpertSource {
  public:
   virtual ~ExpertSource() = default;
-  // `threads` may be null. Errors: NotFound (nobody is known to have it), Unavailable (nobody gave it),
-  // and those of the backend.
+  // `threads` may be null. Errors: NotFound (nobody is known to have it), Unavailable (nobody gave
+  // it), and those of the backend.
   virtual absl::StatusOr<LoadedExpert> Get(ExpertId id, ThreadPool* threads) = 0;
   // From now on these may be asked, best first. A source that asks nobody need not know.
   virtual void SetHolders(std::vector<ExpertHolder> /*holders*/) {}

@@ -18,7 +18,8 @@ void ExpertStore::Put(ExpertId id, std::shared_ptr<const HeldExpert> expert) {
   held = std::move(expert);
 }
 
-std::vector<std::shared_ptr<const HeldExpert>> ExpertStore::Drop(absl::Span<const ExpertId> experts) {
+std::vector<std::shared_ptr<const HeldExpert>> ExpertStore::Drop(
+    absl::Span<const ExpertId> experts) {
   std::vector<std::shared_ptr<const HeldExpert>> dropped;
   absl::MutexLock lock(&mu_);
   for (const ExpertId& id : experts) {

@@ -23,7 +23,8 @@ class ExpertStore {
 
   // One that is held already stays.
   void Put(ExpertId id, std::shared_ptr<const HeldExpert> expert);
-  // Returns what was held: to give its memory back takes time, and whoever computes must not wait for it.
+  // Returns what was held: to give its memory back takes time, and whoever computes must not wait
+  // for it.
   std::vector<std::shared_ptr<const HeldExpert>> Drop(absl::Span<const ExpertId> experts);
 
   // Null if it is not held.

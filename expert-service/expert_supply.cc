@@ -9,8 +9,8 @@
 namespace gatefold {
 namespace {
 
-constexpr double kNewest = 0.3;         // weight of the newest load in the average
-constexpr uint64_t kLookAround = 16;    // one load in so many goes to the slower source
+constexpr double kNewest = 0.3;       // weight of the newest load in the average
+constexpr uint64_t kLookAround = 16;  // one load in so many goes to the slower source
 
 constexpr LoadedFrom Other(LoadedFrom from) {
   return from == LoadedFrom::kCheckpoint ? LoadedFrom::kShard : LoadedFrom::kCheckpoint;
@@ -28,7 +28,11 @@ absl::StatusOr<LoadFrom> ParseLoadFrom(absl::string_view text) {
 
 ExpertSupply::ExpertSupply(LoadFrom from, ExpertSource* checkpoint, ExpertSource* shards,
                            LoadObserver* observer, std::function<absl::Time()> now)
-    : from_(from), checkpoint_(checkpoint), shards_(shards), observer_(observer), now_(std::move(now)) {
+    : from_(from),
+      checkpoint_(checkpoint),
+      shards_(shards),
+      observer_(observer),
+      now_(std::move(now)) {
   GF_CHECK(checkpoint_ != nullptr || shards_ != nullptr);
 }
 
@@ -43,7 +47,8 @@ std::vector<LoadedFrom> ExpertSupply::Order() {
   if (from_ == LoadFrom::kShards) return {LoadedFrom::kShard, LoadedFrom::kCheckpoint};
   absl::MutexLock lock(&mu_);
   const auto& [checkpoint, shards] = bytes_per_second_;
-  LoadedFrom first = shards.value_or(0) > checkpoint.value_or(0) ? LoadedFrom::kShard : LoadedFrom::kCheckpoint;
+  LoadedFrom first =
+      shards.value_or(0) > checkpoint.value_or(0) ? LoadedFrom::kShard : LoadedFrom::kCheckpoint;
   if (n_loads_++ % kLookAround == 1) first = Other(first);
   return {first, Other(first)};
 }

@@ -27,14 +27,15 @@ absl::StatusOr<LoadFrom> ParseLoadFrom(absl::string_view text);
 
 // Chooses between the checkpoint and other shards for each expert, and keeps count.
 //
-// Auto starts with the checkpoint, tries shards with the second expert, and then takes the source whose
-// moving average of bytes per second is higher; one expert in 16 goes to the other one, so that its
-// average stays true. Loads at the same time share what there is, which slows both alike.
+// Auto starts with the checkpoint, tries shards with the second expert, and then takes the source
+// whose moving average of bytes per second is higher; one expert in 16 goes to the other one, so
+// that its average stays true. Loads at the same time share what there is, which slows both alike.
 class ExpertSupply final : public ExpertSource {
  public:
-  // Sources and observer outlive it. A source that there is none of is null, not both; `observer` may be.
-  ExpertSupply(LoadFrom from, ExpertSource* checkpoint, ExpertSource* shards, LoadObserver* observer,
-               std::function<absl::Time()> now = absl::Now);
+  // Sources and observer outlive it. A source that there is none of is null, not both; `observer`
+  // may be.
+  ExpertSupply(LoadFrom from, ExpertSource* checkpoint, ExpertSource* shards,
+               LoadObserver* observer, std::function<absl::Time()> now = absl::Now);
 
   absl::StatusOr<LoadedExpert> Get(ExpertId id, ThreadPool* threads) override;
   void SetHolders(std::vector<ExpertHolder> holders) override;

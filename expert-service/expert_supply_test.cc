@@ -38,7 +38,9 @@ class FakeSource final : public ExpertSource {
 
 class Counts final : public LoadObserver {
  public:
-  void OnLoaded(const LoadedExpert& expert) override { ++loaded[std::string(LoadedFromName(expert.from))]; }
+  void OnLoaded(const LoadedExpert& expert) override {
+    ++loaded[std::string(LoadedFromName(expert.from))];
+  }
   void OnLoadFailed(absl::string_view reason) override { ++failed[std::string(reason)]; }
   std::map<std::string, int> loaded, failed;
 };
@@ -70,11 +72,13 @@ TEST_F(ExpertSupplyTest, AutoTakesTheFasterSourceAndLooksAtTheOtherNowAndThen) {
 
 TEST_F(ExpertSupplyTest, TakesTheOtherSourceWhereOneFails) {
   fast_shards_.status = absl::UnavailableError("gone");
-  ExpertSupply supply(LoadFrom::kShards, &slow_files_, &fast_shards_, &counts_, [] { return g_now; });
+  ExpertSupply supply(LoadFrom::kShards, &slow_files_, &fast_shards_, &counts_,
+                      [] { return g_now; });
   EXPECT_EQ(*Get(&supply), LoadedFrom::kCheckpoint);
   fast_shards_.status = absl::OkStatus();
   EXPECT_EQ(*Get(&supply), LoadedFrom::kShard);
-  ExpertSupply alone(LoadFrom::kCheckpoint, &slow_files_, &fast_shards_, &counts_, [] { return g_now; });
+  ExpertSupply alone(LoadFrom::kCheckpoint, &slow_files_, &fast_shards_, &counts_,
+                     [] { return g_now; });
   EXPECT_EQ(*Get(&alone), LoadedFrom::kCheckpoint);
 }
 

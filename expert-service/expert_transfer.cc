@@ -83,8 +83,8 @@ absl::Status CheckFetchHeader(const internal::v1::FetchExpertResponse& header,
       continue;
     }
     return absl::InvalidArgumentError(absl::StrCat(
-        "tensors[", i, "] is ", PrintableName(tensor.role()), " ", PrintableName(tensor.dtype()), " [",
-        tensor.n_rows(), ", ", tensor.n_cols(), "], must be ", ExpertPartName(part.part), " ",
+        "tensors[", i, "] is ", PrintableName(tensor.role()), " ", PrintableName(tensor.dtype()),
+        " [", tensor.n_rows(), ", ", tensor.n_cols(), "], must be ", ExpertPartName(part.part), " ",
         DTypeName(part.dtype), " [", part.n_rows, ", ", part.n_cols, "]"));
   }
   return absl::OkStatus();

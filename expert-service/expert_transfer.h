@@ -17,8 +17,8 @@ namespace gatefold {
 
 inline constexpr char kFetchMethod[] = "/gatefold.internal.v1.ExpertService/FetchExpert";
 
-// Bytes of an image in one message: what is sent, and what is taken at most. Small, since the thread that
-// answers routers writes them to the network, too.
+// Bytes of an image in one message: what is sent, and what is taken at most. Small, since the
+// thread that answers routers writes them to the network, too.
 inline constexpr size_t kSentPieceBytes = size_t{256} << 10;
 inline constexpr size_t kMaxPieceBytes = size_t{1} << 20;
 
@@ -28,12 +28,13 @@ inline absl::Duration TransferLimit(uint64_t bytes) {
 }
 
 internal::v1::FetchExpertRequest MakeFetchRequest(const ExpertCatalog& catalog, ExpertId id);
-// FailedPrecondition: it speaks another wire version or means another model. InvalidArgument: there is no
-// such expert.
+// FailedPrecondition: it speaks another wire version or means another model. InvalidArgument: there
+// is no such expert.
 absl::Status CheckFetchRequest(const internal::v1::FetchExpertRequest& request,
                                const ExpertCatalog& catalog);
 
-internal::v1::FetchExpertResponse MakeFetchHeader(const ExpertCatalog& catalog, const ExpertLayout& layout);
+internal::v1::FetchExpertResponse MakeFetchHeader(const ExpertCatalog& catalog,
+                                                  const ExpertLayout& layout);
 // FailedPrecondition as above. InvalidArgument: what is going to come is not what the model has.
 absl::Status CheckFetchHeader(const internal::v1::FetchExpertResponse& header,
                               const ExpertCatalog& catalog, const ExpertLayout& layout);

@@ -1,5 +1,7 @@
 // Experts from shard to shard: both ends, and ends that lie.
 
+#include "expert-service/expert_transfer.h"
+
 #include <unistd.h>
 
 #include <atomic>
@@ -15,7 +17,6 @@
 #include "expert-service/checkpoint_experts.h"
 #include "expert-service/expert_sender.h"
 #include "expert-service/expert_service.h"
-#include "expert-service/expert_transfer.h"
 #include "expert-service/shard_experts.h"
 #include "gatefold/rpc/channel.h"
 #include "gatefold/rpc/frame.h"
@@ -44,7 +45,8 @@ std::unique_ptr<ExpertCatalog> WithWeights(const char* model) {
 }
 std::unique_ptr<ExpertCatalog> WithoutWeights(const char* model) {
   const auto weights = *ModelWeights::Open(model, {3});
-  return std::make_unique<ExpertCatalog>(weights->config(), *ModelManifest::Make(*weights, nullptr));
+  return std::make_unique<ExpertCatalog>(weights->config(),
+                                         *ModelManifest::Make(*weights, nullptr));
 }
 std::vector<ExpertId> All(const ModelConfig& config) {
   return *ParseExpertSelection("all", config.n_layers, config.experts_per_layer());
@@ -61,8 +63,11 @@ std::unique_ptr<RpcServer> MakeServer(const std::string& name) {
 
 // A shard that serves.
 struct Shard {
-  Shard(const std::string& name, std::unique_ptr<ExpertCatalog> its_catalog, ExpertSender::Options options)
-      : catalog(std::move(its_catalog)), sender(catalog.get(), &store, options), server(MakeServer(name)) {
+  Shard(const std::string& name, std::unique_ptr<ExpertCatalog> its_catalog,
+        ExpertSender::Options options)
+      : catalog(std::move(its_catalog)),
+        sender(catalog.get(), &store, options),
+        server(MakeServer(name)) {
     service.SetSender(&sender);
     service.SetReady();
     service.Register(server.get());
@@ -73,7 +78,9 @@ struct Shard {
   ~Shard() { server->Shutdown(absl::ZeroDuration()); }
   void Hold(const char* model, const std::vector<ExpertId>& experts) {
     const auto weights = *ModelWeights::Open(model, {3});
-    EXPECT_TRUE(CheckpointExperts(weights.get(), backend.get()).Fill(experts, nullptr, nullptr, &store).ok());
+    EXPECT_TRUE(CheckpointExperts(weights.get(), backend.get())
+                    .Fill(experts, nullptr, nullptr, &store)
+                    .ok());
   }
   std::string address() const { return server->address(); }
 
@@ -100,7 +107,8 @@ struct Receiver {
         source(catalog.get(), backend.get(), &counts, {.piece_timeout = piece_timeout}) {}
   void Ask(const std::vector<std::string>& addresses) {
     std::vector<ExpertHolder> holders;
-    for (const std::string& address : addresses) holders.push_back({address, All(catalog->config())});
+    for (const std::string& address : addresses)
+      holders.push_back({address, All(catalog->config())});
     source.SetHolders(std::move(holders));
   }
   absl::Status Get(ExpertId id) {
@@ -153,7 +161,8 @@ INSTANTIATE_TEST_SUITE_P(Models, SendersTest, testing::Values(kSparse, kSparseF3
 class SenderTest : public testing::Test {
  protected:
   // Sends a request; the stream's end, whatever came before it.
-  absl::Status Fetch(const Shard& shard, const std::function<void(FetchExpertRequest*)>& change = {}) {
+  absl::Status Fetch(const Shard& shard,
+                     const std::function<void(FetchExpertRequest*)>& change = {}) {
     FetchExpertRequest request = MakeFetchRequest(*shard.catalog, {1, 2});
     if (change) change(&request);
     StreamSet streams(WaitPolicy::Block());
@@ -198,7 +207,8 @@ TEST_F(SenderTest, SaysThatItHasNotWhatItNeitherHoldsNorCanRead) {
 class Sleeper {
  public:
   explicit Sleeper(const Shard& shard, ExpertId id)
-      : stream_(streams_.Open(*MakeChannel(shard.address(), ChannelKind::kDecode, {}), kFetchMethod)) {
+      : stream_(
+            streams_.Open(*MakeChannel(shard.address(), ChannelKind::kDecode, {}), kFetchMethod)) {
     EXPECT_TRUE(stream_->SendLast(WriteMessage(MakeFetchRequest(*shard.catalog, id))).ok());
     // Until the transfer has begun.
     StreamEvent event;
@@ -269,7 +279,8 @@ TEST_F(SenderTest, ComputesWhileATransferIsUnderWayAndStuck) {
   }
   // And it still is.
   FetchExpertRequest fetch = MakeFetchRequest(*shard.catalog, {0, 0});
-  EXPECT_EQ(Fetch(shard, [&](auto* r) { *r = fetch; }).code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(Fetch(shard, [&](auto* r) { *r = fetch; }).code(),
+            absl::StatusCode::kResourceExhausted);
 }
 
 TEST_F(SenderTest, SendsAFewAtATimeAndGivesUpThoseWhoTakeNothing) {
@@ -307,14 +318,17 @@ TEST_F(SenderTest, AReceiverThatGoesAwayFreesItsPlaceAtOnce) {
 // Answers FetchExpert with messages of a test's own.
 class Liar {
  public:
-  using Script = std::function<absl::Status(const std::function<void(const FetchExpertResponse&)>& say)>;
+  using Script =
+      std::function<absl::Status(const std::function<void(const FetchExpertResponse&)>& say)>;
   // Truth to start from: the header and the image of one expert.
-  explicit Liar(const std::string& name, Script script) : server_(MakeServer(name)), script_(std::move(script)) {
+  explicit Liar(const std::string& name, Script script)
+      : server_(MakeServer(name)), script_(std::move(script)) {
     AddServerStreaming<FetchExpertRequest, FetchExpertResponse>(
         server_.get(), "gatefold.internal.v1.ExpertService", "FetchExpert",
         [this](std::shared_ptr<CallContext>, const FetchExpertRequest&,
                std::shared_ptr<ServerStream<FetchExpertResponse>> stream) {
-          const absl::Status end = script_([&](const FetchExpertResponse& message) { stream->Write(message); });
+          const absl::Status end =
+              script_([&](const FetchExpertResponse& message) { stream->Write(message); });
           if (end.code() == absl::StatusCode::kCancelled) {
             silent_.push_back(stream);  // says nothing more
           } else {
@@ -407,8 +421,8 @@ TEST_F(ReceiverTest, FindsAnotherExpertInItsPlace) {
 }
 
 TEST_F(ReceiverTest, FindsHeadersThatAreNotTheModels) {
-  const auto wrong = [&](const std::function<void(FetchExpertResponse*)>& change, const std::string& reason,
-                         const std::string& message) {
+  const auto wrong = [&](const std::function<void(FetchExpertResponse*)>& change,
+                         const std::string& reason, const std::string& message) {
     ExpectFound(
         [&](const auto& say) {
           FetchExpertResponse header = header_;
@@ -421,10 +435,13 @@ TEST_F(ReceiverTest, FindsHeadersThatAreNotTheModels) {
   };
   wrong([](auto* h) { h->set_wire_version(2); }, "refused", "wire_version is 2");
   wrong([](auto* h) { h->set_model_fingerprint("x\ny"); }, "refused", "model_fingerprint is");
-  wrong([](auto* h) { h->mutable_tensors(1)->set_n_rows(uint64_t{1} << 60); }, "malformed", "tensors[1] is w3");
-  wrong([](auto* h) { h->mutable_tensors(2)->set_dtype("float32"); }, "malformed", "tensors[2] is w2 float32");
+  wrong([](auto* h) { h->mutable_tensors(1)->set_n_rows(uint64_t{1} << 60); }, "malformed",
+        "tensors[1] is w3");
+  wrong([](auto* h) { h->mutable_tensors(2)->set_dtype("float32"); }, "malformed",
+        "tensors[2] is w2 float32");
   wrong([](auto* h) { h->mutable_tensors(0)->set_role("w2"); }, "malformed", "must be w1");
-  wrong([](auto* h) { h->add_tensors()->set_role("b2"); }, "malformed", "size of tensors is 4, must be 3");
+  wrong([](auto* h) { h->add_tensors()->set_role("b2"); }, "malformed",
+        "size of tensors is 4, must be 3");
   wrong([](auto* h) { h->set_image("x"); }, "malformed", "the first message has bytes");
 }
 
@@ -478,7 +495,8 @@ TEST_F(ReceiverTest, GoesOnAfterWhoDiesOrRefuses) {
   // Words that would count as found here.
   ends(absl::DataLossError("a lie"), "refused");
   ends(absl::InvalidArgumentError("a lie"), "refused");
-  ExpectFound([&](const auto&) { return absl::ResourceExhaustedError("at a time"); }, "busy", "at a time");
+  ExpectFound([&](const auto&) { return absl::ResourceExhaustedError("at a time"); }, "busy",
+              "at a time");
 }
 
 TEST_F(ReceiverTest, GoesOnAfterWhoIsNotThere) {

@@ -29,7 +29,8 @@ struct ExpertServiceOptions {
           absl::StrCat("--load-threads is ", load_threads, ", must be within 1 and 64"));
     }
     if (!worker.tls.server_name.empty() && worker.tls.ca_file.empty()) {
-      return absl::InvalidArgumentError("--tls-server-name needs --tls-ca-file: other shards are verified with it");
+      return absl::InvalidArgumentError(
+          "--tls-server-name needs --tls-ca-file: other shards are verified with it");
     }
     return worker.Validate();
   }

@@ -60,14 +60,16 @@ absl::Status ShardExperts::Transfer::Take(const grpc::ByteBuffer& message) {
   GF_RETURN_IF_ERROR(ReadFrame(message, &response, &piece));
   if (!has_header) {
     GF_RETURN_IF_ERROR(CheckFetchHeader(response, catalog, layout));
-    if (!piece.empty()) return absl::InvalidArgumentError("the first message has bytes of the image");
+    if (!piece.empty())
+      return absl::InvalidArgumentError("the first message has bytes of the image");
     image = Buffer(layout.size_bytes());
     has_header = true;
     return absl::OkStatus();
   }
   if (piece.empty() || piece.size_bytes() > kMaxPieceBytes) {
     return absl::InvalidArgumentError(absl::StrCat("a message has ", piece.size_bytes(),
-                                                   " bytes of the image, must have 1 to ", kMaxPieceBytes));
+                                                   " bytes of the image, must have 1 to ",
+                                                   kMaxPieceBytes));
   }
   if (piece.size_bytes() > layout.size_bytes() - received) {
     return absl::InvalidArgumentError(
@@ -87,19 +89,21 @@ absl::Status ShardExperts::Transfer::Finish(const std::string& wanted) {
   }
   const std::string got = digest.FinishHex();
   if (got == wanted) return absl::OkStatus();
-  return absl::DataLossError(absl::StrCat("the image has digest ", got, ", the manifest wants ", wanted));
+  return absl::DataLossError(
+      absl::StrCat("the image has digest ", got, ", the manifest wants ", wanted));
 }
 
 absl::Status ShardExperts::Transfer::Broken(const absl::Status& status) const {
   // gRPC's word for a message past its limit.
-  if (absl::IsResourceExhausted(status) && has_header) return absl::InvalidArgumentError(status.message());
+  if (absl::IsResourceExhausted(status) && has_header)
+    return absl::InvalidArgumentError(status.message());
   // These two codes are for what is found here.
   const bool ours = absl::IsInvalidArgument(status) || absl::IsDataLoss(status);
   return ours ? absl::UnknownError(status.message()) : status;
 }
 
-ShardExperts::ShardExperts(const ExpertCatalog* catalog, ExpertBackend* backend, LoadObserver* observer,
-                           const Options& options)
+ShardExperts::ShardExperts(const ExpertCatalog* catalog, ExpertBackend* backend,
+                           LoadObserver* observer, const Options& options)
     : catalog_(catalog), backend_(backend), observer_(observer), options_(options) {}
 
 void ShardExperts::SetHolders(std::vector<ExpertHolder> holders) {
@@ -184,7 +188,8 @@ absl::StatusOr<LoadedExpert> ShardExperts::Get(ExpertId id, ThreadPool* threads)
     loaded.expert = *std::move(held);
     return loaded;
   }
-  return absl::UnavailableError(absl::StrCat(name, ": none of ", holders.awake.size() + holders.n_resting,
+  return absl::UnavailableError(absl::StrCat(name, ": none of ",
+                                             holders.awake.size() + holders.n_resting,
                                              " shards gave it; the last: ", last.message()));
 }
 
@@ -202,9 +207,9 @@ absl::StatusOr<Buffer> ShardExperts::Fetch(const std::string& address, ExpertId 
     StreamEvent event;
     if (!streams.WaitAny(std::min(deadline, absl::Now() + kStopLook), &event)) {
       if (absl::Now() < deadline) continue;
-      return absl::DeadlineExceededError(
-          absl::StrCat("nothing came for ", absl::FormatDuration(options_.piece_timeout), " after ",
-                       transfer.received, " bytes"));
+      return absl::DeadlineExceededError(absl::StrCat("nothing came for ",
+                                                      absl::FormatDuration(options_.piece_timeout),
+                                                      " after ", transfer.received, " bytes"));
     }
     if (event.kind == StreamEvent::Kind::kAnswer) {
       GF_RETURN_IF_ERROR(transfer.Take(event.answer));

@@ -17,11 +17,11 @@
 
 namespace gatefold {
 
-// Fetches experts from other shards. Nothing is believed of them: what comes must have the shapes of the
-// model and the digest of the manifest. One that is away, silent, slow or wrong costs one attempt, which is
-// logged and counted; then the next holder is asked, and that one is left alone for a while: 5 s, twice as
-// long each time up to a minute, until it gives an expert. An expert that is on its way takes its size in memory
-// besides what the backend takes.
+// Fetches experts from other shards. Nothing is believed of them: what comes must have the shapes
+// of the model and the digest of the manifest. One that is away, silent, slow or wrong costs one
+// attempt, which is logged and counted; then the next holder is asked, and that one is left alone
+// for a while: 5 s, twice as long each time up to a minute, until it gives an expert. An expert
+// that is on its way takes its size in memory besides what the backend takes.
 class ShardExperts final : public ExpertSource {
  public:
   struct Options {

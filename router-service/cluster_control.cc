@@ -167,7 +167,8 @@ absl::StatusOr<cluster::v1::FlushKvCacheResponse> ClusterControl::FlushKvCacheNo
   } else {
     GF_ASSIGN_OR_RETURN(const Place place, Find(worker));
     if (place.expert) {
-      return BadField("worker", absl::StrCat("is \"", worker, "\", an expert-service, which has no KV cache"));
+      return BadField(
+          "worker", absl::StrCat("is \"", worker, "\", an expert-service, which has no KV cache"));
     }
     to_flush.push_back(table->attention[place.index]);
   }

@@ -1,9 +1,9 @@
-// Streams for deploy/drill.sh and tests/kubernetes: keeps some generations running at a cluster while
-// something is killed, resumes at another router where one goes away, and tells what a user would have
-// noticed:
+// Streams for deploy/drill.sh and tests/kubernetes: keeps some generations running at a cluster
+// while something is killed, resumes at another router where one goes away, and tells what a user
+// would have noticed:
 //   drill_streams --routers=A,B --streams=8 --tokens=100 --expect=FILE
-// Every stream generates at least once. Prints `running` once every stream has a token, and one line
-// at the end. SIGTERM ends --seconds: generations that run are finished, none is started.
+// Every stream generates at least once. Prints `running` once every stream has a token, and one
+// line at the end. SIGTERM ends --seconds: generations that run are finished, none is started.
 
 #include <grpcpp/grpcpp.h>
 

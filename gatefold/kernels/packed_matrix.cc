@@ -30,7 +30,8 @@ void JoinLine(const char* from, char* to) {
   std::memcpy(split, from, sizeof split);
   Pair pairs[kLine / 2];
   for (int j = 0; j < kLine / 2; ++j) {
-    pairs[j] = static_cast<Pair>(split[j] | static_cast<Pair>(split[kLine / 2 + j]) << (8 * sizeof(T)));
+    pairs[j] =
+        static_cast<Pair>(split[j] | static_cast<Pair>(split[kLine / 2 + j]) << (8 * sizeof(T)));
   }
   std::memcpy(to, pairs, sizeof pairs);
 }

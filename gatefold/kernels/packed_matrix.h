@@ -36,7 +36,8 @@ class PackedMatrix {
 
   // The n_in weights of one output as they were filled, bit for bit.
   void CopyRow(int64_t out, void* to) const;
-  // Of row `row` of a matrix that was filled into every other panel from `first_panel` on: the output.
+  // Of row `row` of a matrix that was filled into every other panel from `first_panel` on: the
+  // output.
   static int64_t RowInEveryOtherPanel(int64_t first_panel, int64_t row) {
     return (first_panel + row / kPanel * 2) * kPanel + row % kPanel;
   }

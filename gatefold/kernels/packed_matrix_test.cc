@@ -15,7 +15,8 @@ constexpr DType kDTypes[] = {DType::kF32, DType::kBF16, DType::kF16};
 TEST(PackedMatrixTest, GivesBackEveryBit) {
   std::mt19937 random(1);
   for (const DType dtype : kDTypes) {
-    for (const auto& [n_out, n_in] : {std::pair<int64_t, int64_t>{1, 1}, {5, 31}, {8, 64}, {13, 70}}) {
+    for (const auto& [n_out, n_in] :
+         {std::pair<int64_t, int64_t>{1, 1}, {5, 31}, {8, 64}, {13, 70}}) {
       std::vector<char> bits(n_out * n_in * DTypeBytes(dtype));
       for (char& byte : bits) byte = static_cast<char>(random());
       const MatrixView view = {dtype, n_out, n_in, n_in, bits.data()};

@@ -7,7 +7,8 @@ namespace {
 
 // The half that F16ToFloat made this of.
 uint16_t ToF16Exactly(uint32_t bits) {
-  const uint32_t sign = bits >> 16 & 0x8000u, exponent = bits >> 23 & 0xffu, mantissa = bits & 0x7fffffu;
+  const uint32_t sign = bits >> 16 & 0x8000u, exponent = bits >> 23 & 0xffu,
+                 mantissa = bits & 0x7fffffu;
   uint32_t half = 0;
   if (exponent == 0xff) {
     half = 0x7c00u | mantissa >> 13;
@@ -50,7 +51,8 @@ void WriteBack(DType dtype, const float* from, int64_t n, void* to) {
   for (int64_t i = 0; i < n; ++i) {
     uint32_t bits;
     std::memcpy(&bits, from + i, sizeof bits);
-    const uint16_t half = dtype == DType::kBF16 ? static_cast<uint16_t>(bits >> 16) : ToF16Exactly(bits);
+    const uint16_t half =
+        dtype == DType::kBF16 ? static_cast<uint16_t>(bits >> 16) : ToF16Exactly(bits);
     std::memcpy(bytes + 2 * i, &half, sizeof half);
   }
 }

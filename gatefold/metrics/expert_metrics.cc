@@ -21,7 +21,8 @@ ExpertMetrics::ExpertMetrics(Registry* registry, int n_layers, int n_lanes)
   }
   // All series from the start: whoever looks at a rate must see them begin.
   for (const char* source : {"checkpoint", "shard"}) ObserveLoaded(source, 0, 0);
-  for (const char* reason : {"unavailable", "busy", "timeout", "refused", "malformed", "digest", "no_holder"}) {
+  for (const char* reason :
+       {"unavailable", "busy", "timeout", "refused", "malformed", "digest", "no_holder"}) {
     registry->AddCounter("gatefold_expert_load_failures_total", {{"reason", reason}});
   }
   registry->Watch("gatefold_expert_lanes", {}, [n_lanes] { return n_lanes; });
@@ -42,12 +43,15 @@ void ExpertMetrics::ObserveCallDone(int layer, int n_rows, absl::Duration queue,
 
 void ExpertMetrics::ObserveLoaded(absl::string_view source, size_t n_experts, uint64_t bytes) {
   const MetricLabels labels = {{"source", std::string(source)}};
-  registry_->AddCounter("gatefold_expert_loads_total", labels)->Increment(static_cast<double>(n_experts));
-  registry_->AddCounter("gatefold_expert_load_bytes_total", labels)->Increment(static_cast<double>(bytes));
+  registry_->AddCounter("gatefold_expert_loads_total", labels)
+      ->Increment(static_cast<double>(n_experts));
+  registry_->AddCounter("gatefold_expert_load_bytes_total", labels)
+      ->Increment(static_cast<double>(bytes));
 }
 
 void ExpertMetrics::ObserveLoadFailed(absl::string_view reason) {
-  registry_->AddCounter("gatefold_expert_load_failures_total", {{"reason", std::string(reason)}})->Increment();
+  registry_->AddCounter("gatefold_expert_load_failures_total", {{"reason", std::string(reason)}})
+      ->Increment();
 }
 
 void ExpertMetrics::WatchExperts(std::function<std::vector<ExpertRows>()> rows) {

@@ -52,7 +52,8 @@ std::vector<MetricSpec> MakeTable() {
        "Tokens generated for a request, over all candidates", kTokens},
       {"gatefold_requests_total", C, "outcome", "requests", "router",
        "Requests that ended, by gRPC code in lower case: ok, cancelled, resource_exhausted, ..."},
-      {"gatefold_requests_running", G, "", "requests", "router", "Requests that take part in steps"},
+      {"gatefold_requests_running", G, "", "requests", "router",
+       "Requests that take part in steps"},
       {"gatefold_requests_waiting", G, "", "requests", "router", "Requests that wait for room"},
       {"gatefold_requests_waiting_for_expert", G, "", "requests", "router",
        "Of those that run: waiting for an expert that no live shard holds"},
@@ -111,7 +112,8 @@ std::vector<MetricSpec> MakeTable() {
        "(row, expert) pairs computed"},
       {"gatefold_expert_rows_total", C, "layer, expert", "rows", "expert",
        "The same by expert, for those the shard holds; only with --metrics-per-expert"},
-      {"gatefold_expert_lanes", G, "", "lanes", "expert", "Calls computed at the same time at most"},
+      {"gatefold_expert_lanes", G, "", "lanes", "expert",
+       "Calls computed at the same time at most"},
       {"gatefold_expert_inflight", G, "", "calls", "expert", "Calls taken and not answered yet"},
       {"gatefold_expert_loaded_bytes", G, "", "bytes", "expert", "Weights of the experts held"},
       {"gatefold_expert_load_seconds", G, "", "seconds", "expert",
@@ -121,7 +123,8 @@ std::vector<MetricSpec> MakeTable() {
       {"gatefold_expert_load_bytes_total", C, "source", "bytes", "expert",
        "Their bytes, as in the checkpoint"},
       {"gatefold_expert_load_failures_total", C, "reason", "attempts", "expert",
-       "Attempts to get an expert from another shard that failed: unavailable, busy, timeout, refused, "
+       "Attempts to get an expert from another shard that failed: unavailable, busy, timeout, "
+       "refused, "
        "malformed, digest; and no_holder: no shard is known to have it"},
 
       {"gatefold_attention_compute_seconds_total", C, "", "seconds", "attention",

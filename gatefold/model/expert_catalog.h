@@ -11,13 +11,13 @@
 
 namespace gatefold {
 
-// What a shard knows of a model's experts: from the weights, from the manifest where the weights are
-// absent, or from both. Immutable. Threads: safe.
+// What a shard knows of a model's experts: from the weights, from the manifest where the weights
+// are absent, or from both. Immutable. Threads: safe.
 class ExpertCatalog {
  public:
-  // A folder without any *.safetensors file has no weights; then it must have a manifest. Errors: those
-  // of ModelWeights and ModelManifest; NotFound: neither; FailedPrecondition: the manifest is of other
-  // weights than those that are there.
+  // A folder without any *.safetensors file has no weights; then it must have a manifest. Errors:
+  // those of ModelWeights and ModelManifest; NotFound: neither; FailedPrecondition: the manifest is
+  // of other weights than those that are there.
   static absl::StatusOr<std::unique_ptr<ExpertCatalog>> Open(const std::string& dir,
                                                              const ModelLoadOptions& options);
   ExpertCatalog(std::unique_ptr<ModelWeights> weights, std::optional<ModelManifest> manifest);

@@ -74,7 +74,8 @@ class ExpertCatalogTest : public testing::Test {
     dir_.Write(kManifestFile, manifest_);
   }
   void CopyWeights(const char* model) {
-    std::filesystem::copy_file(absl::StrCat(model, "/model.safetensors"), dir_.File("model.safetensors"));
+    std::filesystem::copy_file(absl::StrCat(model, "/model.safetensors"),
+                               dir_.File("model.safetensors"));
   }
   void ExpectRefused(const std::string& from, const std::string& to, const std::string& message) {
     const std::string changed = absl::StrReplaceAll(manifest_, {{from, to}});
@@ -100,7 +101,8 @@ TEST_F(ExpertCatalogTest, AManifestStandsForWeightsThatAreAbsent) {
     for (int expert = 0; expert < weights_->config().experts_per_layer(); ++expert) {
       const ExpertWeightsView view = weights_->Expert(1, expert);
       EXPECT_EQ((*catalog)->Layout(1, expert), ExpertLayout::Of(view));
-      EXPECT_EQ(*(*catalog)->Digest(1, expert), ExpertDigest::Of(ExpertLayout::Of(view), RowsOf(view)));
+      EXPECT_EQ(*(*catalog)->Digest(1, expert),
+                ExpertDigest::Of(ExpertLayout::Of(view), RowsOf(view)));
     }
   }
 }
@@ -126,7 +128,8 @@ TEST_F(ExpertCatalogTest, AManifestOfOtherWeightsIsRefused) {
   ASSERT_TRUE(both.ok()) << both.status();
   EXPECT_NE((*both)->weights(), nullptr);
   EXPECT_TRUE((*both)->has_digests());
-  dir_.Write(kManifestFile, absl::StrReplaceAll(manifest_, {{weights_->Fingerprint(), std::string(32, 'a')}}));
+  dir_.Write(kManifestFile,
+             absl::StrReplaceAll(manifest_, {{weights_->Fingerprint(), std::string(32, 'a')}}));
   const auto other = ExpertCatalog::Open(dir_.path(), {});
   EXPECT_EQ(other.status().code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_THAT(std::string(other.status().message()), HasSubstr("make the file again"));
@@ -143,11 +146,13 @@ TEST_F(ExpertCatalogTest, RefusesManifestsThatAreNone) {
   WriteFolder(kSparse);
   ASSERT_TRUE(ModelManifest::Parse(manifest_, "file", weights_->config()).ok());
   ExpectRefused("\"format\": 1", "\"format\": 2", "format must be 1");
-  ExpectRefused("model_fingerprint\": \"", "model_fingerprint\": \"X", "model_fingerprint must be 32");
+  ExpectRefused("model_fingerprint\": \"", "model_fingerprint\": \"X",
+                "model_fingerprint must be 32");
   ExpectRefused("\"model_fingerprint\"", "\"model\"", "model_fingerprint is missing");
   ExpectRefused("bfloat16", "int8", "expert_dtype must be float32");
   ExpectRefused("expert_sha256", "expert_sha1", "expert_sha256 must have 4 lists");
-  const std::string digest = ModelManifest::Parse(manifest_, "file", weights_->config())->digests[9];
+  const std::string digest =
+      ModelManifest::Parse(manifest_, "file", weights_->config())->digests[9];
   ExpectRefused(digest, digest.substr(1), "expert_sha256[1] has something else");
   ExpectRefused(absl::StrCat("\"", digest, "\""), "7", "expert_sha256[1] has something else");
   ExpectRefused(absl::StrCat("\"", digest, "\","), "", "expert_sha256[1] must have 8 digests");

@@ -60,12 +60,24 @@ ExpertWeightsView ExpertLayout::View(const char* image) const {
     const MatrixView matrix = {part.dtype, part.n_rows, part.n_cols, part.n_cols, data};
     const TensorView vector = {part.dtype, {part.n_cols}, data};
     switch (part.part) {
-      case ExpertPart::kW1: view.w1 = matrix; break;
-      case ExpertPart::kW3: view.w3 = matrix; break;
-      case ExpertPart::kW2: view.w2 = matrix; break;
-      case ExpertPart::kB1: view.b1 = vector; break;
-      case ExpertPart::kB3: view.b3 = vector; break;
-      case ExpertPart::kB2: view.b2 = vector; break;
+      case ExpertPart::kW1:
+        view.w1 = matrix;
+        break;
+      case ExpertPart::kW3:
+        view.w3 = matrix;
+        break;
+      case ExpertPart::kW2:
+        view.w2 = matrix;
+        break;
+      case ExpertPart::kB1:
+        view.b1 = vector;
+        break;
+      case ExpertPart::kB3:
+        view.b3 = vector;
+        break;
+      case ExpertPart::kB2:
+        view.b2 = vector;
+        break;
     }
   }
   return view;

@@ -20,8 +20,8 @@ absl::string_view ExpertPartName(ExpertPart part);  // "w1"
 // Writes one row of one part, as the checkpoint has it.
 using ExpertRowReader = std::function<void(ExpertPart part, DType dtype, int64_t row, void* to)>;
 
-// How one expert's weights lie in its *image*: part after part, row-major, little-endian, without gaps.
-// The image of an expert is the same whoever makes it, and its digest stands for it.
+// How one expert's weights lie in its *image*: part after part, row-major, little-endian, without
+// gaps. The image of an expert is the same whoever makes it, and its digest stands for it.
 class ExpertLayout {
  public:
   struct Part {
@@ -69,8 +69,8 @@ class ExpertLayout {
 // Rows of an expert that lies in a checkpoint. The view's data outlives it.
 ExpertRowReader RowsOf(const ExpertWeightsView& view);
 
-// SHA-256 over an expert: names, types and shapes of its parts, then its image. The image goes in piece
-// by piece, in order.
+// SHA-256 over an expert: names, types and shapes of its parts, then its image. The image goes in
+// piece by piece, in order.
 class ExpertDigest {
  public:
   explicit ExpertDigest(const ExpertLayout& layout);

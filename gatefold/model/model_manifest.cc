@@ -17,7 +17,8 @@ namespace {
 
 constexpr int kFormat = 1;
 // 64 digits and punctuation for each of the 500,000 experts that a model may have at most.
-constexpr JsonLimits kLimits = {.max_bytes = size_t{40} << 20, .max_depth = 8, .max_values = 1'000'000};
+constexpr JsonLimits kLimits = {
+    .max_bytes = size_t{40} << 20, .max_depth = 8, .max_values = 1'000'000};
 
 bool IsHex(absl::string_view text, size_t size) {
   return text.size() == size && std::all_of(text.begin(), text.end(), [](char c) {
@@ -35,7 +36,8 @@ std::optional<DType> DTypeNamed(absl::string_view name) {
 // Reads members of one object; the first that is wrong is remembered.
 class MemberReader {
  public:
-  MemberReader(const nlohmann::json& object, absl::string_view what) : object_(object), what_(what) {}
+  MemberReader(const nlohmann::json& object, absl::string_view what)
+      : object_(object), what_(what) {}
 
   std::string Text(const char* key) {
     const auto found = object_.find(key);
@@ -62,7 +64,8 @@ class MemberReader {
 
 }  // namespace
 
-absl::StatusOr<ModelManifest> ModelManifest::Make(const ModelWeights& weights, ThreadPool* threads) {
+absl::StatusOr<ModelManifest> ModelManifest::Make(const ModelWeights& weights,
+                                                  ThreadPool* threads) {
   const ModelConfig& config = weights.config();
   const int per_layer = config.experts_per_layer();
   ModelManifest manifest;
@@ -72,21 +75,23 @@ absl::StatusOr<ModelManifest> ModelManifest::Make(const ModelWeights& weights, T
   manifest.digests.resize(static_cast<size_t>(config.n_layers) * per_layer);
   absl::Mutex mu;
   absl::Status status;
-  ParallelFor(threads, static_cast<int64_t>(manifest.digests.size()), 1, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      const int layer = static_cast<int>(i / per_layer), expert = static_cast<int>(i % per_layer);
-      const ExpertWeightsView view = weights.Expert(layer, expert);
-      const ExpertLayout layout = ExpertLayout::Of(view);
-      if (layout != ExpertLayout(manifest.SizesOf(config, expert))) {
-        absl::MutexLock lock(&mu);
-        status.Update(absl::UnimplementedError(absl::StrCat("expert ", expert, " of layer ", layer,
-                                                            " has biases of another type")));
-        continue;
-      }
-      manifest.digests[i] = ExpertDigest::Of(layout, RowsOf(view));
-      weights.DropExpert(layer, expert);
-    }
-  });
+  ParallelFor(threads, static_cast<int64_t>(manifest.digests.size()), 1,
+              [&](int64_t begin, int64_t end) {
+                for (int64_t i = begin; i < end; ++i) {
+                  const int layer = static_cast<int>(i / per_layer),
+                            expert = static_cast<int>(i % per_layer);
+                  const ExpertWeightsView view = weights.Expert(layer, expert);
+                  const ExpertLayout layout = ExpertLayout::Of(view);
+                  if (layout != ExpertLayout(manifest.SizesOf(config, expert))) {
+                    absl::MutexLock lock(&mu);
+                    status.Update(absl::UnimplementedError(absl::StrCat(
+                        "expert ", expert, " of layer ", layer, " has biases of another type")));
+                    continue;
+                  }
+                  manifest.digests[i] = ExpertDigest::Of(layout, RowsOf(view));
+                  weights.DropExpert(layer, expert);
+                }
+              });
   if (!status.ok()) return status;
   return manifest;
 }
@@ -116,7 +121,8 @@ std::string ModelManifest::ToJson(const ModelConfig& config) const {
                                  {"expert_sha256", nlohmann::ordered_json::array()}};
   for (int layer = 0; layer < config.n_layers; ++layer) {
     const auto first = digests.begin() + static_cast<int64_t>(layer) * config.experts_per_layer();
-    json["expert_sha256"].push_back(std::vector<std::string>(first, first + config.experts_per_layer()));
+    json["expert_sha256"].push_back(
+        std::vector<std::string>(first, first + config.experts_per_layer()));
   }
   return json.dump(1) + "\n";
 }
@@ -124,7 +130,8 @@ std::string ModelManifest::ToJson(const ModelConfig& config) const {
 absl::StatusOr<ModelManifest> ModelManifest::Parse(absl::string_view text, absl::string_view what,
                                                    const ModelConfig& config) {
   GF_ASSIGN_OR_RETURN(const nlohmann::json json, ParseStrictJson(text, what, kLimits));
-  if (!json.is_object()) return absl::InvalidArgumentError(absl::StrCat(what, ": is not an object"));
+  if (!json.is_object())
+    return absl::InvalidArgumentError(absl::StrCat(what, ": is not an object"));
   ModelManifest manifest;
   MemberReader read(json, what);
   if (json.value("format", nlohmann::json()) != kFormat) {
@@ -136,7 +143,8 @@ absl::StatusOr<ModelManifest> ModelManifest::Parse(absl::string_view text, absl:
   }
   if (read.Text("config_fingerprint") != ConfigFingerprint(config)) {
     read.Refuse("config_fingerprint",
-                "is that of another configuration than config.json and --n-slices give; make the file again");
+                "is that of another configuration than config.json and --n-slices give; make the "
+                "file again");
   }
   manifest.dtype = read.Type("expert_dtype");
   manifest.bias_dtype = read.Type("bias_dtype");
@@ -146,7 +154,8 @@ absl::StatusOr<ModelManifest> ModelManifest::Parse(absl::string_view text, absl:
     return list.is_array() && list.size() == static_cast<size_t>(size);
   };
   if (layers == json.end() || !right_size(*layers, config.n_layers)) {
-    read.Refuse("expert_sha256", absl::StrCat("must have ", config.n_layers, " lists, one for each layer"));
+    read.Refuse("expert_sha256",
+                absl::StrCat("must have ", config.n_layers, " lists, one for each layer"));
     return read.status();
   }
   for (int layer = 0; layer < config.n_layers; ++layer) {

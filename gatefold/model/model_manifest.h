@@ -17,9 +17,10 @@ namespace gatefold {
 
 inline constexpr char kManifestFile[] = "gatefold-manifest.json";
 
-// What a model's weights are, without the weights: the fingerprint that services compare, the types of
-// the experts and the digest of each. It lies beside config.json and is believed as that is; what a
-// shard fetches from others must have these digests. Of a dense model it is about one number of slices.
+// What a model's weights are, without the weights: the fingerprint that services compare, the types
+// of the experts and the digest of each. It lies beside config.json and is believed as that is;
+// what a shard fetches from others must have these digests. Of a dense model it is about one number
+// of slices.
 struct ModelManifest {
   std::string model_fingerprint;  // of ModelWeights
   DType dtype = DType::kF32;      // of the experts' matrices

@@ -83,7 +83,8 @@ internal::v1::WorkerDescription DescribeWorker(const WorkerOptions& options,
   return DescribeWorker(options, weights.config(), weights.Fingerprint());
 }
 
-internal::v1::WorkerDescription DescribeWorker(const WorkerOptions& options, const ModelConfig& config,
+internal::v1::WorkerDescription DescribeWorker(const WorkerOptions& options,
+                                               const ModelConfig& config,
                                                const std::string& model_fingerprint) {
   internal::v1::WorkerDescription worker;
   worker.set_name(options.name);

@@ -55,7 +55,8 @@ uint64_t RandomId();
 internal::v1::WorkerDescription DescribeWorker(const WorkerOptions& options,
                                                const ModelWeights& weights);
 // The same for one that may have no weights.
-internal::v1::WorkerDescription DescribeWorker(const WorkerOptions& options, const ModelConfig& config,
+internal::v1::WorkerDescription DescribeWorker(const WorkerOptions& options,
+                                               const ModelConfig& config,
                                                const std::string& model_fingerprint);
 
 }  // namespace gatefold

@@ -9,7 +9,8 @@
 namespace gatefold {
 
 // How fast each shard answered one lane lately, and which of them lag: those are left alone where
-// there is a replica, until they were in time in a trial that nobody waits for. Threads: the lane's.
+// there is a replica, until they were in time in a trial that nobody waits for. Threads: the
+// lane's.
 class ShardPace {
  public:
   static constexpr int kWindow = 32;      // answers remembered, by shard and size of call
@@ -39,9 +40,7 @@ class ShardPace {
   // 0: it does not lag. Of several that do, the one with the least is the one to take; one that owes
   // answers has kOwes.
   static constexpr int kOwes = 1 << 20;
-  int Lag(int shard) const {
-    return shards_[shard].n_owed > 0 ? kOwes : shards_[shard].n_strikes;
-  }
+  int Lag(int shard) const { return shards_[shard].n_owed > 0 ? kOwes : shards_[shard].n_strikes; }
   // It lags, owes nothing, and has been left alone long enough.
   bool TrialDue(int shard, absl::Time now) const {
     const Shard& asked = shards_[shard];
@@ -65,8 +64,8 @@ class ShardPace {
   };
   struct Shard {
     std::vector<Window> by_size;  // index: bits of the number of rows
-    int n_strikes = 0;  // since it was in time
-    int n_slow = 0;     // slow answers in a row
+    int n_strikes = 0;            // since it was in time
+    int n_slow = 0;               // slow answers in a row
     int n_owed = 0;
     absl::Time trial_at = absl::InfinitePast();
   };

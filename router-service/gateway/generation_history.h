@@ -13,8 +13,8 @@
 
 namespace gatefold {
 
-// How the last generations went, so that one can be looked at after it ended. Of no use to who has no
-// request id; holds no text. Bounded: the oldest go first. Threads: safe.
+// How the last generations went, so that one can be looked at after it ended. Of no use to who has
+// no request id; holds no text. Bounded: the oldest go first. Threads: safe.
 class GenerationHistory {
  public:
   using Trace = cluster::v1::GenerationTrace;

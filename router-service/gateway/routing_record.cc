@@ -18,11 +18,10 @@ void RoutingRecord::Add(int candidate, const TraceChunk& chunk, int n_prompt, in
   if (dropped_) return;
   bytes_ += static_cast<int64_t>(chunk.experts.size()) * kBytesPerEntry;
   if (static_cast<size_t>(candidate) >= candidates_.size()) candidates_.resize(candidate + 1);
-  const bool kept =
-      bytes_ <= max_bytes_ &&
-      (candidate != 0 || AppendTrace(chunk, 0, n_prompt, shard_names, &prompt_)) &&
-      AppendTrace(chunk, first_output, std::numeric_limits<int>::max(), shard_names,
-                  &candidates_[candidate]);
+  const bool kept = bytes_ <= max_bytes_ &&
+                    (candidate != 0 || AppendTrace(chunk, 0, n_prompt, shard_names, &prompt_)) &&
+                    AppendTrace(chunk, first_output, std::numeric_limits<int>::max(), shard_names,
+                                &candidates_[candidate]);
   if (kept) return;
   dropped_ = true;
   prompt_.Clear();

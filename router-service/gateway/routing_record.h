@@ -9,8 +9,8 @@
 
 namespace gatefold {
 
-// All routes of one generation, kept until it ends, for its trace. Past `max_bytes` it forgets them and
-// takes no more: requests live long, and there are many. Threads: one at a time.
+// All routes of one generation, kept until it ends, for its trace. Past `max_bytes` it forgets them
+// and takes no more: requests live long, and there are many. Threads: one at a time.
 class RoutingRecord {
  public:
   explicit RoutingRecord(int64_t max_bytes) : max_bytes_(max_bytes) {}

@@ -45,9 +45,11 @@ void AddRanges(const std::vector<uint32_t>& experts, int n_experts, ExpertRanges
   }
 }
 
-std::vector<uint32_t> Without(const std::vector<uint32_t>& items, const std::vector<uint32_t>& others) {
+std::vector<uint32_t> Without(const std::vector<uint32_t>& items,
+                              const std::vector<uint32_t>& others) {
   std::vector<uint32_t> rest;
-  std::set_difference(items.begin(), items.end(), others.begin(), others.end(), std::back_inserter(rest));
+  std::set_difference(items.begin(), items.end(), others.begin(), others.end(),
+                      std::back_inserter(rest));
   return rest;
 }
 

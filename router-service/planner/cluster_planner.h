@@ -91,8 +91,8 @@ class ClusterPlanner {
   std::vector<ShardView> Views(const RoutingTable& table) const;
   // As in the table: fixed shards send experts, too.
   std::vector<HolderView> HolderViews(const RoutingTable& table) const;
-  // Some of what shard `index` misses can be fetched somewhere, and nobody whom it was told gives it any
-  // more.
+  // Some of what shard `index` misses can be fetched somewhere, and nobody whom it was told gives
+  // it any more.
   bool KnowsTooLittle(int index, const std::vector<uint32_t>& missing, const RoutingTable& table,
                       const std::vector<HolderView>& views) const;
   void Tell(const RoutingTable& table, const std::vector<ShardView>& views,

@@ -9,7 +9,8 @@ namespace gatefold {
 namespace {
 
 bool SendsHeld(const HolderView& shard, uint32_t item) {
-  return shard.sends_held && std::binary_search(shard.announced.begin(), shard.announced.end(), item);
+  return shard.sends_held &&
+         std::binary_search(shard.announced.begin(), shard.announced.end(), item);
 }
 
 // One shard by one of its two ways to have experts.

@@ -74,9 +74,8 @@ class ElasticityTest : public FaultTest {
 TEST_F(ElasticityTest, FromTwoShardsToFiveAndBack) {
   StartShards(2);
   for (int i = 0; i < FromEnvironment("GATEFOLD_FAULT_ROUNDS", 1); ++i) {
-    for (const auto& [before, after] :
-         std::vector<std::pair<int, int>>{{2, 3}, {3, 4}, {4, 5}, {5, 4}, {4, 3}, {3, 2},
-                                          {2, 5}, {5, 2}}) {
+    for (const auto& [before, after] : std::vector<std::pair<int, int>>{
+             {2, 3}, {3, 4}, {4, 5}, {5, 4}, {4, 3}, {3, 2}, {2, 5}, {5, 2}}) {
       ASSERT_NO_FATAL_FAILURE(Go(before, after));
     }
   }

@@ -1,5 +1,5 @@
-// Expert-services hang, are slow, lie, or cannot be reached while 16 streams run. Every stream gives
-// the tokens of a quiet run.
+// Expert-services hang, are slow, lie, or cannot be reached while 16 streams run. Every stream
+// gives the tokens of a quiet run.
 
 #include <signal.h>
 

@@ -15,8 +15,8 @@
 namespace gatefold {
 
 // What tests of faults share: a cluster of processes, and 16 streams on it that are compared with a
-// quiet run. How long streams paused is printed; bounds of it have much room, for the machine may be
-// busy.
+// quiet run. How long streams paused is printed; bounds of it have much room, for the machine may
+// be busy.
 //
 //   GATEFOLD_FAULT_KILLS=100   processes that are killed (default 10)
 //   GATEFOLD_FAULT_ROUNDS=5    of what only measures (default 1)

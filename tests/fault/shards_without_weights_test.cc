@@ -1,5 +1,5 @@
-// Shards without the model's weights join a cluster under 16 streams and load from other shards, which
-// die. Every stream has the tokens of a quiet run.
+// Shards without the model's weights join a cluster under 16 streams and load from other shards,
+// which die. Every stream has the tokens of a quiet run.
 
 #include <signal.h>
 

@@ -162,8 +162,8 @@ std::string StreamLoad::Errors() const {
 
 absl::Duration Quantile(StreamLoad::Pauses pauses, double quantile) {
   if (pauses.empty()) return absl::ZeroDuration();
-  const size_t rank =
-      std::min(pauses.size() - 1, static_cast<size_t>(quantile * static_cast<double>(pauses.size())));
+  const size_t rank = std::min(pauses.size() - 1,
+                               static_cast<size_t>(quantile * static_cast<double>(pauses.size())));
   std::nth_element(pauses.begin(), pauses.begin() + rank, pauses.end());
   return pauses[rank];
 }

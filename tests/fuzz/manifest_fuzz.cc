@@ -1,4 +1,5 @@
-// Input: gatefold-manifest.json, of a small sparse or, after a byte that is odd, a small dense model.
+// Input: gatefold-manifest.json, of a small sparse or, after a byte that is odd, a small dense
+// model.
 
 #include <cstdint>
 

@@ -64,7 +64,8 @@ TEST_P(EngineGoldenTest, MatchesTheReference) {
   const std::unique_ptr<ExpertBackend> backend = MakeCpuExpertBackend(&threads);
   ExpertStore store(config, backend.get());
   const auto all = *ParseExpertSelection("all", config.n_layers, config.experts_per_layer());
-  ASSERT_TRUE(CheckpointExperts(weights->get(), backend.get()).Fill(all, &threads, nullptr, &store).ok());
+  ASSERT_TRUE(
+      CheckpointExperts(weights->get(), backend.get()).Fill(all, &threads, nullptr, &store).ok());
   ExpertRunner expert_runner(&store);
   auto router = *RouterModel::Load(**weights);
   LaneEngine engine;

@@ -24,7 +24,8 @@ class CudaExpertsTest : public testing::Test {
   void SetUp() override {
     const auto weights = ModelWeights::Open(kModel);
     ASSERT_TRUE(weights.ok()) << weights.status();
-    const auto backend = MakeCudaExpertBackend((*weights)->expert_dtype(), (*weights)->config().d_model);
+    const auto backend =
+        MakeCudaExpertBackend((*weights)->expert_dtype(), (*weights)->config().d_model);
     if (!backend.ok()) GTEST_SKIP() << "skipped: " << backend.status().message();
   }
 

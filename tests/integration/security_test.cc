@@ -15,7 +15,6 @@
 #include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
 #include "cli/command.h"
-#include "gmock/gmock.h"
 #include "gatefold/base/errors.h"
 #include "gatefold/checkpoint/temp_dir.h"
 #include "gatefold/cluster/v1/cluster.grpc.pb.h"
@@ -26,8 +25,8 @@
 #include "gatefold/rpc/server.h"
 #include "gatefold/rpc/status.h"
 #include "gatefold/rpc/test_certificates.h"
-#include "grpc/health/v1/health.grpc.pb.h"
 #include "gmock/gmock.h"
+#include "grpc/health/v1/health.grpc.pb.h"
 #include "gtest/gtest.h"
 #include "router-service/gateway/api_keys.h"
 #include "tests/integration/client.h"
@@ -66,10 +65,9 @@ class SecurityTest : public ::testing::Test {
     const std::string ca = absl::StrCat("--tls-ca-file=", folder_.Path("ca.crt"));
     // It will start again, where the router looks for it.
     Start("expert-service",
-          with({ca, "--tls-peer-name=worker.gatefold", "--tls-server-name=shard.gatefold"}, "expert",
-               FreePort()),
-          &expert_,
-          &expert_address_);
+          with({ca, "--tls-peer-name=worker.gatefold", "--tls-server-name=shard.gatefold"},
+               "expert", FreePort()),
+          &expert_, &expert_address_);
     Start("attention-service", with({ca, "--kv-memory=64MiB"}, "attention"), &attention_,
           &attention_address_);
     ASSERT_FALSE(HasFatalFailure());
@@ -295,7 +293,8 @@ TEST_F(SecurityTest, OperatorsVerbsSpeakTlsAndShowAKey) {
                   router_address_, "key-of-alice"),
               StartsWith("0 "));
   EXPECT_THAT(run({"trace", "secret"}, router_address_, "key-of-alice"), StartsWith("0 "));
-  EXPECT_THAT(run({"trace", "secret"}, router_address_, "key-of-poor"), HasSubstr("no generation with this request_id"));
+  EXPECT_THAT(run({"trace", "secret"}, router_address_, "key-of-poor"),
+              HasSubstr("no generation with this request_id"));
   EXPECT_THAT(run({"trace", "secret"}, admin_address_, "key-of-ops"), StartsWith("0 "));
 }
 
@@ -309,8 +308,9 @@ TEST_F(SecurityTest, ShardsGiveExpertsToShardsAlone) {
     std::unique_ptr<Process> shard;
     std::string address;
     Start("expert-service",
-          {absl::StrCat("--model=", folder.path()), "--threads=1", "--metrics-port=-1", "--experts=none",
-           "--listen=127.0.0.1:0", absl::StrCat("--tls-ca-file=", folder_.Path("ca.crt")),
+          {absl::StrCat("--model=", folder.path()), "--threads=1", "--metrics-port=-1",
+           "--experts=none", "--listen=127.0.0.1:0",
+           absl::StrCat("--tls-ca-file=", folder_.Path("ca.crt")),
            absl::StrCat("--tls-cert-file=", folder_.Path(identity + ".crt")),
            absl::StrCat("--tls-key-file=", folder_.Path(identity + ".key")),
            "--tls-server-name=shard.gatefold"},
@@ -324,8 +324,9 @@ TEST_F(SecurityTest, ShardsGiveExpertsToShardsAlone) {
     grpc::ClientContext context;
     Prepare(&context, "");
     internal::v1::AssignResponse response;
-    const absl::Status assigned = FromGrpcStatus(
-        internal::v1::ExpertService::NewStub(Channel(address, "ca", "router"))->Assign(&context, request, &response));
+    const absl::Status assigned =
+        FromGrpcStatus(internal::v1::ExpertService::NewStub(Channel(address, "ca", "router"))
+                           ->Assign(&context, request, &response));
     EXPECT_TRUE(assigned.ok()) << assigned;
     const absl::Time limit = absl::Now() + kLimit;
     while (!absl::StrContains(shard->Log(), event) && absl::Now() < limit) {
@@ -337,7 +338,8 @@ TEST_F(SecurityTest, ShardsGiveExpertsToShardsAlone) {
   EXPECT_THAT(log_after_assign("shard", "experts_loaded"), testing::HasSubstr("experts_loaded"));
   // A member of the cluster that is no shard.
   EXPECT_THAT(log_after_assign("client", "expert_not_fetched"),
-              testing::HasSubstr("because=refused error=\"the peer's certificate is not for worker.gatefold"));
+              testing::HasSubstr(
+                  "because=refused error=\"the peer's certificate is not for worker.gatefold"));
   // And a shard may fetch experts, but not call as a router does.
   EXPECT_EQ(DescribeExpert(Channel(expert_address_, "ca", "shard")).code(),
             absl::StatusCode::kPermissionDenied);

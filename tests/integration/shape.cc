@@ -51,7 +51,8 @@ class ProcessShape final : public Shape {
     for (size_t i = 0; i < options.experts.size(); ++i) {
       const std::string path = folder_.Path(absl::StrCat("expert-", i));
       expert_args_.push_back(common);
-      if (const auto model = options.models.find(static_cast<int>(i)); model != options.models.end()) {
+      if (const auto model = options.models.find(static_cast<int>(i));
+          model != options.models.end()) {
         expert_args_.back()[0] = absl::StrCat("--model=", model->second);
       }
       expert_args_.back().push_back(absl::StrCat("--experts=", options.experts[i]));
@@ -81,9 +82,9 @@ class ProcessShape final : public Shape {
     }
     std::vector<std::string> workers = common;
     workers.push_back(absl::StrCat("--experts=", absl::StrJoin(addresses_, ",")));
-    workers.push_back(colocated ? "--colocated"
-                                : absl::StrCat("--attention=",
-                                               absl::StrJoin(attention_addresses_, ",")));
+    workers.push_back(colocated
+                          ? "--colocated"
+                          : absl::StrCat("--attention=", absl::StrJoin(attention_addresses_, ",")));
     if (!options.planner_flags.empty()) {
       std::vector<std::string> args = workers;
       args.push_back("--planner=only");
@@ -104,9 +105,9 @@ class ProcessShape final : public Shape {
       const std::string address = absl::StrCat("unix:", folder_.Path(name));
       std::vector<std::string> args = workers;
       args.push_back(absl::StrCat("--listen=", address));
-      GF_ASSIGN_OR_RETURN(routers_.emplace_back(),
-                          Process::Start("router-service", args,
-                                         folder_.Path(absl::StrCat(name, ".log"))));
+      GF_ASSIGN_OR_RETURN(
+          routers_.emplace_back(),
+          Process::Start("router-service", args, folder_.Path(absl::StrCat(name, ".log"))));
       channels_.push_back(
           grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), again));
     }
