@@ -95,11 +95,11 @@ void AddTraces(RpcServer* server, const Gateway* gateway) {
         if (request.request_id().empty()) return respond(BadField("request_id", "is empty"));
         const auto caller = std::dynamic_pointer_cast<Caller>(call->principal());
         const bool sees_all = caller == nullptr || caller->key().admin;
-        const auto trace =
+        auto trace =
             gateway->TraceOf(request.request_id(), sees_all ? nullptr : caller.get());
         if (!trace.ok()) return respond(trace.status());
         GetGenerationTraceResponse response;
-        *response.mutable_trace() = **trace;
+        *response.mutable_trace() = *std::move(trace);
         respond(response);
       });
 }

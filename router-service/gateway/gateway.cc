@@ -138,11 +138,11 @@ Gateway::Gateway(const GatewayOptions& options, ModelInfo model, Dependencies de
   context_.history = &history_;
 }
 
-absl::StatusOr<std::shared_ptr<const GenerationHistory::Trace>> Gateway::TraceOf(
-    absl::string_view request_id, const Caller* caller) const {
+absl::StatusOr<cluster::v1::GenerationTrace> Gateway::TraceOf(absl::string_view request_id,
+                                                              const Caller* caller) const {
   const std::optional<std::string> whose =
       caller == nullptr ? std::nullopt : std::make_optional(caller->name());
-  if (auto trace = history_.Find(request_id, whose)) return trace;
+  if (auto trace = history_.Find(request_id, whose)) return *std::move(trace);
   // Whether another caller's request runs is not this one's to know.
   if (caller == nullptr && live_.Contains(request_id)) {
     return absl::FailedPreconditionError("it is still running: ask again once it has ended");

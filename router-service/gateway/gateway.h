@@ -92,8 +92,8 @@ class Gateway {
 
   // How a generation went. `caller`: whose it must be; null: anybody's.
   // Errors: kNotFound, kFailedPrecondition (still running).
-  absl::StatusOr<std::shared_ptr<const GenerationHistory::Trace>> TraceOf(
-      absl::string_view request_id, const Caller* caller) const;
+  absl::StatusOr<cluster::v1::GenerationTrace> TraceOf(absl::string_view request_id,
+                                                       const Caller* caller) const;
 
   // kNotFound (MODEL_NOT_FOUND) unless the name is the model's, or empty.
   absl::Status CheckModel(absl::string_view name) const { return checker_.CheckModel(name); }

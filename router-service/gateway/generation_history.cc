@@ -2,32 +2,33 @@
 
 #include <utility>
 
+#include "gatefold/base/check.h"
+
 namespace gatefold {
 
-void GenerationHistory::Add(Trace trace) {
-  const int64_t bytes = static_cast<int64_t>(trace.ByteSizeLong());
+void GenerationHistory::Add(const Trace& trace) {
+  Kept kept = {trace.request_id(), trace.caller(), trace.SerializeAsString()};
   std::deque<Kept> forgotten;  // freed without the lock
-  Kept kept = {std::make_shared<const Trace>(std::move(trace)), bytes};
   absl::MutexLock lock(&mu_);
-  bytes_ += bytes;
+  bytes_ += static_cast<int64_t>(kept.wire.size());
   kept_.push_back(std::move(kept));
   while (static_cast<int>(kept_.size()) > max_generations_ || bytes_ > max_bytes_) {
-    bytes_ -= kept_.front().bytes;
+    bytes_ -= static_cast<int64_t>(kept_.front().wire.size());
     forgotten.push_back(std::move(kept_.front()));
     kept_.pop_front();
   }
 }
 
-std::shared_ptr<const GenerationHistory::Trace> GenerationHistory::Find(
+std::optional<GenerationHistory::Trace> GenerationHistory::Find(
     absl::string_view request_id, const std::optional<std::string>& caller) const {
   absl::MutexLock lock(&mu_);
   for (auto kept = kept_.rbegin(); kept != kept_.rend(); ++kept) {
-    const Trace& trace = *kept->trace;
-    if (trace.request_id() == request_id && (!caller.has_value() || trace.caller() == *caller)) {
-      return kept->trace;
-    }
+    if (kept->request_id != request_id || (caller.has_value() && kept->caller != *caller)) continue;
+    Trace trace;
+    GF_CHECK(trace.ParseFromString(kept->wire));
+    return trace;
   }
-  return nullptr;
+  return std::nullopt;
 }
 
 }  // namespace gatefold

@@ -19,18 +19,18 @@ TEST(GenerationHistoryTest, FindsTheLastOfAnId) {
   GenerationHistory::Trace again = Named("a");
   again.set_degraded_tokens(3);
   history.Add(again);
-  ASSERT_NE(history.Find("a", std::nullopt), nullptr);
+  ASSERT_TRUE(history.Find("a", std::nullopt).has_value());
   EXPECT_EQ(history.Find("a", std::nullopt)->degraded_tokens(), 3);
-  EXPECT_EQ(history.Find("b", std::nullopt), nullptr);
+  EXPECT_FALSE(history.Find("b", std::nullopt).has_value());
 }
 
 TEST(GenerationHistoryTest, ACallerSeesOnlyItsOwn) {
   GenerationHistory history(10, 1 << 20);
   history.Add(Named("a", "alice"));
-  EXPECT_NE(history.Find("a", "alice"), nullptr);
-  EXPECT_EQ(history.Find("a", "bob"), nullptr);
-  EXPECT_EQ(history.Find("a", ""), nullptr);
-  EXPECT_NE(history.Find("a", std::nullopt), nullptr);
+  EXPECT_TRUE(history.Find("a", "alice").has_value());
+  EXPECT_FALSE(history.Find("a", "bob").has_value());
+  EXPECT_FALSE(history.Find("a", "").has_value());
+  EXPECT_TRUE(history.Find("a", std::nullopt).has_value());
   // One caller's use of an id hides nothing of another's.
   history.Add(Named("a", "bob"));
   EXPECT_EQ(history.Find("a", "alice")->caller(), "alice");
@@ -39,8 +39,8 @@ TEST(GenerationHistoryTest, ACallerSeesOnlyItsOwn) {
 TEST(GenerationHistoryTest, ForgetsTheOldestBeyondItsCount) {
   GenerationHistory history(3, 1 << 20);
   for (int i = 0; i < 5; ++i) history.Add(Named(absl::StrCat(i)));
-  EXPECT_EQ(history.Find("1", std::nullopt), nullptr);
-  EXPECT_NE(history.Find("2", std::nullopt), nullptr);
+  EXPECT_FALSE(history.Find("1", std::nullopt).has_value());
+  EXPECT_TRUE(history.Find("2", std::nullopt).has_value());
 }
 
 TEST(GenerationHistoryTest, ForgetsTheOldestBeyondItsBytes) {
@@ -50,8 +50,8 @@ TEST(GenerationHistoryTest, ForgetsTheOldestBeyondItsBytes) {
     trace.mutable_prompt_routing()->set_expert_ids(std::string(1000, 'x'));
     history.Add(trace);
   }
-  EXPECT_EQ(history.Find("9", std::nullopt), nullptr);
-  ASSERT_NE(history.Find("11", std::nullopt), nullptr);
+  EXPECT_FALSE(history.Find("9", std::nullopt).has_value());
+  ASSERT_TRUE(history.Find("11", std::nullopt).has_value());
   EXPECT_EQ(history.Find("11", std::nullopt)->prompt_routing().expert_ids().size(), 1000);
 }
 
