@@ -92,6 +92,28 @@ TEST_F(ElasticityTest, WhatADeadShardHeldIsLoadedElsewhere) {
   EXPECT_EQ(load_->Errors(), "");
 }
 
+TEST_F(ElasticityTest, ReplicasAreMadeAgainWhenAShardDies) {
+  ShapeOptions options;
+  options.experts.assign(3, "none");
+  options.router_flags = {"--planner=on", "--min-replicas=2"};
+  // The first `n` shards serve, and hold every expert twice.
+  const auto twice = [this](int n) {
+    uint32_t sum = 0;
+    const auto shards = Shards();
+    for (int i = 0; i < 3; ++i) {
+      const bool serves = shards[i].state() == cluster::v1::WORKER_STATE_READY;
+      if (serves != (i < n) || (serves && shards[i].n_sole_experts() > 0)) return false;
+      if (serves) sum += shards[i].n_experts();
+    }
+    return sum == 2 * n_experts();
+  };
+  Start(options, [&] { return twice(3); });
+  shape_->expert(2)->Signal(SIGKILL);
+  EXPECT_TRUE(Await([&] { return twice(2); }));
+  ASSERT_TRUE(load_->AwaitTokens(100));
+  EXPECT_EQ(load_->Errors(), "");
+}
+
 // `gatefold drain` and `gatefold resume`, as an operator who restarts one after the other.
 TEST_F(ElasticityTest, AttentionServicesAreDrainedInTurn) {
   TemporaryFolder folder;
@@ -124,7 +146,8 @@ TEST_F(ElasticityTest, AttentionServicesAreDrainedInTurn) {
     // All streams go on at the other one, and new ones are opened there.
     ASSERT_TRUE(load_->AwaitTokens(2 * StreamLoad::kOutputTokens));
     EXPECT_EQ(n_sequences(drained), 0);
-    EXPECT_GT(n_sequences(1 - drained), 0);
+    // Routers learn every two seconds how many.
+    EXPECT_TRUE(Await([&] { return n_sequences(1 - drained) > 0; }));
     run("resume", drained);
     EXPECT_EQ(load_->Errors(), "");
   }
