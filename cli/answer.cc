@@ -70,6 +70,10 @@ absl::StatusOr<Answer> GenerateAnswer(Connection* connection,
   return answer;
 }
 
+double Seconds(const google::protobuf::Duration& span) {
+  return static_cast<double>(span.seconds()) + 1e-9 * span.nanos();
+}
+
 std::string FinishReasonName(inference::v1::FinishReason reason) {
   return absl::AsciiStrToLower(
       absl::StripPrefix(inference::v1::FinishReason_Name(reason), "FINISH_REASON_"));

@@ -31,6 +31,8 @@ absl::StatusOr<Answer> GenerateAnswer(Connection* connection,
                                       const inference::v1::GenerateTextRequest& request,
                                       const OnDelta& on_delta);
 
+double Seconds(const google::protobuf::Duration& span);
+
 // "length", "stop_sequence", ...
 std::string FinishReasonName(inference::v1::FinishReason reason);
 

@@ -32,10 +32,6 @@ void PrintLogprobs(const std::vector<inference::v1::TokenLogprobs>& tokens, std:
   table.Print(out);
 }
 
-double Seconds(const google::protobuf::Duration& duration) {
-  return static_cast<double>(duration.seconds()) + 1e-9 * duration.nanos();
-}
-
 // "3 prompt tokens, 32 output tokens (length), seed 7, first after 12 ms, then 80.1 tokens/s"
 std::string SummaryLine(const Answer& answer) {
   const inference::v1::Usage& usage = answer.summary.usage();

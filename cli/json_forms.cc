@@ -15,15 +15,17 @@ Json TokenJson(const Message& token) {
 
 }  // namespace
 
+Json UsageJson(const inference::v1::Usage& usage) {
+  return {{"prompt_tokens", usage.prompt_tokens()},
+          {"cached_tokens", usage.cached_tokens()},
+          {"output_tokens", usage.output_tokens()}};
+}
+
 Json GenerateJson(const Answer& answer) {
-  const inference::v1::Usage& usage = answer.summary.usage();
   return {{"token_ids", answer.token_ids},
           {"text", answer.text},
           {"finish_reason", FinishReasonName(answer.finish.reason())},
-          {"usage",
-           {{"prompt_tokens", usage.prompt_tokens()},
-            {"cached_tokens", usage.cached_tokens()},
-            {"output_tokens", usage.output_tokens()}}}};
+          {"usage", UsageJson(answer.summary.usage())}};
 }
 
 Json LogprobsJson(const std::vector<inference::v1::TokenLogprobs>& tokens) {

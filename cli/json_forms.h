@@ -15,6 +15,8 @@
 
 namespace gatefold::cli {
 
+// {"prompt_tokens", "cached_tokens", "output_tokens"}
+Json UsageJson(const inference::v1::Usage& usage);
 // {"token_ids", "text", "finish_reason", "usage": {"prompt_tokens", "cached_tokens",
 // "output_tokens"}}
 Json GenerateJson(const Answer& answer);

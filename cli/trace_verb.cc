@@ -1,7 +1,9 @@
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/time/time.h"
 #include "cli/answer.h"
@@ -18,8 +20,19 @@ namespace {
 
 using cluster::v1::GenerationTrace;
 
-double Milliseconds(const google::protobuf::Duration& span) {
-  return 1e3 * static_cast<double>(span.seconds()) + 1e-6 * span.nanos();
+// Phases that it did not come to, or of which nobody told, have no time: not 0.
+struct Phase {
+  const char* name;
+  std::optional<double> ms;
+};
+std::vector<Phase> Phases(const GenerationTrace& trace) {
+  const inference::v1::Timings& timings = trace.timings();
+  const auto ms = [](bool known, const google::protobuf::Duration& span) {
+    return known ? std::make_optional(1e3 * Seconds(span)) : std::nullopt;
+  };
+  return {{"queue", ms(timings.has_queue(), timings.queue())},
+          {"prefill", ms(timings.has_prefill(), timings.prefill())},
+          {"decode", ms(timings.has_decode(), timings.decode())}};
 }
 
 std::string StatusName(const GenerationTrace& trace) {
@@ -48,24 +61,20 @@ Json ToJson(const GenerationTrace& trace, const RoutingShares& shares) {
     candidates.push_back({{"output_tokens", candidate.output_tokens()},
                           {"finish_reason", FinishReasonName(candidate.finish_reason())}});
   }
-  const auto& timings = trace.timings();
   Json json = {{"request_id", trace.request_id()},
                {"caller", trace.caller()},
                {"arrival", Arrival(trace)},
                {"status", StatusName(trace)},
                {"message", trace.status().message()},
-               {"usage",
-                {{"prompt_tokens", trace.usage().prompt_tokens()},
-                 {"cached_tokens", trace.usage().cached_tokens()},
-                 {"output_tokens", trace.usage().output_tokens()}}},
-               {"end_to_end_ms", Milliseconds(trace.end_to_end())},
-               {"queue_ms", Milliseconds(timings.queue())},
-               {"prefill_ms", Milliseconds(timings.prefill())},
-               {"decode_ms", Milliseconds(timings.decode())},
+               {"usage", UsageJson(trace.usage())},
+               {"end_to_end_ms", 1e3 * Seconds(trace.end_to_end())},
                {"degraded_tokens", trace.degraded_tokens()},
                {"topology_version", trace.topology_version()},
                {"candidates", std::move(candidates)},
                {"routing_dropped", trace.routing_dropped()}};
+  for (const Phase& phase : Phases(trace)) {
+    json[absl::StrCat(phase.name, "_ms")] = phase.ms.has_value() ? Json(*phase.ms) : Json();
+  }
   if (shares.total > 0) json["trace"] = RoutingSharesJson(shares);
   return json;
 }
@@ -78,17 +87,20 @@ void Print(const GenerationTrace& trace, const RoutingShares& shares, std::ostre
                             trace.usage().prompt_tokens(), trace.usage().cached_tokens(),
                             trace.usage().output_tokens());
   for (const auto& candidate : trace.candidates()) {
-    out << absl::StreamFormat(", %s after %u", FinishReasonName(candidate.finish_reason()),
+    const bool finished = candidate.finish_reason() != inference::v1::FINISH_REASON_UNSPECIFIED;
+    out << absl::StreamFormat(", %s after %u",
+                              finished ? FinishReasonName(candidate.finish_reason()) : "unfinished",
                               candidate.output_tokens());
   }
   out << "\n";
   if (trace.degraded_tokens() > 0) {
     out << trace.degraded_tokens() << " tokens were computed without some of their experts\n";
   }
-  out << absl::StreamFormat("%.1f ms in all: queue %.1f, prefill %.1f, decode %.1f\n",
-                            Milliseconds(trace.end_to_end()), Milliseconds(trace.timings().queue()),
-                            Milliseconds(trace.timings().prefill()),
-                            Milliseconds(trace.timings().decode()));
+  out << absl::StreamFormat("%.1f ms in all", 1e3 * Seconds(trace.end_to_end()));
+  for (const Phase& phase : Phases(trace)) {
+    if (phase.ms.has_value()) out << absl::StreamFormat(", %s %.1f", phase.name, *phase.ms);
+  }
+  out << "\n";
   if (shares.total > 0) {
     PrintRoutingShares(shares, out);
   } else {

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "gatefold/base/errors.h"
+#include "gatefold/rpc/proto_time.h"
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
 
@@ -58,14 +59,6 @@ void AddDetail(const Detail& detail, google::rpc::Status* status) {
   any->set_type_url(kTypePrefix + detail.GetTypeName());
   detail.SerializeToString(any->mutable_value());
   if (status->ByteSizeLong() > kMaxDetailBytes) status->mutable_details()->RemoveLast();
-}
-
-google::protobuf::Duration ToProto(absl::Duration duration) {
-  google::protobuf::Duration proto;
-  absl::Duration rest;
-  proto.set_seconds(absl::IDivDuration(duration, absl::Seconds(1), &rest));
-  proto.set_nanos(static_cast<int32_t>(absl::ToInt64Nanoseconds(rest)));
-  return proto;
 }
 
 template <typename Detail>

@@ -352,6 +352,23 @@ TEST_F(GatewayServiceTest, ATraceTellsOfFailuresToo) {
   ASSERT_TRUE(clusters->GetGenerationTrace(&context, request, &response).ok());
   EXPECT_EQ(response.trace().status().code(), static_cast<int>(absl::StatusCode::kUnavailable));
   EXPECT_EQ(response.trace().status().message(), "no expert");
+  EXPECT_FALSE(response.trace().timings().has_queue());  // it came to no step
+}
+
+TEST_F(GatewayServiceTest, ATraceDoesNotQuoteARequestThatWasRefused) {
+  service_.refuse_after = 0;
+  service_.refusal = absl::InvalidArgumentError("the secret word is too long");
+  GenerateTextRequest generate = Hello();
+  generate.set_request_id("job-3");
+  EXPECT_EQ(Generate(generate).code(), absl::StatusCode::kInvalidArgument);
+  auto clusters = cluster::v1::ClusterService::NewStub(channel_);
+  grpc::ClientContext context;
+  cluster::v1::GetGenerationTraceRequest request;
+  request.set_request_id("job-3");
+  cluster::v1::GetGenerationTraceResponse response;
+  ASSERT_TRUE(clusters->GetGenerationTrace(&context, request, &response).ok());
+  EXPECT_EQ(response.trace().status().code(), static_cast<int>(absl::StatusCode::kInvalidArgument));
+  EXPECT_FALSE(absl::StrContains(response.DebugString(), "secret"));
 }
 
 TEST_F(GatewayServiceTest, AnAdministratorFlushesTheKvCache) {

@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "gatefold/base/errors.h"
 #include "gatefold/base/status_macros.h"
+#include "gatefold/rpc/proto_time.h"
 #include "router-service/gateway/effective_config.h"
 #include "router-service/gateway/prompt_encoder.h"
 #include "router-service/gateway/request_end.h"
@@ -443,7 +444,7 @@ cluster::v1::GenerationTrace GenerationRun::MakeTrace(const RequestReport& repor
   *trace.mutable_arrival() = ToProto(arrival_);
   *trace.mutable_end_to_end() = ToProto(report.end_to_end);
   trace.mutable_status()->set_code(static_cast<int>(report.status.code()));
-  trace.mutable_status()->set_message(std::string(report.status.message().substr(0, 1024)));
+  trace.mutable_status()->set_message(ReasonToKeep(report.status).substr(0, 1024));
   *trace.mutable_usage() = MakeUsage(report.n_output_tokens);
   *trace.mutable_timings() = ToProto(timings_);
   trace.set_topology_version(context_.cluster->topology_version());

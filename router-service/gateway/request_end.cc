@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "gatefold/base/errors.h"
 #include "gatefold/base/log.h"
+#include "gatefold/rpc/proto_time.h"
 
 namespace gatefold {
 namespace {
@@ -39,11 +40,17 @@ absl::Status CheckTimeLeft(absl::Time now, absl::Time deadline) {
   return absl::DeadlineExceededError("the deadline passed before the request was submitted");
 }
 
+bool IsOurFault(const absl::Status& status) {
+  return absl::IsInternal(status) || absl::IsUnavailable(status) ||
+         absl::IsFailedPrecondition(status);
+}
+
+std::string ReasonToKeep(const absl::Status& status) {
+  return IsOurFault(status) ? std::string(status.message()) : ReasonOf(status);
+}
+
 void ReportEnd(const RequestReport& report, GatewayObserver* observer) {
-  // What the caller did wrong is the caller's news, what we did is the operator's.
-  const bool ours = absl::IsInternal(report.status) || absl::IsUnavailable(report.status) ||
-                    absl::IsFailedPrecondition(report.status);
-  LogEvent(ours ? LogLevel::kWarning : LogLevel::kInfo, "request_ended",
+  LogEvent(IsOurFault(report.status) ? LogLevel::kWarning : LogLevel::kInfo, "request_ended",
            {{"request_id", report.request_id},
             {"caller", report.caller},
             {"kind", report.kind == RequestKind::kScore ? "score" : "generate"},
@@ -53,24 +60,8 @@ void ReportEnd(const RequestReport& report, GatewayObserver* observer) {
             {"output_tokens", report.n_output_tokens},
             {"degraded_tokens", report.n_degraded_tokens},
             {"seconds", absl::ToDoubleSeconds(report.end_to_end)},
-            {"reason", ours ? report.status.message() : ReasonOf(report.status)}});
+            {"reason", ReasonToKeep(report.status)}});
   if (observer != nullptr) observer->OnRequestEnded(report);
-}
-
-google::protobuf::Timestamp ToProto(absl::Time time) {
-  const google::protobuf::Duration since = ToProto(time - absl::UnixEpoch());
-  google::protobuf::Timestamp timestamp;
-  timestamp.set_seconds(since.seconds());
-  timestamp.set_nanos(since.nanos());
-  return timestamp;
-}
-
-google::protobuf::Duration ToProto(absl::Duration span) {
-  google::protobuf::Duration proto;
-  absl::Duration rest;
-  proto.set_seconds(absl::IDivDuration(span, absl::Seconds(1), &rest));
-  proto.set_nanos(static_cast<int32_t>(absl::ToInt64Nanoseconds(rest)));
-  return proto;
 }
 
 inference::v1::Timings ToProto(const GenerationTimings& t) {

@@ -1,10 +1,10 @@
 #pragma once
 
+#include <string>
+
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "gatefold/inference/v1/inference.pb.h"
-#include "google/protobuf/duration.pb.h"
-#include "google/protobuf/timestamp.pb.h"
 #include "router-service/gateway/gateway_observer.h"
 #include "router-service/scheduler/generation.h"
 
@@ -17,11 +17,12 @@ absl::Status OutcomeOf(const GenerationEnd& end);
 // kDeadlineExceeded once the deadline has passed.
 absl::Status CheckTimeLeft(absl::Time now, absl::Time deadline);
 
+// What operators may know of why a request ended. What was wrong with it is its caller's news, and
+// may quote it: of that only the reason. What we did wrong is told whole.
+std::string ReasonToKeep(const absl::Status& status);
+
 // Logs how a request went, and tells the observer, which may be null.
 void ReportEnd(const RequestReport& report, GatewayObserver* observer);
-
-google::protobuf::Timestamp ToProto(absl::Time time);
-google::protobuf::Duration ToProto(absl::Duration span);  // finite
 
 // Spans between what happened; a span is unset if one of its ends did not happen.
 inference::v1::Timings ToProto(const GenerationTimings& timings);
