@@ -30,9 +30,8 @@ struct CudaExpert final : HeldExpert {
         bytes(biases_at + static_cast<size_t>(2 * shape.d_ff + shape.d_model) * sizeof(float)) {}
   ~CudaExpert() override { cudaFree(memory); }
   size_t size_bytes() const override { return bytes; }
-  void CopyRow(ExpertPart, DType, int64_t, void*) const override {
-    GF_CHECK(false);
-  }  // no read-back
+  // can_read_back() is false.
+  void CopyRow(ExpertPart, DType, int64_t, void*) const override { GF_CHECK(false); }
 
   const int64_t d_ff;
   const size_t w2_at, biases_at, bytes;

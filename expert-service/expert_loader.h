@@ -98,8 +98,8 @@ class ExpertLoader {
   uint64_t taken_bytes_ ABSL_GUARDED_BY(mu_) = 0;  // by held_ and loading_
   uint64_t n_changes_ ABSL_GUARDED_BY(mu_) = 0;    // of the above: what a waiting thread looks at
   Batch batch_ ABSL_GUARDED_BY(mu_);
-  int n_busy_ ABSL_GUARDED_BY(mu_) =
-      0;  // threads between the start of some work and its being told
+  // Threads between the start of some work and its being told.
+  int n_busy_ ABSL_GUARDED_BY(mu_) = 0;
   bool stopping_ ABSL_GUARDED_BY(mu_) = false;
   std::vector<std::thread> threads_;
 };

@@ -17,11 +17,10 @@ ABSL_FLAG(std::string, experts, "all",
           "all, none (a planner assigns them), I/N, or LAYER:FIRST-LAST,... (* for all)");
 ABSL_FLAG(std::string, capacity, "0",
           "with --experts=none: bytes of experts to take at most, as 80GiB; 0: no limit");
-ABSL_FLAG(
-    std::string, load_from, "auto",
-    "with --experts=none: checkpoint, shards (others that have the expert, then the checkpoint), "
-    "or "
-    "auto: where it is faster; shards are asked if gatefold-manifest.json is beside config.json");
+ABSL_FLAG(std::string, load_from, "auto",
+          "with --experts=none: checkpoint, shards (others that have the expert, then the "
+          "checkpoint), or auto: where it is faster; shards are asked if gatefold-manifest.json is "
+          "beside config.json");
 ABSL_FLAG(int, load_threads, 4, "with --experts=none: experts loaded at the same time");
 ABSL_FLAG(std::string, name, "", "name for people; default: the address");
 ABSL_FLAG(int, threads, 0, "threads that compute; 0: the cores there are");

@@ -30,14 +30,20 @@ constexpr MetricKind C = MetricKind::kCounter;
 constexpr MetricKind G = MetricKind::kGauge;
 constexpr MetricKind H = MetricKind::kHistogram;
 
-std::vector<MetricSpec> MakeTable() {
+using Specs = std::vector<MetricSpec>;
+
+Specs OfAProcess() {
   return {
       {"gatefold_build_info", G, "version, backend, isa", "1", "all",
        "Always 1; its labels say what runs"},
       {"gatefold_tls_certificate_expiry_seconds", G, "use", "seconds", "all",
        "When the TLS certificate in use expires, as Unix time; by what it is used for: listen, or "
        "workers (what a router shows to them)"},
+  };
+}
 
+Specs OfRequests() {
+  return {
       {"gatefold_request_ttft_seconds", H, "", "seconds", "router",
        "From a request's arrival to its first token", kTtft},
       {"gatefold_request_itl_seconds", H, "", "seconds", "router",
@@ -57,7 +63,11 @@ std::vector<MetricSpec> MakeTable() {
       {"gatefold_requests_waiting", G, "", "requests", "router", "Requests that wait for room"},
       {"gatefold_requests_waiting_for_expert", G, "", "requests", "router",
        "Of those that run: waiting for an expert that no live shard holds"},
+  };
+}
 
+Specs OfSteps() {
+  return {
       {"gatefold_step_seconds", H, "phase", "seconds", "router",
        "Where a step's time goes: attention, gate, experts, fold, sample, summed over its layers",
        kPhase},
@@ -67,7 +77,11 @@ std::vector<MetricSpec> MakeTable() {
       {"gatefold_sequences_recomputed_total", C, "reason", "sequences", "router",
        "Running sequences whose keys and values are computed again: preempted (others needed their "
        "KV blocks), moved (their attention-service is gone or drains)"},
+  };
+}
 
+Specs OfDispatchAndPlacement() {
+  return {
       {"gatefold_router_expert_queue_tokens", G, "", "rows", "router",
        "(row, expert) pairs sent to shards and not answered yet"},
       {"gatefold_router_shard_rows_total", C, "shard", "rows", "router",
@@ -103,7 +117,11 @@ std::vector<MetricSpec> MakeTable() {
        "Version of the routing table; counts up whenever a shard comes, goes or changes"},
       {"gatefold_router_placement_moves_total", C, "", "experts", "router",
        "(shard, expert) pairs that the planner told shards to load; only where it runs"},
+  };
+}
 
+Specs OfExperts() {
+  return {
       {"gatefold_expert_compute_seconds_total", C, "", "seconds", "expert",
        "Time spent computing; its rate over the lanes is how busy the shard is"},
       {"gatefold_expert_queue_seconds", H, "", "seconds", "expert",
@@ -124,9 +142,12 @@ std::vector<MetricSpec> MakeTable() {
        "Their bytes, as in the checkpoint"},
       {"gatefold_expert_load_failures_total", C, "reason", "attempts", "expert",
        "Attempts to get an expert from another shard that failed: unavailable, busy, timeout, "
-       "refused, "
-       "malformed, digest; and no_holder: no shard is known to have it"},
+       "refused, malformed, digest; and no_holder: no shard is known to have it"},
+  };
+}
 
+Specs OfAttention() {
+  return {
       {"gatefold_attention_compute_seconds_total", C, "", "seconds", "attention",
        "Time spent computing embedding, attention, LM head and sampling"},
       {"gatefold_attention_queue_seconds", H, "", "seconds", "attention",
@@ -142,12 +163,25 @@ std::vector<MetricSpec> MakeTable() {
        "Tokens looked for in the prefix cache when their sequence began: hit (not computed again), "
        "miss"},
       {"gatefold_sequences", G, "", "sequences", "attention", "Sequences that hold KV blocks"},
+  };
+}
 
+Specs OfCalls() {
+  return {
       {"grpc_server_call_duration_seconds", H, "grpc_method, grpc_status", "seconds", "all",
        "Calls served, from their arrival to their end; a stream is one call", kCall},
       {"grpc_client_attempt_duration_seconds", H, "grpc_method, grpc_status", "seconds", "router",
        "Attempts at calls to other services; a stream is one attempt", kCall},
   };
+}
+
+Specs MakeTable() {
+  Specs table;
+  for (const Specs& part : {OfAProcess(), OfRequests(), OfSteps(), OfDispatchAndPlacement(),
+                            OfExperts(), OfAttention(), OfCalls()}) {
+    table.insert(table.end(), part.begin(), part.end());
+  }
+  return table;
 }
 
 }  // namespace

@@ -45,6 +45,32 @@ void AddRanges(const std::vector<uint32_t>& experts, int n_experts, ExpertRanges
   }
 }
 
+internal::v1::AssignRequest MakeRequest(uint64_t epoch, const std::vector<uint32_t>& experts,
+                                        const std::vector<Holder>& holders,
+                                        const RoutingTable& table, int n_experts) {
+  internal::v1::AssignRequest request;
+  request.set_epoch(epoch);
+  AddRanges(experts, n_experts, request.mutable_experts());
+  for (const Holder& holder : holders) {
+    internal::v1::ExpertHolder* const added = request.add_holders();
+    added->set_address(table.experts[holder.shard].address);
+    AddRanges(holder.items, n_experts, added->mutable_experts());
+  }
+  return request;
+}
+
+// What can be fetched at each address, ascending. A shard may be there twice: memory and files.
+std::map<std::string, std::vector<uint32_t>> ByAddress(const std::vector<Holder>& holders,
+                                                       const RoutingTable& table) {
+  std::map<std::string, std::vector<uint32_t>> items;
+  for (const Holder& holder : holders) {
+    std::vector<uint32_t>& at = items[table.experts[holder.shard].address];
+    at.insert(at.end(), holder.items.begin(), holder.items.end());
+    std::sort(at.begin(), at.end());
+  }
+  return items;
+}
+
 std::vector<uint32_t> Without(const std::vector<uint32_t>& items,
                               const std::vector<uint32_t>& others) {
   std::vector<uint32_t> rest;
@@ -301,19 +327,9 @@ void ClusterPlanner::Tell(const RoutingTable& table, const std::vector<ShardView
     if (known && !needs_holders) continue;
     const std::vector<Holder> holders = FindHolders(holder_views, of_plan_[i], missing);
     LogAssignment(shard.address, epoch, views[i].announced, *next[i]);
-    shard.holders.clear();
-    internal::v1::AssignRequest request;
-    request.set_epoch(epoch);
-    AddRanges(*next[i], sizes_.n_experts, request.mutable_experts());
-    for (const Holder& holder : holders) {
-      const std::string& address = table.experts[holder.shard].address;
-      internal::v1::ExpertHolder* const added = request.add_holders();
-      added->set_address(address);
-      AddRanges(holder.items, sizes_.n_experts, added->mutable_experts());
-      std::vector<uint32_t>& told = shard.holders[address];
-      told.insert(told.end(), holder.items.begin(), holder.items.end());
-      std::sort(told.begin(), told.end());
-    }
+    const internal::v1::AssignRequest request =
+        MakeRequest(epoch, *next[i], holders, table, sizes_.n_experts);
+    shard.holders = ByAddress(holders, table);
     Message& message = messages.emplace_back();
     message.shard = of_plan_[i];
     message.experts = *std::move(next[i]);
