@@ -35,6 +35,9 @@ class AttentionBackend {
   virtual std::string device() const = 0;  // for people: the instruction set, or the device's name
   // Of what this backend computes; see NumericsClass() in gatefold/kernels/isa.h.
   virtual uint64_t numerics_class() const = 0;
+  // Time the device has computed since the start, without copies to and from it; 0 where there is
+  // none. Threads: safe.
+  virtual double device_seconds() const { return 0; }
   // How it keeps KV blocks.
   virtual KvShape kv_shape() const = 0;
   // The memory there is where it keeps them: of the machine, or of the device.

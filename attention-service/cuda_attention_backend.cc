@@ -11,6 +11,7 @@
 #include "gatefold/cuda/numerics_class.h"
 #include "gatefold/device/cuda_device.h"
 #include "gatefold/device/cuda_status.h"
+#include "gatefold/device/device_clock.h"
 #include "gatefold/device/row_transfer.h"
 #include "gatefold/kernels/to_floats.h"
 #include "gatefold/model/rope.h"
@@ -42,6 +43,7 @@ class CudaAttentionBackend final : public AttentionBackend {
   std::string name() const override { return "cuda"; }
   std::string device() const override { return device_.name; }
   uint64_t numerics_class() const override { return numerics_; }
+  double device_seconds() const override { return clock_.seconds(); }
   KvShape kv_shape() const override {  // head_dim is a multiple of 16: no padding, as on the device
     return {config_.n_layers,
             {.n_kv_heads = config_.n_kv_heads, .head_dim = config_.head_dim},
@@ -73,6 +75,9 @@ class CudaAttentionBackend final : public AttentionBackend {
   // Sends the rows, in the place of those that were sent first. token_ids may be null.
   absl::StatusOr<const cuda::AttentionStep*> Send(absl::Span<const AttentionRow> rows,
                                                   const int32_t* token_ids);
+  // What `launch` puts on the stream, timed; then `to` has what it left of `rows` on the device.
+  template <typename Launch>
+  absl::Status Compute(Launch launch, RowTransfer* rows, size_t n, float* to);
   // Those that are there, else as Send.
   absl::StatusOr<const cuda::AttentionStep*> Find(absl::Span<const AttentionRow> rows);
 
@@ -84,6 +89,7 @@ class CudaAttentionBackend final : public AttentionBackend {
   std::unique_ptr<cuda::AttentionWeights> device_weights_;
   std::unique_ptr<cuda::AttentionStack> stack_;
   RowTransfer x_, logits_;
+  DeviceClock clock_;
   std::array<HeldStep, kHeldSteps> steps_;
   size_t next_step_ = 0;
 };
@@ -210,14 +216,23 @@ absl::StatusOr<const cuda::AttentionStep*> CudaAttentionBackend::Find(
   return Send(rows, nullptr);
 }
 
+template <typename Launch>
+absl::Status CudaAttentionBackend::Compute(Launch launch, RowTransfer* rows, size_t n, float* to) {
+  GF_RETURN_IF_ERROR(clock_.Start(stream_.get()));
+  GF_RETURN_IF_CUDA_ERROR(launch());
+  GF_RETURN_IF_ERROR(clock_.Stop(stream_.get()));
+  GF_RETURN_IF_ERROR(rows->Fetch(n, to, stream_.get()));
+  return clock_.Count();
+}
+
 absl::Status CudaAttentionBackend::Embed(absl::Span<const AttentionRow> rows,
                                          absl::Span<const int32_t> token_ids, float* x) {
   if (rows.empty()) return absl::OkStatus();
   const size_t n = rows.size() * config_.d_model;
   GF_RETURN_IF_ERROR(x_.Reserve(n));
   GF_ASSIGN_OR_RETURN(const cuda::AttentionStep* step, Send(rows, token_ids.data()));
-  GF_RETURN_IF_CUDA_ERROR(stack_->EmbedAndAttend(*step, x_.device(), stream_.get()));
-  return x_.Fetch(n, x, stream_.get());
+  return Compute([&] { return stack_->EmbedAndAttend(*step, x_.device(), stream_.get()); }, &x_, n,
+                 x);
 }
 
 absl::Status CudaAttentionBackend::AttendLayer(int layer, absl::Span<const AttentionRow> rows,
@@ -226,8 +241,8 @@ absl::Status CudaAttentionBackend::AttendLayer(int layer, absl::Span<const Atten
   const size_t n = rows.size() * config_.d_model;
   GF_RETURN_IF_ERROR(x_.Send(x, n, stream_.get()));
   GF_ASSIGN_OR_RETURN(const cuda::AttentionStep* step, Find(rows));
-  GF_RETURN_IF_CUDA_ERROR(stack_->Attend(layer, *step, x_.device(), stream_.get()));
-  return x_.Fetch(n, x, stream_.get());
+  return Compute([&] { return stack_->Attend(layer, *step, x_.device(), stream_.get()); }, &x_, n,
+                 x);
 }
 
 absl::Status CudaAttentionBackend::ComputeLogits(const float* x, int n_rows, float* logits) {
@@ -235,8 +250,9 @@ absl::Status CudaAttentionBackend::ComputeLogits(const float* x, int n_rows, flo
   const size_t n_logits = static_cast<size_t>(n_rows) * config_.vocab_size;
   GF_RETURN_IF_ERROR(logits_.Reserve(n_logits));
   GF_RETURN_IF_ERROR(x_.Send(x, static_cast<size_t>(n_rows) * config_.d_model, stream_.get()));
-  GF_RETURN_IF_CUDA_ERROR(stack_->Logits(x_.device(), n_rows, logits_.device(), stream_.get()));
-  return logits_.Fetch(n_logits, logits, stream_.get());
+  return Compute(
+      [&] { return stack_->Logits(x_.device(), n_rows, logits_.device(), stream_.get()); },
+      &logits_, n_logits, logits);
 }
 
 // The first matrix that is not bfloat16; null: there is none.

@@ -15,6 +15,7 @@
 #include "gatefold/cuda/weight_upload.h"
 #include "gatefold/device/cuda_device.h"
 #include "gatefold/device/cuda_status.h"
+#include "gatefold/device/device_clock.h"
 #include "gatefold/device/row_transfer.h"
 #include "gatefold/kernels/to_floats.h"
 
@@ -47,6 +48,7 @@ class CudaExpertBackend final : public ExpertBackend {
   std::string name() const override { return "cuda"; }
   std::string device() const override { return device_; }
   uint64_t numerics_class() const override { return numerics_; }
+  double device_seconds() const override { return clock_.seconds(); }
   bool can_read_back() const override { return false; }
 
   absl::StatusOr<std::shared_ptr<const HeldExpert>> Load(const ExpertWeightsView& view,
@@ -72,6 +74,7 @@ class CudaExpertBackend final : public ExpertBackend {
   // Of Run() alone.
   CudaStream stream_;
   RowTransfer x_, y_;
+  DeviceClock clock_;
   std::vector<std::pair<int64_t, std::unique_ptr<cuda::ExpertMlp>>> mlps_;  // by d_ff
 };
 
@@ -128,6 +131,7 @@ absl::Status CudaExpertBackend::Run(absl::Span<const HeldGroup> groups, const fl
   GF_RETURN_IF_ERROR(stream_.Prepare());
   GF_RETURN_IF_ERROR(y_.Reserve(n_y));
   GF_RETURN_IF_ERROR(x_.Send(x, n_x, stream_.get()));
+  GF_RETURN_IF_ERROR(clock_.Start(stream_.get()));
   std::vector<int64_t> sizes;
   for (const HeldGroup& group : groups) {
     const int64_t d_ff = static_cast<const CudaExpert*>(group.expert)->d_ff;
@@ -144,7 +148,9 @@ absl::Status CudaExpertBackend::Run(absl::Span<const HeldGroup> groups, const fl
     GF_RETURN_IF_CUDA_ERROR(MlpFor(d_ff)->Run(visits.data(), static_cast<int>(visits.size()),
                                               x_.device(), y_.device(), stream_.get()));
   }
-  return y_.Fetch(n_y, y, stream_.get());
+  GF_RETURN_IF_ERROR(clock_.Stop(stream_.get()));
+  GF_RETURN_IF_ERROR(y_.Fetch(n_y, y, stream_.get()));
+  return clock_.Count();
 }
 
 }  // namespace

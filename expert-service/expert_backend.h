@@ -43,6 +43,10 @@ class ExpertBackend {
   // Of what this backend computes; see NumericsClass() in gatefold/kernels/isa.h.
   virtual uint64_t numerics_class() const = 0;
 
+  // Time the device has computed since the start, without copies to and from it; 0 where there is
+  // none. Threads: safe.
+  virtual double device_seconds() const { return 0; }
+
   // Whether HeldExpert::CopyRow works: not where experts lie in a device's memory.
   virtual bool can_read_back() const = 0;
 

@@ -1,21 +1,23 @@
 #include "expert-service/expert_meter.h"
 
 #include "gatefold/base/status_macros.h"
-#include "gatefold/kernels/isa.h"
 #include "gatefold/metrics/build_info.h"
 #include "gatefold/worker/metrics_host.h"
 
 namespace gatefold {
 
 // One call is computed at a time: it has all threads.
-ExpertMeter::ExpertMeter(int n_layers) : experts_(&registry_, n_layers, 1), rpc_(&registry_) {
-  AddBuildInfo(&registry_, kVersion, "cpu", kernels::Kernels().isa);
+ExpertMeter::ExpertMeter(const ExpertStore& store)
+    : experts_(&registry_, store.config().n_layers, 1), rpc_(&registry_) {
+  const ExpertBackend& backend = *store.backend();
+  AddBuildInfo(&registry_, kVersion, backend.name(), backend.device());
+  experts_.WatchDevice([&backend] { return backend.device_seconds(); });
+  experts_.WatchLoadedBytes([&store] { return static_cast<double>(store.loaded_bytes()); });
 }
 
 absl::StatusOr<std::unique_ptr<ExpertMeter>> ExpertMeter::Create(
     const ExpertStore& store, const ExpertServiceOptions& options) {
-  auto meter = std::make_unique<ExpertMeter>(store.config().n_layers);
-  meter->experts_.WatchLoadedBytes([&store] { return static_cast<double>(store.loaded_bytes()); });
+  auto meter = std::make_unique<ExpertMeter>(store);
   if (options.worker.metrics_port >= 0) {
     GF_ASSIGN_OR_RETURN(meter->server_,
                         MetricsServer::Start(MetricsHost(options.worker.listen),

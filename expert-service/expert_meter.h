@@ -24,7 +24,7 @@ class ExpertMeter final : public ExpertObserver, public LoadObserver {
   // `store` outlives the meter.
   static absl::StatusOr<std::unique_ptr<ExpertMeter>> Create(const ExpertStore& store,
                                                              const ExpertServiceOptions& options);
-  explicit ExpertMeter(int n_layers);
+  explicit ExpertMeter(const ExpertStore& store);
 
   // Rows by expert, read at each scrape. The runner outlives StopWatching.
   void WatchExperts(const ExpertRunner* runner);

@@ -3,8 +3,10 @@
 
   bench/gpu/services.py --model DIR [--bin build/release/bin] [--backend cuda] [--sequences 1,8,64]
 
-Starts one attention-service (CPU), one expert-service with --backend and one router over unix sockets,
-sends `gatefold bench` at each number of sequences, and prints rates with the router's step time by phase.
+Starts one attention-service with --attention-backend, one expert-service with --backend and one router over
+unix sockets, sends `gatefold bench` at each number of sequences, and prints rates with the router's step time
+by phase. A phase that calls a service is split: the device, the service's host around it (copies between host
+and device, launches, the CPU's own computing), and the rest, which is the wire and the queues.
 """
 
 import argparse
@@ -29,10 +31,40 @@ def start(command: list, log) -> tuple[subprocess.Popen, str]:
     sys.exit(f"{command[0]} did not start; see {log.name}")
 
 
-def phase_seconds(metrics: str) -> dict[str, float]:
-    text = urllib.request.urlopen(metrics).read().decode()
-    return {phase: float(value) for phase, value in
-            re.findall(r'gatefold_step_seconds_sum{[^}]*phase="(\w+)"[^}]*} (\S+)', text)}
+class Clock:
+    """Seconds by phase, and within those that call a service by where they go. Read twice, for a difference."""
+
+    def __init__(self, router: str, services: dict[str, str]):
+        self.router, self.services = router, services
+        self.before = self.read()
+
+    def read(self) -> dict[str, float]:
+        def ask(address: str) -> str:
+            return urllib.request.urlopen(address).read().decode()
+        phases = {phase: float(value) for phase, value in re.findall(
+            r'gatefold_step_seconds_sum{[^}]*phase="(\w+)"[^}]*} (\S+)', ask(self.router))}
+        for service, address in self.services.items():
+            text = ask(address)
+            for kind in ("compute", "device"):
+                phases[f"{service} {kind}"] = sum(map(float, re.findall(
+                    rf"^gatefold_{service}_{kind}_seconds_total(?:{{[^}}]*}})? (\S+)", text, re.MULTILINE)))
+        return phases
+
+    def since(self) -> str:
+        now = self.read()
+        spent = {k: v - self.before.get(k, 0) for k, v in now.items()}
+        self.before = now
+        # A service computes what several phases of a step ask of it.
+        asks = {"expert": ["experts"], "attention": ["attention", "sample"]}
+        asked = [phase for phases in asks.values() for phase in phases]
+        parts = {k: v for k, v in spent.items() if " " not in k and k not in asked}
+        for service, phases in asks.items():
+            compute, device = spent[f"{service} compute"], spent[f"{service} device"]
+            parts[f"{service} device"] = device
+            parts[f"{service} host"] = compute - device
+            parts[f"{service} wire"] = sum(spent.get(phase, 0) for phase in phases) - compute
+        total = sum(parts.values()) or 1
+        return ", ".join(f"{k} {100 * v / total:.0f} %" for k, v in parts.items())
 
 
 def main() -> int:
@@ -40,6 +72,9 @@ def main() -> int:
     parser.add_argument("--model", required=True)
     parser.add_argument("--bin", type=pathlib.Path, default=pathlib.Path("build/release/bin"))
     parser.add_argument("--backend", default="cuda")
+    parser.add_argument("--attention-backend", default="cpu")
+    parser.add_argument("--expert-flags", default="", help="more flags of the expert-service")
+    parser.add_argument("--timeout", type=int, default=600, help="of one bench, in seconds")
     parser.add_argument("--sequences", default="1,8,64")
     parser.add_argument("--prompt-tokens", type=int, default=64)
     parser.add_argument("--output-tokens", type=int, default=64)
@@ -48,32 +83,32 @@ def main() -> int:
     folder = pathlib.Path(tempfile.mkdtemp(prefix="gatefold."))
     log = open(folder / "services.log", "w", encoding="utf-8")
     experts, attention, router = (f"unix:{folder}/{name}" for name in ("experts", "attention", "router"))
-    processes = []
+    processes, addresses = [], {}
     try:
         for command in (
-                ["expert-service", f"--listen={experts}", f"--backend={flags.backend}"],
-                ["attention-service", f"--listen={attention}"],
+                ["expert-service", f"--listen={experts}", f"--backend={flags.backend}",
+                 *flags.expert_flags.split()],
+                ["attention-service", f"--listen={attention}", f"--backend={flags.attention_backend}"],
                 ["router-service", f"--listen={router}", f"--experts={experts}", f"--attention={attention}"]):
             process, metrics = start([flags.bin / command[0], f"--model={flags.model}", *command[1:]], log)
             processes.append(process)
+            addresses[command[0].split("-")[0]] = metrics
         log.flush()
+        clock = Clock(addresses.pop("router"), addresses)
         print("".join(line for line in open(log.name, encoding="utf-8") if " backend " in line).strip())
         print("| sequences | prefill, tokens/s | decode, tokens/s | ITL p50, ms | share of the time by phase |")
         print("|---|---|---|---|---|")
         for n in map(int, flags.sequences.split(",")):
-            before = phase_seconds(metrics)
             done = subprocess.run(
                 [flags.bin / "gatefold", "bench", f"--router={router}", "-o", "json",
                  f"--prompt-tokens={flags.prompt_tokens}", f"--output-tokens={flags.output_tokens}",
-                 f"--concurrency={n}", f"--requests={2 * n}"], capture_output=True, text=True, check=False)
+                 f"--concurrency={n}", f"--requests={2 * n}"], capture_output=True, text=True, check=False,
+                timeout=flags.timeout)
             if done.returncode != 0:
                 sys.exit(f"bench failed:\n{done.stderr[-2000:]}\nsee {log.name}")
             result = json.loads(done.stdout.strip().splitlines()[-1])
-            spent = {k: v - before.get(k, 0) for k, v in phase_seconds(metrics).items()}
-            total = sum(spent.values()) or 1
-            phases = ", ".join(f"{k} {100 * v / total:.0f} %" for k, v in spent.items())
             print(f"| {n} | {result['prefill_tokens_per_second']:.0f} | {result['decode_tokens_per_second']:.1f} "
-                  f"| {result['itl_ms']['p50']:.2f} | {phases} |", flush=True)
+                  f"| {result['itl_ms']['p50']:.2f} | {clock.since()} |", flush=True)
     finally:
         for process in reversed(processes):
             process.send_signal(signal.SIGTERM)

@@ -36,6 +36,10 @@ void AttentionMetrics::WatchKvBlocks(int n_blocks, std::function<double()> n_fre
                    [n_blocks, n_used] { return n_blocks == 0 ? 0 : n_used() / n_blocks; });
 }
 
+void AttentionMetrics::WatchDevice(std::function<double()> device_seconds) {
+  registry_->Watch("gatefold_attention_device_seconds_total", {}, std::move(device_seconds));
+}
+
 void AttentionMetrics::WatchSequences(std::function<double()> n_sequences) {
   registry_->Watch("gatefold_sequences", {}, std::move(n_sequences));
 }

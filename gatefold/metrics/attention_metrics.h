@@ -19,6 +19,7 @@ class AttentionMetrics {
   // Read at each scrape; see Registry::Watch. Blocks that are neither free nor cached are used.
   void WatchKvBlocks(int n_blocks, std::function<double()> n_free,
                      std::function<double()> n_cached);
+  void WatchDevice(std::function<double()> device_seconds);
   void WatchSequences(std::function<double()> n_sequences);
 
  private:

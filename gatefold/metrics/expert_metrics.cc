@@ -66,6 +66,10 @@ void ExpertMetrics::WatchExperts(std::function<std::vector<ExpertRows>()> rows) 
   });
 }
 
+void ExpertMetrics::WatchDevice(std::function<double()> device_seconds) {
+  registry_->Watch("gatefold_expert_device_seconds_total", {}, std::move(device_seconds));
+}
+
 void ExpertMetrics::WatchLoadedBytes(std::function<double()> loaded_bytes) {
   registry_->Watch("gatefold_expert_loaded_bytes", {}, std::move(loaded_bytes));
 }

@@ -38,6 +38,7 @@ class ExpertMetrics {
     double n_rows = 0;
   };
   void WatchExperts(std::function<std::vector<ExpertRows>()> rows);
+  void WatchDevice(std::function<double()> device_seconds);
   void WatchLoadedBytes(std::function<double()> loaded_bytes);
 
  private:

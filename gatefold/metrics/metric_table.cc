@@ -124,6 +124,8 @@ Specs OfExperts() {
   return {
       {"gatefold_expert_compute_seconds_total", C, "", "seconds", "expert",
        "Time spent computing; its rate over the lanes is how busy the shard is"},
+      {"gatefold_expert_device_seconds_total", C, "", "seconds", "expert",
+       "Of it, what a CUDA device computed, without copies to and from it; 0 on the CPU"},
       {"gatefold_expert_queue_seconds", H, "", "seconds", "expert",
        "From a call's arrival to the start of its computation", kCall},
       {"gatefold_expert_tokens_total", C, "layer", "rows", "expert",
@@ -150,6 +152,8 @@ Specs OfAttention() {
   return {
       {"gatefold_attention_compute_seconds_total", C, "", "seconds", "attention",
        "Time spent computing embedding, attention, LM head and sampling"},
+      {"gatefold_attention_device_seconds_total", C, "", "seconds", "attention",
+       "Of it, what a CUDA device computed, without copies to and from it; 0 on the CPU"},
       {"gatefold_attention_queue_seconds", H, "", "seconds", "attention",
        "From a call's arrival to the start of its computation", kCall},
       {"gatefold_attention_tokens_total", C, "", "rows", "attention",

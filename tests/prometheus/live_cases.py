@@ -20,6 +20,8 @@ STEADY = {
     "gatefold_expert_loads_total": "experts are loaded before the first scrape",
     "gatefold_expert_load_bytes_total": "the same",
     "gatefold_expert_load_failures_total": "these shards fetch nothing from each other",
+    "gatefold_expert_device_seconds_total": "these shards are on the CPU",
+    "gatefold_attention_device_seconds_total": "and so is attention",
     "gatefold_expert_inflight": "the instant of a scrape rarely falls into a call of microseconds",
     "gatefold_router_expert_queue_tokens": "the same",
 }
