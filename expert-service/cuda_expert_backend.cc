@@ -40,15 +40,40 @@ struct CudaExpert final : HeldExpert {
   cuda::DeviceExpert parts;
 };
 
+cuda::WeightFormat FormatOf(WeightKind weights) {
+  switch (weights) {
+    case WeightKind::kCheckpoint:
+      return cuda::WeightFormat::kBF16;
+    case WeightKind::kInt8:
+      return cuda::WeightFormat::kInt8;
+    case WeightKind::kInt4:
+      return cuda::WeightFormat::kInt4;
+  }
+  GF_CHECK(false);
+}
+
+// Behind the device's name, for people.
+const char* NameOf(cuda::WeightFormat format) {
+  return format == cuda::WeightFormat::kBF16 ? "" : format == cuda::WeightFormat::kInt8 ? ", int8" : ", int4";
+}
+
 class CudaExpertBackend final : public ExpertBackend {
  public:
-  CudaExpertBackend(const CudaDevice& device, int64_t d_model, uint64_t numerics)
-      : device_(device.name), numerics_(numerics), d_model_(d_model) {}
+  CudaExpertBackend(const CudaDevice& device, cuda::WeightFormat format, int64_t d_model,
+                    uint64_t numerics)
+      : device_(absl::StrCat(device.name, NameOf(format))),
+        format_(format),
+        numerics_(numerics),
+        d_model_(d_model) {}
 
   std::string name() const override { return "cuda"; }
   std::string device() const override { return device_; }
   uint64_t numerics_class() const override { return numerics_; }
   double device_seconds() const override { return clock_.seconds(); }
+  double held_share() const override {
+    return static_cast<double>(cuda::TileBytes(format_)) /
+           cuda::TileBytes(cuda::WeightFormat::kBF16);
+  }
   bool can_read_back() const override { return false; }
 
   absl::StatusOr<std::shared_ptr<const HeldExpert>> Load(const ExpertWeightsView& view,
@@ -65,6 +90,7 @@ class CudaExpertBackend final : public ExpertBackend {
   cuda::ExpertMlp* MlpFor(int64_t d_ff);
 
   const std::string device_;
+  const cuda::WeightFormat format_;
   const uint64_t numerics_;
   const int64_t d_model_;
 
@@ -80,7 +106,7 @@ class CudaExpertBackend final : public ExpertBackend {
 
 absl::StatusOr<std::shared_ptr<const HeldExpert>> CudaExpertBackend::Load(const ExpertWeightsView& view,
                                                                           ThreadPool* /*threads*/) {
-  const cuda::ExpertShape shape{view.w2.n_rows, view.w1.n_rows};
+  const cuda::ExpertShape shape{view.w2.n_rows, view.w1.n_rows, format_};
   auto expert = std::make_shared<CudaExpert>(shape);
   absl::MutexLock lock(&load_mu_);
   GF_RETURN_IF_CUDA_ERROR(upload_.Prepare());
@@ -118,7 +144,8 @@ cuda::ExpertMlp* CudaExpertBackend::MlpFor(int64_t d_ff) {
   for (const auto& [size, mlp] : mlps_) {
     if (size == d_ff) return mlp.get();
   }
-  mlps_.emplace_back(d_ff, std::make_unique<cuda::ExpertMlp>(cuda::ExpertShape{d_model_, d_ff}));
+  mlps_.emplace_back(d_ff, std::make_unique<cuda::ExpertMlp>(
+                               cuda::ExpertShape{d_model_, d_ff, format_}));
   return mlps_.back().second.get();
 }
 
@@ -155,16 +182,18 @@ absl::Status CudaExpertBackend::Run(absl::Span<const HeldGroup> groups, const fl
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<ExpertBackend>> MakeCudaExpertBackend(DType dtype, int64_t d_model) {
+absl::StatusOr<std::unique_ptr<ExpertBackend>> MakeCudaExpertBackend(
+    const ExpertBackendOptions& options) {
   GF_ASSIGN_OR_RETURN(const CudaDevice device, OpenCudaDevice());
-  if (dtype != DType::kBF16) {
+  if (options.dtype != DType::kBF16) {
     return absl::FailedPreconditionError(
-        absl::StrCat("the cuda backend computes bfloat16 weights, the experts of this model are ",
-                     DTypeName(dtype)));
+        absl::StrCat("the cuda backend takes bfloat16 weights, the experts of this model are ",
+                     DTypeName(options.dtype)));
   }
+  const cuda::WeightFormat format = FormatOf(options.weights);
   uint64_t numerics = 0;
-  GF_RETURN_IF_CUDA_ERROR(cuda::ExpertNumericsClass(&numerics));
-  return std::make_unique<CudaExpertBackend>(device, d_model, numerics);
+  GF_RETURN_IF_CUDA_ERROR(cuda::ExpertNumericsClass(format, &numerics));
+  return std::make_unique<CudaExpertBackend>(device, format, options.d_model, numerics);
 }
 
 }  // namespace gatefold

@@ -7,9 +7,17 @@
 
 namespace gatefold {
 
-absl::StatusOr<std::unique_ptr<ExpertBackend>> ChooseExpertBackend(absl::string_view name,
-                                                                   DType dtype, int64_t d_model,
+absl::StatusOr<WeightKind> ParseWeightKind(absl::string_view name) {
+  if (name == "checkpoint") return WeightKind::kCheckpoint;
+  if (name == "int8") return WeightKind::kInt8;
+  if (name == "int4") return WeightKind::kInt4;
+  return absl::InvalidArgumentError(
+      absl::StrCat("--weights is \"", name, "\", must be checkpoint, int8 or int4"));
+}
+
+absl::StatusOr<std::unique_ptr<ExpertBackend>> ChooseExpertBackend(const ExpertBackendOptions& options,
                                                                    ThreadPool* threads) {
+  const std::string& name = options.name;
   if (name != "auto" && name != "cpu" && name != "cuda") {
     return absl::InvalidArgumentError(
         absl::StrCat("backend is \"", name, "\", must be auto, cpu or cuda"));
@@ -17,7 +25,7 @@ absl::StatusOr<std::unique_ptr<ExpertBackend>> ChooseExpertBackend(absl::string_
   std::unique_ptr<ExpertBackend> chosen;
   std::string reason = "asked for";
   if (name != "cpu") {
-    absl::StatusOr<std::unique_ptr<ExpertBackend>> cuda = MakeCudaExpertBackend(dtype, d_model);
+    absl::StatusOr<std::unique_ptr<ExpertBackend>> cuda = MakeCudaExpertBackend(options);
     if (cuda.ok()) {
       chosen = *std::move(cuda);
     } else if (name == "cuda") {
@@ -25,6 +33,12 @@ absl::StatusOr<std::unique_ptr<ExpertBackend>> ChooseExpertBackend(absl::string_
     } else {
       reason = std::string(cuda.status().message());
     }
+  }
+  if (chosen == nullptr && options.weights != WeightKind::kCheckpoint) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "--weights: the cpu backend keeps weights as the checkpoint has them; int8 and int4 need the "
+        "cuda backend (",
+        reason, ")"));
   }
   if (chosen == nullptr) chosen = MakeCpuExpertBackend(threads);
   LogEvent(LogLevel::kInfo, "backend",

@@ -15,6 +15,16 @@
 
 namespace gatefold {
 
+// How a backend keeps weights: in the checkpoint's type, or quantised when they are loaded.
+enum class WeightKind {
+  kCheckpoint,
+  kInt8,  // a two-byte scale per 32 weights of a row, as for int4; gatefold/cuda/tiles.h has the formulas
+  kInt4,
+};
+
+// "checkpoint", "int8" or "int4"; InvalidArgument for another name.
+absl::StatusOr<WeightKind> ParseWeightKind(absl::string_view name);
+
 // One expert as its backend keeps it. Immutable.
 class HeldExpert {
  public:
@@ -47,6 +57,9 @@ class ExpertBackend {
   // none. Threads: safe.
   virtual double device_seconds() const { return 0; }
 
+  // Memory that an expert takes here over its bytes in the checkpoint, but for padding.
+  virtual double held_share() const { return 1; }
+
   // Whether HeldExpert::CopyRow works: not where experts lie in a device's memory.
   virtual bool can_read_back() const = 0;
 
@@ -64,15 +77,21 @@ class ExpertBackend {
 // Computes with the threads, which outlive it.
 std::unique_ptr<ExpertBackend> MakeCpuExpertBackend(ThreadPool* threads);
 
-// On the first CUDA device, for experts of this type and width. FailedPrecondition, saying why:
-// this build has no CUDA, there is no device, it is too old, or the model's experts are of a type
-// or shape that it does not compute.
-absl::StatusOr<std::unique_ptr<ExpertBackend>> MakeCudaExpertBackend(DType dtype, int64_t d_model);
+// What a backend is made for.
+struct ExpertBackendOptions {
+  std::string name = "auto";  // cpu, cuda, or auto: CUDA where it can be had
+  WeightKind weights = WeightKind::kCheckpoint;
+  DType dtype = DType::kBF16;  // of the experts in the checkpoint
+  int64_t d_model = 0;
+};
 
-// "cpu", "cuda", or "auto": CUDA where it can be had. Logs what was chosen and why.
-// InvalidArgument for another name; for "cuda" the errors of MakeCudaExpertBackend.
-absl::StatusOr<std::unique_ptr<ExpertBackend>> ChooseExpertBackend(absl::string_view name,
-                                                                   DType dtype, int64_t d_model,
+// On the first CUDA device. FailedPrecondition, saying why: this build has no CUDA, there is no device,
+// it is too old, or the model's experts are of a type or shape that it does not compute.
+absl::StatusOr<std::unique_ptr<ExpertBackend>> MakeCudaExpertBackend(const ExpertBackendOptions& options);
+
+// By name. Logs what was chosen and why. The threads are the CPU's. InvalidArgument for another name; for
+// "cuda" the errors of MakeCudaExpertBackend; FailedPrecondition for quantised weights on the CPU.
+absl::StatusOr<std::unique_ptr<ExpertBackend>> ChooseExpertBackend(const ExpertBackendOptions& options,
                                                                    ThreadPool* threads);
 
 }  // namespace gatefold

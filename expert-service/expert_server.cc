@@ -85,8 +85,9 @@ absl::Status ExpertServer::Listen() {
   GF_ASSIGN_OR_RETURN(catalog_,
                       ExpertCatalog::Open(options_.worker.model_dir, {options_.worker.n_slices}));
   const ModelConfig& config = catalog_->config();
-  GF_ASSIGN_OR_RETURN(backend_, ChooseExpertBackend(options_.backend, catalog_->dtype(),
-                                                    config.d_model, &threads_));
+  ExpertBackendOptions backend{.name = options_.backend, .dtype = catalog_->dtype(), .d_model = config.d_model};
+  GF_ASSIGN_OR_RETURN(backend.weights, ParseWeightKind(options_.weights));
+  GF_ASSIGN_OR_RETURN(backend_, ChooseExpertBackend(backend, &threads_));
   store_ = std::make_unique<ExpertStore>(config, backend_.get());
   runner_ = std::make_unique<ExpertRunner>(store_.get());
   GF_ASSIGN_OR_RETURN(meter_, ExpertMeter::Create(*store_, options_));
@@ -105,7 +106,9 @@ absl::Status ExpertServer::Listen() {
   service_->SetSender(sender_.get());
   if (options_.experts == "none") {
     ExpertLoader::Options loading;
-    loading.capacity_bytes = options_.capacity_bytes;
+    // A planner counts in bytes of the checkpoint.
+    loading.capacity_bytes =
+        static_cast<uint64_t>(options_.capacity_bytes / backend_->held_share());
     loading.on_change = [this] { service_->Announce(); };
     loading.on_complete = [meter = meter_.get()](absl::Duration time) { meter->OnComplete(time); };
     loading.n_threads = options_.load_threads;

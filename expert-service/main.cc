@@ -13,10 +13,13 @@ ABSL_FLAG(std::string, model, "", "folder of the model (Hugging Face layout)");
 ABSL_FLAG(std::string, listen, "", "host:port (port 0: any free one), unix:/path");
 ABSL_FLAG(std::string, backend, "auto",
           "where experts are computed: cpu, cuda, or auto: a CUDA device where there is one");
+ABSL_FLAG(std::string, weights, "checkpoint",
+          "how experts are kept: checkpoint (as they are there), or quantised when loaded, on a CUDA "
+          "device: int8 or int4; all shards of a cluster alike");
 ABSL_FLAG(std::string, experts, "all",
           "all, none (a planner assigns them), I/N, or LAYER:FIRST-LAST,... (* for all)");
 ABSL_FLAG(std::string, capacity, "0",
-          "with --experts=none: bytes of experts to take at most, as 80GiB; 0: no limit");
+          "with --experts=none: memory that experts may take, as 80GiB; 0: no limit");
 ABSL_FLAG(std::string, load_from, "auto",
           "with --experts=none: checkpoint, shards (others that have the expert, then the "
           "checkpoint), or auto: where it is faster; shards are asked if gatefold-manifest.json is "
@@ -69,6 +72,7 @@ int main(int argc, char** argv) {
   options.worker.node = absl::GetFlag(FLAGS_node);
   options.worker.zone = absl::GetFlag(FLAGS_zone);
   options.backend = absl::GetFlag(FLAGS_backend);
+  options.weights = absl::GetFlag(FLAGS_weights);
   options.experts = absl::GetFlag(FLAGS_experts);
   options.load_from = absl::GetFlag(FLAGS_load_from);
   options.load_threads = absl::GetFlag(FLAGS_load_threads);

@@ -2,8 +2,8 @@
 
 namespace gatefold {
 
-absl::StatusOr<std::unique_ptr<ExpertBackend>> MakeCudaExpertBackend(DType /*dtype*/,
-                                                                     int64_t /*d_model*/) {
+absl::StatusOr<std::unique_ptr<ExpertBackend>> MakeCudaExpertBackend(
+    const ExpertBackendOptions& /*options*/) {
   return absl::FailedPreconditionError("this build has no CUDA (GATEFOLD_WITH_CUDA)");
 }
 

@@ -13,8 +13,9 @@ namespace gatefold {
 struct ExpertServiceOptions {
   WorkerOptions worker;
   std::string backend = "auto"; // where experts are computed: auto, cpu or cuda; see expert_backend.h
+  std::string weights = "checkpoint";  // how they are kept: checkpoint, int8 or int4
   std::string experts = "all";  // see expert_selection.h
-  uint64_t capacity_bytes = 0;  // most bytes of experts a planner may assign; 0: not limited
+  uint64_t capacity_bytes = 0;  // of memory that assigned experts may take; 0: not limited
   std::string load_from = "auto";  // see expert_supply.h
   int load_threads = 4;            // experts that are loaded at the same time, if they are assigned
   bool metrics_per_expert = false;  // a series per expert held

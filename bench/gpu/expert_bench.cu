@@ -1,20 +1,23 @@
-// Experts of Mixtral-8x7B's shape on the device: 8 experts of 4096 x 14336 in bfloat16, top-2 by a random
-// gate. One line of JSON per number of tokens, with the share of the copy bandwidth (decode) and the
-// rate (prefill). gpu_expert_bench [TOKENS ...]
+// Experts of Mixtral-8x7B's shape on the device: 8 experts of 4096 x 14336, top-2 by a random gate. One
+// line of JSON per number of tokens, with the share of the copy bandwidth (decode) and the rate (prefill).
+// gpu_expert_bench [bf16|int8|int4] [TOKENS ...]
 
 #include <numeric>
 #include <random>
+#include <string>
 #include <vector>
 
 #include "bench/gpu/gpu_bench.h"
 #include "gatefold/cuda/expert_mlp.h"
+#include "gatefold/cuda/pack_weights.h"
 
 namespace gatefold::cuda {
 namespace {
 
 constexpr int kExperts = 8, kTopK = 2;
 constexpr int kLayers = 3;  // taken by turns, so that no cache holds what was read before
-constexpr ExpertShape kShape{4096, 14336};
+constexpr int64_t kModel = 4096, kIntermediate = 14336;
+constexpr int64_t kWeights = 3 * kModel * kIntermediate;  // of an expert
 
 // bfloat16 values of about `scale` from a counter.
 __global__ void FillRandom(uint16_t* values, size_t n, float scale, uint32_t seed) {
@@ -32,10 +35,15 @@ __global__ void FillRandom(uint16_t* values, size_t n, float scale, uint32_t see
 }
 
 void* RandomWeights(const TileShape& shape, uint32_t seed) {
-  uint16_t* weights = Allocate<uint16_t>(shape.weight_bytes() / 2);
-  FillRandom<<<1024, 256>>>(weights, shape.weight_bytes() / 2, 1.0f / std::sqrt(float(shape.n_in)), seed);
-  GF_CHECK_CUDA(cudaGetLastError());
-  return weights;
+  const size_t n = shape.n_out * shape.n_in;
+  uint16_t* rows = Allocate<uint16_t>(n);
+  char* tiles = Allocate<char>(shape.weight_bytes());
+  for (int matrix = 0; matrix < (shape.two_matrices ? 2 : 1); ++matrix) {
+    FillRandom<<<1024, 256>>>(rows, n, 1.0f / std::sqrt(float(shape.n_in)), 2 * seed + matrix);
+    GF_CHECK_CUDA(PackWeights(shape, rows, 0, shape.n_out, matrix, tiles, nullptr));
+  }
+  GF_CHECK_CUDA(cudaFree(rows));
+  return tiles;
 }
 
 struct Routes {
@@ -64,23 +72,24 @@ struct Routes {
   }
 };
 
-void Main(const std::vector<int>& tokens) {
+void Main(const char* name, WeightFormat format, const std::vector<int>& tokens) {
+  const ExpertShape shape{kModel, kIntermediate, format};
   std::vector<DeviceExpert> experts(kLayers * kExperts);
   for (size_t i = 0; i < experts.size(); ++i) {
-    experts[i].w13 = RandomWeights(kShape.w13(), 2 * i);
-    experts[i].w2 = RandomWeights(kShape.w2(), 2 * i + 1);
+    experts[i].w13 = RandomWeights(shape.w13(), 2 * i);
+    experts[i].w2 = RandomWeights(shape.w2(), 2 * i + 1);
   }
   const int most = *std::max_element(tokens.begin(), tokens.end());
-  float* x = Allocate<float>(static_cast<size_t>(most) * kShape.d_model);
-  float* y = Allocate<float>(static_cast<size_t>(most) * kTopK * kShape.d_model);
-  std::vector<float> host(static_cast<size_t>(most) * kShape.d_model);
+  float* x = Allocate<float>(static_cast<size_t>(most) * shape.d_model);
+  float* y = Allocate<float>(static_cast<size_t>(most) * kTopK * shape.d_model);
+  std::vector<float> host(static_cast<size_t>(most) * shape.d_model);
   std::mt19937 generator(1);
   std::normal_distribution<float> normal;
   for (float& v : host) v = normal(generator);
   GF_CHECK_CUDA(cudaMemcpy(x, host.data(), host.size() * 4, cudaMemcpyHostToDevice));
 
-  ExpertMlp mlp(kShape);
-  const double expert_bytes = 3.0 * kShape.d_model * kShape.d_ff * 2;
+  ExpertMlp mlp(shape);
+  const double expert_bytes = static_cast<double>(shape.weight_bytes());
   for (int n : tokens) {
     // Several draws of routes, since how many experts are visited decides how much is read.
     std::vector<Routes> routes;
@@ -97,10 +106,10 @@ void Main(const std::vector<int>& tokens) {
       const auto& v = visits[i % visits.size()];
       GF_CHECK_CUDA(mlp.Run(v.data(), static_cast<int>(v.size()), x, y, nullptr));
     });
-    const double flops = 2.0 * 3 * kShape.d_model * kShape.d_ff * n * kTopK;
-    std::printf("{\"kernel\":\"experts\",\"tokens\":%d,\"us\":%.1f,\"weights_gb_s\":%.0f,\"copy_gb_s\":%.0f,"
+    const double flops = 2.0 * kWeights * n * kTopK;
+    std::printf("{\"kernel\":\"experts\",\"weights\":\"%s\",\"tokens\":%d,\"us\":%.1f,\"weights_gb_s\":%.0f,\"copy_gb_s\":%.0f,"
                 "\"share_of_copy\":%.3f,\"tflops\":%.1f}\n",
-                n, seconds * 1e6, bytes / seconds * 1e-9, copy * 1e-9, bytes / seconds / copy,
+                name, n, seconds * 1e6, bytes / seconds * 1e-9, copy * 1e-9, bytes / seconds / copy,
                 flops / seconds * 1e-12);
     std::fflush(stdout);
   }
@@ -110,15 +119,26 @@ void Main(const std::vector<int>& tokens) {
 }  // namespace gatefold::cuda
 
 int main(int argc, char** argv) {
+  using gatefold::cuda::WeightFormat;
+  constexpr std::pair<const char*, WeightFormat> kFormats[] = {
+      {"bf16", WeightFormat::kBF16}, {"int8", WeightFormat::kInt8}, {"int4", WeightFormat::kInt4}};
+  std::pair<const char*, WeightFormat> chosen = kFormats[0];
+  int next = 1;
+  for (const auto& format : kFormats) {
+    if (argc > 1 && std::string(argv[1]) == format.first) {
+      chosen = format;
+      next = 2;
+    }
+  }
   std::vector<int> tokens;
-  for (int i = 1; i < argc; ++i) {
+  for (int i = next; i < argc; ++i) {
     const int n = std::atoi(argv[i]);
     if (n < 1 || n > 65536) {
-      std::fprintf(stderr, "usage: %s [TOKENS ...], each from 1 to 65536\n", argv[0]);
+      std::fprintf(stderr, "usage: %s [bf16|int8|int4] [TOKENS ...], each from 1 to 65536\n", argv[0]);
       return 2;
     }
     tokens.push_back(n);
   }
   if (tokens.empty()) tokens = {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096};
-  gatefold::cuda::Main(tokens);
+  gatefold::cuda::Main(chosen.first, chosen.second, tokens);
 }

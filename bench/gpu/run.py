@@ -100,9 +100,13 @@ class TorchExperts:
         return times[name], name
 
 
+def run_ours(binary: pathlib.Path, weights: str) -> list[dict]:
+    done = subprocess.run([binary, weights], check=True, capture_output=True, text=True)
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
 def experts(binary: pathlib.Path, product: float) -> None:
-    ours = [json.loads(line) for line in subprocess.run([binary], check=True, capture_output=True,
-                                                        text=True).stdout.splitlines()]
+    ours = run_ours(binary, "bf16")
     theirs = TorchExperts()
     print(f"\nexperts, {EXPERTS} x {D_MODEL} x {D_FF}, top-{TOP_K}, bfloat16\n")
     print("| tokens | ours, us | PyTorch, us | ratio | weights, GB/s | of copy | TFLOP/s | of product |")
@@ -112,6 +116,12 @@ def experts(binary: pathlib.Path, product: float) -> None:
         print(f"| {row['tokens']} | {row['us']:.0f} | {seconds * 1e6:.0f} ({name}) | {seconds * 1e6 / row['us']:.2f} "
               f"| {row['weights_gb_s']} | {row['share_of_copy']:.2f} | {row['tflops']:.0f} "
               f"| {row['tflops'] * 1e12 / product:.2f} |", flush=True)
+    for weights in ("int8", "int4"):
+        print(f"\nthe same, {weights}\n\n| tokens | us | bfloat16 over it | weights, GB/s | of copy | TFLOP/s |")
+        print("|---|---|---|---|---|---|")
+        for row, plain in zip(run_ours(binary, weights), ours):
+            print(f"| {row['tokens']} | {row['us']:.0f} | {plain['us'] / row['us']:.2f} | {row['weights_gb_s']} "
+                  f"| {row['share_of_copy']:.2f} | {row['tflops']:.0f} |", flush=True)
 
 
 def main() -> int:

@@ -8,7 +8,7 @@
 
 namespace gatefold::cuda {
 
-// One expert on the device: y = w2 (silu(w1 x + b1) * (w3 x + b3)) + b2 with bfloat16 weights in tiles
+// One expert on the device: y = w2 (silu(w1 x + b1) * (w3 x + b3)) + b2 with weights in tiles
 // (tiles.h): w13 of ExpertShape::w13(), w2 of ExpertShape::w2(). Biases are float32, or null.
 struct DeviceExpert {
   const void* w13 = nullptr;
@@ -21,9 +21,10 @@ struct DeviceExpert {
 struct ExpertShape {
   int64_t d_model = 0;
   int64_t d_ff = 0;
+  WeightFormat format = WeightFormat::kBF16;
 
-  TileShape w13() const { return {d_ff, d_model, true}; }
-  TileShape w2() const { return {d_model, d_ff, false}; }
+  TileShape w13() const { return {d_ff, d_model, true, format}; }
+  TileShape w2() const { return {d_model, d_ff, false, format}; }
   size_t weight_bytes() const { return w13().weight_bytes() + w2().weight_bytes(); }
 };
 

@@ -53,7 +53,8 @@ int64_t AssignUnits(MatMulGroup* groups, int n_groups, GroupedMatMul* work) {
     groups[i].first_row = row;
     groups[i].first_unit = unit;
     row += RoundUp(groups[i].n_rows, kRowsAlign);
-    unit += n_tiles * ((groups[i].n_rows + plan.rows - 1) / plan.rows);
+    const int width = UnitRows(plan.rows, groups[i].n_rows);
+    unit += n_tiles * ((groups[i].n_rows + width - 1) / width);
   }
   work->n_units = unit;
   work->n_groups = n_groups;

@@ -1,13 +1,15 @@
 #include "gatefold/cuda/grouped_matmul_plan.h"
 #include "gatefold/cuda/grouped_matmul_unit.cuh"
+#include "gatefold/cuda/quantised_tile.cuh"
 
 namespace gatefold::cuda {
 namespace {
 
 // The same units as on Hopper, with what every device of compute capability 8.0 or more has:
 // cp.async into a ring of stages, mma.sync m16n8k16 on four warps (or twice four) of 16 outputs each.
-template <int kRowsOfGroup, int kGroupsOfBlock, bool kPairOfTiles, Epilogue kEnd>
+template <WeightFormat kWeights, int kRowsOfGroup, int kGroupsOfBlock, bool kPairOfTiles, Epilogue kEnd>
 struct Shape {
+  static constexpr WeightFormat kFormat = kWeights;
   static constexpr int kRows = kRowsOfGroup;
   static constexpr int kGroups = kGroupsOfBlock;
   static constexpr bool kPair = kPairOfTiles;
@@ -15,6 +17,8 @@ struct Shape {
   static constexpr int kUnitRows = kRows * kGroups;
   static constexpr int kBlocks = kPair ? 1 : 2;      // input blocks of a stage
   static constexpr int kRowBytes = kUnitRows * 128;  // activations of one input block
+  static constexpr int kTileBytes = TileBytes(kFormat);
+  static constexpr int kPairBytes = PairBytes(kFormat);
   static constexpr int kStageBytes = kPairBytes + kBlocks * kRowBytes;
   // What the smallest of these devices has for a block: 99 KB.
   static constexpr int kStages = kStageBytes <= 24 * 1024 ? 4 : kStageBytes <= 32 * 1024 ? 3 : 2;
@@ -62,17 +66,17 @@ __device__ void CopyStage(const GroupedMatMul& work, const Unit& unit, int block
   const int n_blocks = work.shape.n_in_blocks();
   const int pair = S::kPair ? unit.tile : unit.tile / 2;
   const char* tiles = static_cast<const char*>(unit.group->weights) +
-                      (static_cast<int64_t>(pair) * n_blocks + block) * kPairBytes;
+                      (static_cast<int64_t>(pair) * n_blocks + block) * S::kPairBytes;
   if constexpr (S::kPair) {
-    CopyAsync<S::kThreads>(stage, tiles, kPairBytes);
+    CopyAsync<S::kThreads>(stage, tiles, S::kPairBytes);
   } else {
-    tiles += unit.tile % 2 * kTileBytes;
-    CopyAsync<S::kThreads>(stage, tiles, kTileBytes);
-    CopyAsync<S::kThreads>(stage + kTileBytes, tiles + kPairBytes, kTileBytes);
+    tiles += unit.tile % 2 * S::kTileBytes;
+    CopyAsync<S::kThreads>(stage, tiles, S::kTileBytes);
+    CopyAsync<S::kThreads>(stage + S::kTileBytes, tiles + S::kPairBytes, S::kTileBytes);
   }
   const int row_bytes = (unit.n_rows + kRowsAlign - 1) / kRowsAlign * kRowsAlign * 128;
   for (int i = 0; i < S::kBlocks; ++i) {
-    CopyAsync<S::kThreads>(stage + kPairBytes + i * S::kRowBytes,
+    CopyAsync<S::kThreads>(stage + S::kPairBytes + i * S::kRowBytes,
                            ActivationRows(work.x, *unit.group, n_blocks, block + i, unit.first_row),
                            row_bytes);
   }
@@ -82,10 +86,14 @@ __device__ void CopyStage(const GroupedMatMul& work, const Unit& unit, int block
 template <typename S>
 __device__ void MultiplyBlock(const char* a_tile, const char* b_rows, int warp, int lane,
                               float (&sums)[S::kSums]) {
+  uint32_t tile[4][4];
+  if constexpr (S::kFormat != WeightFormat::kBF16) ReadTile<S::kFormat>(a_tile, 32 * warp + lane, tile);
 #pragma unroll
   for (int k = 0; k < kTileInputs; k += 16) {
-    uint32_t a[4];
-    LoadMatrices4(a, a_tile + SwizzledOffset(16 * warp + lane % 16, k + lane / 16 * 8));
+    uint32_t(&a)[4] = tile[k / 16];
+    if constexpr (S::kFormat == WeightFormat::kBF16) {
+      LoadMatrices4(a, a_tile + SwizzledOffset(16 * warp + lane % 16, k + lane / 16 * 8));
+    }
     if constexpr (S::kRows == 8) {
       uint32_t b0, b1;
       LoadMatrices2(b0, b1, b_rows + SwizzledOffset(lane % 8, k + lane / 8 % 2 * 8));
@@ -124,12 +132,12 @@ __global__ void __launch_bounds__(S::kThreads) Kernel(const __grid_constant__ Gr
     }
     asm volatile("cp.async.commit_group;" ::: "memory");
     const char* stage = shared + i % S::kStages * S::kStageBytes;
-    const char* rows = stage + kPairBytes + group * S::kRows * 128;
+    const char* rows = stage + S::kPairBytes + group * S::kRows * 128;
     MultiplyBlock<S>(stage, rows, warp, lane, sums);
     if constexpr (S::kPair) {
-      MultiplyBlock<S>(stage + kTileBytes, rows, warp, lane, sums2);
+      MultiplyBlock<S>(stage + S::kTileBytes, rows, warp, lane, sums2);
     } else {
-      MultiplyBlock<S>(stage + kTileBytes, rows + S::kRowBytes, warp, lane, sums);
+      MultiplyBlock<S>(stage + S::kTileBytes, rows + S::kRowBytes, warp, lane, sums);
     }
   }
   asm volatile("cp.async.wait_group 0;" ::: "memory");
@@ -158,29 +166,42 @@ cudaError_t LaunchShape(const GroupedMatMul& work, cudaStream_t stream) {
   return cudaGetLastError();
 }
 
-template <int kRows, int kGroups, bool kStorePair>
+template <WeightFormat kFormat, int kRows, int kGroups, bool kStorePair>
 cudaError_t LaunchRows(const GroupedMatMul& work, cudaStream_t stream) {
   if (work.epilogue == Epilogue::kGatedActivations) {
-    return LaunchShape<Shape<kRows, kGroups, true, Epilogue::kGatedActivations>>(work, stream);
+    return LaunchShape<Shape<kFormat, kRows, kGroups, true, Epilogue::kGatedActivations>>(work, stream);
   }
-  return LaunchShape<Shape<kRows, kGroups, kStorePair, Epilogue::kStore>>(work, stream);
+  return LaunchShape<Shape<kFormat, kRows, kGroups, kStorePair, Epilogue::kStore>>(work, stream);
+}
+
+template <WeightFormat kFormat>
+cudaError_t LaunchFormat(const GroupedMatMul& work, cudaStream_t stream) {
+  switch (PlanUnits(work.shape, work.epilogue, work.max_rows).rows) {
+    case 8:
+      return LaunchRows<kFormat, 8, 1, false>(work, stream);
+    case 16:
+      return LaunchRows<kFormat, 16, 1, false>(work, stream);
+    case 32:
+      return LaunchRows<kFormat, 32, 1, false>(work, stream);
+    case 64:
+      return LaunchRows<kFormat, 64, 1, false>(work, stream);
+    default:
+      return LaunchRows<kFormat, 128, 2, true>(work, stream);
+  }
 }
 
 }  // namespace
 
 cudaError_t LaunchSm80(const GroupedMatMul& work, cudaStream_t stream) {
-  switch (PlanUnits(work.shape, work.epilogue, work.max_rows).rows) {
-    case 8:
-      return LaunchRows<8, 1, false>(work, stream);
-    case 16:
-      return LaunchRows<16, 1, false>(work, stream);
-    case 32:
-      return LaunchRows<32, 1, false>(work, stream);
-    case 64:
-      return LaunchRows<64, 1, false>(work, stream);
-    default:
-      return LaunchRows<128, 2, true>(work, stream);
+  switch (work.shape.format) {
+    case WeightFormat::kBF16:
+      return LaunchFormat<WeightFormat::kBF16>(work, stream);
+    case WeightFormat::kInt8:
+      return LaunchFormat<WeightFormat::kInt8>(work, stream);
+    case WeightFormat::kInt4:
+      return LaunchFormat<WeightFormat::kInt4>(work, stream);
   }
+  return cudaErrorInvalidValue;
 }
 
 }  // namespace gatefold::cuda

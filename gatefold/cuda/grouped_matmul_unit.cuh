@@ -8,20 +8,21 @@
 
 #include <cuda_bf16.h>
 
-#include "gatefold/cuda/grouped_matmul.h"
+#include "gatefold/cuda/grouped_matmul_plan.h"
 
 namespace gatefold::cuda {
 
-// One unit: 64 outputs of one or two matrices, or 128 of one, times up to `unit_rows` rows.
+// One unit: 64 outputs of one or two matrices, or 128 of one, times up to `width` rows.
 struct Unit {
   const MatMulGroup* group;
   int tile;       // along the outputs: of a pair, or of a single tile where a unit has one
+  int width;      // rows of every unit of this group, but for the last
   int first_row;  // within the group
   int n_rows;     // at least 1
 };
 
 // Units lie outputs by outputs, so that blocks that work at the same time read the same weights.
-__device__ inline Unit FindUnit(const MatMulGroup* groups, int n_groups, int unit, int unit_rows) {
+__device__ inline Unit FindUnit(const MatMulGroup* groups, int n_groups, int unit, int most_rows) {
   int low = 0, high = n_groups - 1;
   while (low < high) {  // the last group that starts at or before `unit`
     const int middle = (low + high + 1) / 2;
@@ -32,13 +33,15 @@ __device__ inline Unit FindUnit(const MatMulGroup* groups, int n_groups, int uni
     }
   }
   const MatMulGroup* group = groups + low;
-  const int n_row_units = (group->n_rows + unit_rows - 1) / unit_rows;
+  const int width = UnitRows(most_rows, group->n_rows);
+  const int n_row_units = (group->n_rows + width - 1) / width;
   const int local = unit - group->first_unit;
   Unit found;
   found.group = group;
   found.tile = local / n_row_units;
-  found.first_row = local % n_row_units * unit_rows;
-  found.n_rows = min(unit_rows, group->n_rows - found.first_row);
+  found.width = width;
+  found.first_row = local % n_row_units * width;
+  found.n_rows = min(width, group->n_rows - found.first_row);
   return found;
 }
 

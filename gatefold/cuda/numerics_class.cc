@@ -12,7 +12,7 @@
 namespace gatefold::cuda {
 namespace {
 
-constexpr ExpertShape kShape{328, 200};
+constexpr int64_t kModel = 328, kIntermediate = 200;
 constexpr int kFew = 9, kMany = 70;  // rows of two experts
 
 // Frees what a test allocates, however it ends.
@@ -40,19 +40,20 @@ cudaError_t MakeWeights(const TileShape& shape, int matrix, uint32_t seed, char*
   return PackWeights(shape, rows, 0, shape.n_out, matrix, tiles, nullptr);
 }
 
-cudaError_t ExpertSelfTest(std::vector<float>* answers) {
+cudaError_t ExpertSelfTest(WeightFormat format, std::vector<float>* answers) {
+  const ExpertShape shape{kModel, kIntermediate, format};
   Memory memory;
   char *w13, *w2, *x, *y;
   constexpr int kRows = kFew + kMany;
-  const std::vector<float> rows = Numbers(kMany * kShape.d_model, 1);
-  answers->resize(kRows * kShape.d_model);
-  GF_CUDA_RETURN_IF_ERROR(memory.Allocate(kShape.w13().weight_bytes(), &w13));
-  GF_CUDA_RETURN_IF_ERROR(memory.Allocate(kShape.w2().weight_bytes(), &w2));
+  const std::vector<float> rows = Numbers(kMany * shape.d_model, 1);
+  answers->resize(kRows * shape.d_model);
+  GF_CUDA_RETURN_IF_ERROR(memory.Allocate(shape.w13().weight_bytes(), &w13));
+  GF_CUDA_RETURN_IF_ERROR(memory.Allocate(shape.w2().weight_bytes(), &w2));
   GF_CUDA_RETURN_IF_ERROR(memory.Allocate(rows.size() * sizeof(float), &x));
   GF_CUDA_RETURN_IF_ERROR(memory.Allocate(answers->size() * sizeof(float), &y));
-  GF_CUDA_RETURN_IF_ERROR(MakeWeights(kShape.w13(), 0, 2, w13, &memory));
-  GF_CUDA_RETURN_IF_ERROR(MakeWeights(kShape.w13(), 1, 3, w13, &memory));
-  GF_CUDA_RETURN_IF_ERROR(MakeWeights(kShape.w2(), 0, 4, w2, &memory));
+  GF_CUDA_RETURN_IF_ERROR(MakeWeights(shape.w13(), 0, 2, w13, &memory));
+  GF_CUDA_RETURN_IF_ERROR(MakeWeights(shape.w13(), 1, 3, w13, &memory));
+  GF_CUDA_RETURN_IF_ERROR(MakeWeights(shape.w2(), 0, 4, w2, &memory));
   GF_CUDA_RETURN_IF_ERROR(cudaMemcpy(x, rows.data(), rows.size() * sizeof(float), cudaMemcpyHostToDevice));
 
   DeviceExpert expert;
@@ -60,7 +61,7 @@ cudaError_t ExpertSelfTest(std::vector<float>* answers) {
   expert.w2 = w2;
   std::vector<int32_t> numbers(kRows);
   std::iota(numbers.begin(), numbers.end(), 0);
-  ExpertMlp mlp(kShape);
+  ExpertMlp mlp(shape);
   // Few rows and many: each way through the kernels.
   for (const ExpertVisits& visit : {ExpertVisits{&expert, numbers.data(), numbers.data() + kMany, kFew},
                                     ExpertVisits{&expert, numbers.data(), numbers.data(), kMany}}) {
@@ -79,9 +80,9 @@ uint64_t Hash(const std::vector<float>& answers) {  // FNV-1a
 
 }  // namespace
 
-cudaError_t ExpertNumericsClass(uint64_t* hash) {
+cudaError_t ExpertNumericsClass(WeightFormat format, uint64_t* hash) {
   std::vector<float> answers;
-  GF_CUDA_RETURN_IF_ERROR(ExpertSelfTest(&answers));
+  GF_CUDA_RETURN_IF_ERROR(ExpertSelfTest(format, &answers));
   *hash = Hash(answers);
   return cudaSuccess;
 }

@@ -4,12 +4,15 @@
 
 #include <cstdint>
 
+#include "gatefold/cuda/tiles.h"
+
 namespace gatefold::cuda {
 
 // A hash of what a fixed self-test of the kernels computes on the current device: it sees the device's
 // architecture and the kernels' version. Two processes of equal class give equal bits for equal rows.
 // Experts and attention have one each: what one of them lacks is no reason to refuse the other.
-cudaError_t ExpertNumericsClass(uint64_t* hash);
+// Quantised experts are of another class than bfloat16 ones.
+cudaError_t ExpertNumericsClass(WeightFormat format, uint64_t* hash);
 cudaError_t AttentionNumericsClass(uint64_t* hash);
 
 }  // namespace gatefold::cuda

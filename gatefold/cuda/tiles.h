@@ -11,15 +11,32 @@
 
 namespace gatefold::cuda {
 
-// How matrices lie in device memory for the tensor cores. The unit is a *tile*: 64 rows of 64 bfloat16,
+// How matrices lie in device memory for the tensor cores. The unit is a *tile*: 64 rows of 64 bfloat16
+// (or quantised weights),
 // each row 128 bytes, whose eight 16-byte chunks are permuted (chunk c of row r is stored as chunk
 // c ^ (r % 8)): what shared memory wants so that eight rows are read without bank conflicts. A tile is
 // copied into shared memory as it lies, by one instruction where the device has bulk copies.
 inline constexpr int kTileRows = 64;
 inline constexpr int kTileInputs = 64;  // along the sum
-inline constexpr int kTileBytes = kTileRows * kTileInputs * 2;
-// Two tiles that are always read together.
-inline constexpr int kPairBytes = 2 * kTileBytes;
+
+// How the weights of a tile are kept. Quantised ones have a bfloat16 scale d per 32 inputs of an
+// output and lie as quantised_tile.h says; what is multiplied is bfloat16(q d), rounded to nearest.
+enum class WeightFormat : int32_t {
+  kBF16,
+  kInt8,  // q from -127 to 127, d = bfloat16(greatest magnitude / 127)
+  kInt4,  // q from -8 to 7, d = bfloat16(the value of the greatest magnitude / -8)
+};
+inline constexpr int kQuantGroup = 32;
+inline constexpr int kTileScaleBytes = kTileRows * kTileInputs / kQuantGroup * 2;
+
+GATEFOLD_HOST_DEVICE constexpr int TileBytes(WeightFormat format) {
+  return format == WeightFormat::kBF16   ? kTileRows * kTileInputs * 2
+         : format == WeightFormat::kInt8 ? kTileRows * kTileInputs + kTileScaleBytes
+                                         : kTileRows * kTileInputs / 2 + kTileScaleBytes;
+}
+// Of two tiles that are always read together.
+GATEFOLD_HOST_DEVICE constexpr int PairBytes(WeightFormat format) { return 2 * TileBytes(format); }
+
 // Sums are padded with zeros to two tiles, rows of activations to one permutation.
 inline constexpr int kInputsAlign = 2 * kTileInputs;
 inline constexpr int kRowsAlign = 8;
@@ -40,6 +57,7 @@ struct TileShape {
   int64_t n_out = 0;  // of one matrix
   int64_t n_in = 0;
   bool two_matrices = false;
+  WeightFormat format = WeightFormat::kBF16;
 
   GATEFOLD_HOST_DEVICE constexpr int n_in_blocks() const {
     return static_cast<int>(RoundUp(n_in, kInputsAlign) / kTileInputs);
@@ -52,7 +70,7 @@ struct TileShape {
     return two_matrices ? static_cast<int>(RoundUp(n_out, kInputsAlign) / kTileRows) : (n_tiles() + 1) / 2;
   }
   GATEFOLD_HOST_DEVICE constexpr size_t weight_bytes() const {
-    return static_cast<size_t>(n_pairs()) * n_in_blocks() * kPairBytes;
+    return static_cast<size_t>(n_pairs()) * n_in_blocks() * PairBytes(format);
   }
 };
 

@@ -69,59 +69,10 @@ __device__ inline void HoldSums(float (&sums)[kSums]) {
   for (int i = 0; i < kSums; ++i) asm volatile("" : "+f"(sums[i])::"memory");
 }
 
-// sums[64 outputs, n rows] (+)= a[64 outputs, 16 inputs] b[n rows, 16 inputs]; `add` 0: sums were garbage.
-// kSums = n / 2 per thread.
-__device__ inline void Wgmma(float (&d)[4], uint64_t a, uint64_t b, int add) {
-  asm volatile(
-      "{\n.reg .pred p;\nsetp.ne.b32 p, %6, 0;\n"
-      "wgmma.mma_async.sync.aligned.m64n8k16.f32.bf16.bf16 {%0,%1,%2,%3}, %4, %5, p, 1, 1, 0, 0;\n}\n"
-      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-      : "l"(a), "l"(b), "r"(add));
+// Nor write registers that a product reads.
+__device__ inline void HoldOperands(uint32_t (&a)[4][4]) {
+#pragma unroll
+  for (int i = 0; i < 16; ++i) asm volatile("" : "+r"(a[i / 4][i % 4])::"memory");
 }
-
-#define GATEFOLD_SUMS8(i)                                                                       \
-  "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), "+f"(d[i + 4]), "+f"(d[i + 5]),   \
-      "+f"(d[i + 6]), "+f"(d[i + 7])
-
-__device__ inline void Wgmma(float (&d)[8], uint64_t a, uint64_t b, int add) {
-  asm volatile(
-      "{\n.reg .pred p;\nsetp.ne.b32 p, %10, 0;\n"
-      "wgmma.mma_async.sync.aligned.m64n16k16.f32.bf16.bf16 {%0,%1,%2,%3,%4,%5,%6,%7}, %8, %9, p, 1, 1, "
-      "0, 0;\n}\n"
-      : GATEFOLD_SUMS8(0)
-      : "l"(a), "l"(b), "r"(add));
-}
-
-__device__ inline void Wgmma(float (&d)[16], uint64_t a, uint64_t b, int add) {
-  asm volatile(
-      "{\n.reg .pred p;\nsetp.ne.b32 p, %18, 0;\n"
-      "wgmma.mma_async.sync.aligned.m64n32k16.f32.bf16.bf16 {%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,"
-      "%13,%14,%15}, %16, %17, p, 1, 1, 0, 0;\n}\n"
-      : GATEFOLD_SUMS8(0), GATEFOLD_SUMS8(8)
-      : "l"(a), "l"(b), "r"(add));
-}
-
-__device__ inline void Wgmma(float (&d)[32], uint64_t a, uint64_t b, int add) {
-  asm volatile(
-      "{\n.reg .pred p;\nsetp.ne.b32 p, %34, 0;\n"
-      "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,"
-      "%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31}, %32, %33, p, 1, 1, 0, "
-      "0;\n}\n"
-      : GATEFOLD_SUMS8(0), GATEFOLD_SUMS8(8), GATEFOLD_SUMS8(16), GATEFOLD_SUMS8(24)
-      : "l"(a), "l"(b), "r"(add));
-}
-
-__device__ inline void Wgmma(float (&d)[64], uint64_t a, uint64_t b, int add) {
-  asm volatile(
-      "{\n.reg .pred p;\nsetp.ne.b32 p, %66, 0;\n"
-      "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,"
-      "%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31,%32,%33,%34,%35,%36,%37,"
-      "%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,"
-      "%63}, %64, %65, p, 1, 1, 0, 0;\n}\n"
-      : GATEFOLD_SUMS8(0), GATEFOLD_SUMS8(8), GATEFOLD_SUMS8(16), GATEFOLD_SUMS8(24), GATEFOLD_SUMS8(32),
-        GATEFOLD_SUMS8(40), GATEFOLD_SUMS8(48), GATEFOLD_SUMS8(56)
-      : "l"(a), "l"(b), "r"(add));
-}
-#undef GATEFOLD_SUMS8
 
 }  // namespace gatefold::cuda::sm90

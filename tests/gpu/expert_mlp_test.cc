@@ -7,11 +7,12 @@
 
 #include "gatefold/cuda/pack_weights.h"
 #include "tests/gpu/gpu_test.h"
+#include "tests/gpu/quantised_reference.h"
 
 namespace gatefold::cuda {
 namespace {
 
-// One expert on the host (bfloat16 values as floats) and on the device.
+// One expert on the host (as the bfloat16 that are multiplied) and on the device.
 struct Expert {
   Expert(const ExpertShape& shape, bool biases, uint32_t seed)
       : w1(Weights(shape.d_ff * shape.d_model, shape.d_model, seed)),
@@ -31,6 +32,9 @@ struct Expert {
     Pack(shape.w13(), w1, 0, w13_tiles.get());
     Pack(shape.w13(), w3, 1, w13_tiles.get());
     Pack(shape.w2(), w2, 0, w2_tiles.get());
+    w1 = Dequantised(shape.format, w1, shape.d_model);
+    w3 = Dequantised(shape.format, w3, shape.d_model);
+    w2 = Dequantised(shape.format, w2, shape.d_ff);
     device.w13 = w13_tiles.get();
     device.w2 = w2_tiles.get();
     if (biases) {
@@ -49,7 +53,7 @@ struct Expert {
   // In two parts, as a loader that streams does.
   static void Pack(const TileShape& shape, const std::vector<uint16_t>& rows, int matrix, char* tiles) {
     const DeviceArray<uint16_t> staging(rows);
-    const int64_t first = std::min<int64_t>(shape.n_out, 37);
+    const int64_t first = shape.format == WeightFormat::kBF16 ? std::min<int64_t>(shape.n_out, 37) : 32;
     EXPECT_CUDA(PackWeights(shape, staging.get(), 0, first, matrix, tiles, nullptr));
     EXPECT_CUDA(PackWeights(shape, staging.get() + first * shape.n_in, first, shape.n_out - first, matrix,
                             tiles, nullptr));
@@ -194,6 +198,22 @@ TEST_F(ExpertMlpTest, ComputesSizesThatFillNoTile) {
 TEST_F(ExpertMlpTest, AddsBiases) {
   Make({256, 320}, 2, true, 9);
   ExpectNumbers(Batch(experts_, {9, 2}, 9));
+}
+
+TEST_F(ExpertMlpTest, ComputesInt8Weights) {
+  Make({128, 192, WeightFormat::kInt8}, 3, true, 50);
+  for (int most : {2, 30, 65, 300}) {
+    ExpectNumbers(Batch(experts_, {most, 1, 8}, 50));
+    ExpectBitsAsAlone({most, 1, 8});
+  }
+}
+
+TEST_F(ExpertMlpTest, ComputesInt4Weights) {
+  Make({72, 104, WeightFormat::kInt4}, 3, true, 50);
+  for (int most : {2, 30, 65, 300}) {
+    ExpectNumbers(Batch(experts_, {most, 1, 8}, 50));
+    ExpectBitsAsAlone({most, 1, 8});
+  }
 }
 
 TEST_F(ExpertMlpTest, ComputesNothingForNoRows) {

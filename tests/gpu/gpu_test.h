@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "gtest/gtest.h"
+#include "tests/gpu/bf16.h"
 
 namespace gatefold::cuda {
 
@@ -69,20 +70,6 @@ inline std::vector<float> RandomFloats(size_t n, float deviation, uint32_t seed)
   for (float& v : values) v = normal(generator);
   return values;
 }
-
-// To the nearest bfloat16, ties to even, as bits.
-inline uint16_t ToBF16(float value) {
-  uint32_t bits;
-  std::memcpy(&bits, &value, 4);
-  return static_cast<uint16_t>((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16);
-}
-inline float FromBF16(uint16_t half) {
-  const uint32_t bits = static_cast<uint32_t>(half) << 16;
-  float value;
-  std::memcpy(&value, &bits, 4);
-  return value;
-}
-inline double RoundBF16(double value) { return FromBF16(ToBF16(static_cast<float>(value))); }
 
 // |a - b| / |b| over all elements; NaN anywhere makes it NaN.
 inline double RelativeError(const std::vector<float>& a, const std::vector<double>& b) {

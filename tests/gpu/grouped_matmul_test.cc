@@ -7,6 +7,7 @@
 #include "gatefold/cuda/grouped_matmul_plan.h"
 #include "gatefold/cuda/pack_weights.h"
 #include "tests/gpu/gpu_test.h"
+#include "tests/gpu/quantised_reference.h"
 
 namespace gatefold::cuda {
 namespace {
@@ -26,20 +27,32 @@ class GroupedMatMulTest : public GpuTest, public testing::WithParamInterface<boo
   // y [n_rows, n_out] = x w, one group.
   std::vector<float> Multiply(const TileShape& shape, const char* tiles, const std::vector<float>& x,
                               int n_rows) {
+    std::vector<float> y = MultiplyGroups(shape, tiles, x, {n_rows});
+    y.resize(n_rows * shape.n_out);
+    return y;
+  }
+
+  // The same for several groups, each of the first rows of x; their rows one after another, each
+  // group's rounded up to kRowsAlign, what lies between is NaN.
+  std::vector<float> MultiplyGroups(const TileShape& shape, const char* tiles,
+                                    const std::vector<float>& x, const std::vector<int>& n_rows) {
     GroupedMatMul work;
     work.shape = shape;
-    MatMulGroup group{tiles, nullptr, nullptr, 0, n_rows, 0};
-    const int64_t padded = AssignUnits(&group, 1, &work);
-    const DeviceArray<MatMulGroup> groups(std::vector<MatMulGroup>{group});
+    std::vector<MatMulGroup> host_groups;
+    for (int n : n_rows) host_groups.push_back({tiles, nullptr, nullptr, 0, n, 0});
+    const int64_t padded = AssignUnits(host_groups.data(), static_cast<int>(n_rows.size()), &work);
+    const DeviceArray<MatMulGroup> groups(host_groups);
     std::vector<int32_t> sources(padded, -1);
-    for (int i = 0; i < n_rows; ++i) sources[i] = i;
+    for (const MatMulGroup& group : host_groups) {
+      for (int i = 0; i < group.n_rows; ++i) sources[group.first_row + i] = i;
+    }
     const DeviceArray<int32_t> device_sources(sources);
     const DeviceArray<float> device_x(x);
-    DeviceArray<char> activations(ActivationBytes(n_rows, shape.n_in));
-    DeviceArray<float> y(static_cast<size_t>(n_rows) * shape.n_out);
+    DeviceArray<char> activations(ActivationBytes(padded, shape.n_in));
+    DeviceArray<float> y(static_cast<size_t>(padded) * shape.n_out);
     y.Fill(0xFF);
-    EXPECT_CUDA(GatherActivations(device_x.get(), device_sources.get(), groups.get(), 1, padded,
-                                  shape.n_in, activations.get(), nullptr));
+    EXPECT_CUDA(GatherActivations(device_x.get(), device_sources.get(), groups.get(), work.n_groups,
+                                  padded, shape.n_in, activations.get(), nullptr));
     work.groups = groups.get();
     work.x = activations.get();
     work.y = y.get();
@@ -49,19 +62,33 @@ class GroupedMatMulTest : public GpuTest, public testing::WithParamInterface<boo
     return y.Read();
   }
 
+  // Tiles of `weights` [shape.n_out, shape.n_in].
+  static void Pack(const TileShape& shape, const std::vector<uint16_t>& weights, DeviceArray<char>* tiles) {
+    const DeviceArray<uint16_t> rows(weights);
+    tiles->Fill(0);
+    EXPECT_CUDA(PackWeights(shape, rows.get(), 0, shape.n_out, 0, tiles->get(), nullptr));
+    EXPECT_CUDA(cudaDeviceSynchronize());
+  }
+
   int n_processors_ = 0;
 };
+
+std::vector<uint16_t> RandomWeights(const TileShape& shape) {
+  const std::vector<float> values = RandomFloats(shape.n_out * shape.n_in, 0.1f, 3);
+  std::vector<uint16_t> bits(values.size());
+  for (size_t i = 0; i < values.size(); ++i) bits[i] = ToBF16(values[i]);
+  return bits;
+}
+
+// Every width of a unit.
+constexpr int kNumsRows[] = {1, 8, 9, 16, 31, 64, 65, 97, 129, 161, 193, 225, 256, 257, 290};
 
 TEST_P(GroupedMatMulTest, MatchesFloat64AndKeepsItsBits) {
   for (const TileShape& shape : {TileShape{64, 128}, TileShape{200, 1000}, TileShape{384, 96}}) {
     SCOPED_TRACE(testing::Message() << shape.n_out << " x " << shape.n_in);
-    const std::vector<float> w = RandomFloats(shape.n_out * shape.n_in, 0.1f, 3);
-    std::vector<uint16_t> bits(w.size());
-    for (size_t i = 0; i < w.size(); ++i) bits[i] = ToBF16(w[i]);
-    const DeviceArray<uint16_t> rows(bits);
+    const std::vector<uint16_t> bits = RandomWeights(shape);
     DeviceArray<char> tiles(shape.weight_bytes());
-    tiles.Fill(0);
-    EXPECT_CUDA(PackWeights(shape, rows.get(), 0, shape.n_out, 0, tiles.get(), nullptr));
+    Pack(shape, bits, &tiles);
     const int most = 300;
     const std::vector<float> x = RandomFloats(most * shape.n_in, 1.0f, 5);
     const std::vector<float> all = Multiply(shape, tiles.get(), x, most);
@@ -76,9 +103,49 @@ TEST_P(GroupedMatMulTest, MatchesFloat64AndKeepsItsBits) {
       }
     }
     EXPECT_LT(RelativeError(all, expected), 1e-5);
-    for (int n_rows : {1, 8, 9, 16, 31, 64, 65, 256}) {
+    for (int n_rows : kNumsRows) {
       const std::vector<float> some = Multiply(shape, tiles.get(), x, n_rows);
       ASSERT_EQ(0, std::memcmp(some.data(), all.data(), some.size() * sizeof(float))) << n_rows;
+    }
+  }
+}
+
+// Each in a unit of its own width.
+TEST_P(GroupedMatMulTest, GroupsBesideDoNotShow) {
+  const TileShape shape{200, 256};
+  DeviceArray<char> tiles(shape.weight_bytes());
+  Pack(shape, RandomWeights(shape), &tiles);
+  const std::vector<float> x = RandomFloats(600 * shape.n_in, 1.0f, 5);
+  const std::vector<int> n_rows = {3, 600, 17, 100, 33, 270, 1};
+  const std::vector<float> together = MultiplyGroups(shape, tiles.get(), x, n_rows);
+  int64_t first = 0;
+  for (int n : n_rows) {
+    const std::vector<float> alone = Multiply(shape, tiles.get(), x, n);
+    ASSERT_EQ(0, std::memcmp(alone.data(), &together[first * shape.n_out],
+                             n * shape.n_out * sizeof(float)))
+        << n;
+    first += RoundUp(n, kRowsAlign);
+  }
+}
+
+// Bit for bit, so that what is true of bfloat16 weights is true of quantised ones.
+TEST_P(GroupedMatMulTest, QuantisedWeightsAreTheBFloat16TheyStandFor) {
+  for (WeightFormat format : {WeightFormat::kInt8, WeightFormat::kInt4}) {
+    for (const TileShape& shape : {TileShape{64, 128}, TileShape{200, 1000}, TileShape{384, 96}}) {
+      SCOPED_TRACE(testing::Message() << FormatName(format) << ", " << shape.n_out << " x " << shape.n_in);
+      TileShape quantised = shape;
+      quantised.format = format;
+      std::vector<uint16_t> weights = RandomWeights(shape);
+      std::fill_n(weights.begin(), 2 * kQuantGroup, uint16_t{0});  // groups without a scale
+      DeviceArray<char> tiles(shape.weight_bytes()), quantised_tiles(quantised.weight_bytes());
+      Pack(shape, Dequantised(format, weights, shape.n_in), &tiles);
+      Pack(quantised, weights, &quantised_tiles);
+      const std::vector<float> x = RandomFloats(300 * shape.n_in, 1.0f, 5);
+      for (int n_rows : kNumsRows) {
+        ASSERT_EQ(-1, FirstDifference(Multiply(quantised, quantised_tiles.get(), x, n_rows),
+                                      Multiply(shape, tiles.get(), x, n_rows)))
+            << n_rows;
+      }
     }
   }
 }

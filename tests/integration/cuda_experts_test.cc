@@ -3,11 +3,16 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <filesystem>
+#include <fstream>
 #include <thread>
 
+#include "absl/strings/match.h"
 #include "expert-service/expert_backend.h"
 #include "gatefold/checkpoint/safetensors.h"
+#include "gatefold/checkpoint/temp_dir.h"
 #include "gtest/gtest.h"
+#include "tests/gpu/quantised_reference.h"
 #include "tests/integration/client.h"
 #include "tests/integration/shape.h"
 
@@ -24,17 +29,20 @@ class CudaExpertsTest : public testing::Test {
   void SetUp() override {
     const auto weights = ModelWeights::Open(kModel);
     ASSERT_TRUE(weights.ok()) << weights.status();
-    const auto backend =
-        MakeCudaExpertBackend((*weights)->expert_dtype(), (*weights)->config().d_model);
+    const auto backend = MakeCudaExpertBackend(
+        {.dtype = (*weights)->expert_dtype(), .d_model = (*weights)->config().d_model});
     if (!backend.ok()) GTEST_SKIP() << "skipped: " << backend.status().message();
   }
 
-  static std::unique_ptr<Shape> Start(const std::vector<std::string>& experts) {
+  static std::unique_ptr<Shape> Start(const std::vector<std::string>& experts,
+                                      const std::string& weights = "checkpoint",
+                                      const std::string& model = kModel) {
     ShapeOptions options;
     options.kind = ShapeOptions::Kind::kCluster;
     options.backend = "cuda";
+    options.weights = weights;
     options.experts = experts;
-    auto shape = Shape::Start(kModel, options);
+    auto shape = Shape::Start(model, options);
     EXPECT_TRUE(shape.ok()) << shape.status();
     return shape.ok() ? *std::move(shape) : nullptr;
   }
@@ -71,9 +79,62 @@ TEST_F(CudaExpertsTest, AreNearTheReference) {
   }
 }
 
-TEST_F(CudaExpertsTest, KeepTheRowLawOverShardsAndBatches) {
-  auto one = Start({"all"});
-  auto three = Start({"0/2", "1/2", "all"});
+// The model with its experts' weights quantised and back, in a folder.
+void WriteDequantised(cuda::WeightFormat format, const std::string& to) {
+  const std::string weights = to + "/model.safetensors";
+  for (const char* name : {"/config.json", "/model.safetensors"}) {
+    std::filesystem::copy_file(std::string(kModel) + name, to + name);
+  }
+  const auto file = SafetensorsFile::Open(std::string(kModel) + "/model.safetensors");
+  ASSERT_TRUE(file.ok()) << file.status();
+  uint64_t data_bytes = 0;
+  for (const SafetensorsTensor& tensor : (*file)->tensors()) data_bytes = std::max(data_bytes, tensor.end);
+  const uint64_t data_at = std::filesystem::file_size(weights) - data_bytes;
+  std::fstream out(weights, std::ios::in | std::ios::out | std::ios::binary);
+  int n_experts = 0;
+  for (const SafetensorsTensor& tensor : (*file)->tensors()) {
+    if (!absl::StrContains(tensor.name, ".experts.")) continue;
+    ++n_experts;
+    std::vector<uint16_t> values(tensor.size_bytes() / 2);
+    std::memcpy(values.data(), tensor.data, tensor.size_bytes());
+    values = cuda::Dequantised(format, values, tensor.shape[1]);
+    out.seekp(static_cast<std::streamoff>(data_at + tensor.begin));
+    out.write(reinterpret_cast<const char*>(values.data()), static_cast<std::streamsize>(tensor.size_bytes()));
+  }
+  ASSERT_GT(n_experts, 0);
+  ASSERT_TRUE(out.good());
+}
+
+TEST_F(CudaExpertsTest, QuantisedOnesAreTheBFloat16TheyStandFor) {
+  const std::vector<int32_t> prompt = Prompt(3, 150);
+  auto plain = Start({"all"});
+  ASSERT_NE(plain, nullptr);
+  const auto unlike = Client(plain->channel()).ScoreTokens(prompt);
+  for (const auto& [weights, format] : {std::pair("int8", cuda::WeightFormat::kInt8),
+                                        std::pair("int4", cuda::WeightFormat::kInt4)}) {
+    SCOPED_TRACE(weights);
+    const TempDir folder;
+    WriteDequantised(format, folder.path());
+    auto quantised = Start({"0/2", "1/2"}, weights);
+    auto dequantised = Start({"all"}, "checkpoint", folder.path());
+    ASSERT_TRUE(quantised != nullptr && dequantised != nullptr);
+    Client one(quantised->channel()), other(dequantised->channel());
+    const auto score = one.ScoreTokens(prompt), expected = other.ScoreTokens(prompt);
+    ASSERT_TRUE(score.ok() && expected.ok() && unlike.ok()) << score.status() << expected.status();
+    EXPECT_TRUE(*score == *expected);
+    EXPECT_FALSE(*score == *unlike);
+    EXPECT_EQ(*one.Generate(prompt, 40), *other.Generate(prompt, 40));
+  }
+}
+
+// By how experts are kept.
+class CudaExpertWeightsTest : public CudaExpertsTest,
+                              public testing::WithParamInterface<const char*> {};
+
+TEST_P(CudaExpertWeightsTest, KeepTheRowLawOverShardsAndBatches) {
+  const std::string weights = GetParam();
+  auto one = Start({"all"}, weights);
+  auto three = Start({"0/2", "1/2", "all"}, weights);
   ASSERT_TRUE(one != nullptr && three != nullptr);
   Client quiet(one->channel());
   const auto tokens = quiet.Generate(Prompt(0, 100), 64);
@@ -96,6 +157,9 @@ TEST_F(CudaExpertsTest, KeepTheRowLawOverShardsAndBatches) {
   EXPECT_EQ(*in_a_batch, *tokens);
   EXPECT_TRUE(*score_in_a_batch == *score);
 }
+
+INSTANTIATE_TEST_SUITE_P(Formats, CudaExpertWeightsTest, testing::Values("checkpoint", "int8", "int4"),
+                         [](const auto& info) { return std::string(info.param); });
 
 }  // namespace
 }  // namespace gatefold

@@ -57,6 +57,7 @@ class ProcessShape final : public Shape {
       }
       expert_args_.back().push_back(absl::StrCat("--experts=", options.experts[i]));
       expert_args_.back().push_back(absl::StrCat("--backend=", options.backend));
+      expert_args_.back().push_back(absl::StrCat("--weights=", options.weights));
       expert_args_.back().push_back(absl::StrCat("--listen=unix:", path));
       addresses_.push_back(absl::StrCat("unix:", path));
       if (!options.proxied) continue;

@@ -32,7 +32,8 @@ struct ShapeOptions {
   int n_threads = 1;
   int max_step_tokens = 512;
   std::string isa = "auto";
-  std::string backend = "cpu";  // of the expert-services
+  std::string backend = "cpu";         // of the expert-services
+  std::string weights = "checkpoint";  // as they keep them
   std::string wire_dtype = "float32";
 };
 
