@@ -62,6 +62,9 @@ ABSL_FLAG(int, threads, 0, "threads that compute; 0: the cores there are");
 ABSL_FLAG(int, spin_us, 0, "microseconds that idle compute threads spin before they sleep");
 ABSL_FLAG(std::string, isa, "auto", "auto, avx512, avx2 or scalar; the numbers are the same");
 ABSL_FLAG(int, n_slices, 8, "parts of a dense layer's MLP; the same in all services of a cluster");
+ABSL_FLAG(std::string, attention_backend, "cpu",
+          "if colocated: where attention is computed: cpu, cuda, or auto: a CUDA device where there "
+          "is one");
 ABSL_FLAG(std::string, kv_memory, "1GiB", "memory of the KV cache, if colocated");
 ABSL_FLAG(std::string, prefix_cache, "on",
           "if colocated: prompts that begin like earlier ones are not computed again; or off");
@@ -265,6 +268,7 @@ absl::Status Serve() {
   std::function<absl::StatusOr<std::unique_ptr<AttentionClient>>(int)> local_attention;
   if (colocated) {
     AttentionHostOptions host_options;
+    host_options.backend = absl::GetFlag(FLAGS_attention_backend);
     GF_ASSIGN_OR_RETURN(host_options.kv_memory_bytes, ParseBytes(absl::GetFlag(FLAGS_kv_memory)));
     GF_ASSIGN_OR_RETURN(host_options.prefix_cache,
                         ParseOnOff("--prefix-cache", absl::GetFlag(FLAGS_prefix_cache)));

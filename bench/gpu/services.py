@@ -55,7 +55,8 @@ class Clock:
         spent = {k: v - self.before.get(k, 0) for k, v in now.items()}
         self.before = now
         # A service computes what several phases of a step ask of it.
-        asks = {"expert": ["experts"], "attention": ["attention", "sample"]}
+        asks = {k: v for k, v in {"expert": ["experts"], "attention": ["attention", "sample"]}.items()
+                if k in self.services}
         asked = [phase for phases in asks.values() for phase in phases]
         parts = {k: v for k, v in spent.items() if " " not in k and k not in asked}
         for service, phases in asks.items():
@@ -73,7 +74,10 @@ def main() -> int:
     parser.add_argument("--bin", type=pathlib.Path, default=pathlib.Path("build/release/bin"))
     parser.add_argument("--backend", default="cuda")
     parser.add_argument("--attention-backend", default="cpu")
-    parser.add_argument("--expert-flags", default="", help="more flags of the expert-service")
+    parser.add_argument("--colocated", action="store_true", help="attention in the router's process")
+    for service in ("router", "attention", "expert"):
+        parser.add_argument(f"--{service}-flags", default="", help=f"more flags of the {service}-service")
+    parser.add_argument("--wait", default="block", help="how all of them await the network")
     parser.add_argument("--timeout", type=int, default=600, help="of one bench, in seconds")
     parser.add_argument("--sequences", default="1,8,64")
     parser.add_argument("--prompt-tokens", type=int, default=64)
@@ -84,13 +88,19 @@ def main() -> int:
     log = open(folder / "services.log", "w", encoding="utf-8")
     experts, attention, router = (f"unix:{folder}/{name}" for name in ("experts", "attention", "router"))
     processes, addresses = [], {}
+    commands = [["expert-service", f"--listen={experts}", f"--backend={flags.backend}", *flags.expert_flags.split()]]
+    to_router = [f"--listen={router}", f"--experts={experts}", *flags.router_flags.split()]
+    if flags.colocated:
+        to_router += ["--colocated", f"--attention-backend={flags.attention_backend}"]
+    else:
+        to_router += [f"--attention={attention}"]
+        commands.append(["attention-service", f"--listen={attention}", f"--backend={flags.attention_backend}",
+                         *flags.attention_flags.split()])
+    commands.append(["router-service", *to_router])
     try:
-        for command in (
-                ["expert-service", f"--listen={experts}", f"--backend={flags.backend}",
-                 *flags.expert_flags.split()],
-                ["attention-service", f"--listen={attention}", f"--backend={flags.attention_backend}"],
-                ["router-service", f"--listen={router}", f"--experts={experts}", f"--attention={attention}"]):
-            process, metrics = start([flags.bin / command[0], f"--model={flags.model}", *command[1:]], log)
+        for command in commands:
+            process, metrics = start([flags.bin / command[0], f"--model={flags.model}", f"--wait={flags.wait}",
+                                      *command[1:]], log)
             processes.append(process)
             addresses[command[0].split("-")[0]] = metrics
         log.flush()

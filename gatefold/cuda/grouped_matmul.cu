@@ -1,6 +1,7 @@
 #include "gatefold/cuda/grouped_matmul.h"
 
 #include <algorithm>
+#include <span>
 
 #include "gatefold/cuda/grouped_matmul_plan.h"
 #include "gatefold/cuda/grouped_matmul_unit.cuh"
@@ -40,21 +41,49 @@ __global__ void GatherKernel(const float* x, const int32_t* sources, const MatMu
   }
 }
 
+// How long a device of common size is busy with wide units of at most `most` rows, in rows of a pair of
+// tiles: what each unit costs besides its rows, and half a unit for the processors that end early.
+double WideCost(const TileShape& shape, std::span<const MatMulGroup> groups, int most) {
+  constexpr double kProcessors = 132, kOverhead = 16;
+  double rows = 0;
+  int widest = 0;
+  for (const MatMulGroup& group : groups) {
+    const int width = UnitRows(shape.format, most, group.n_rows);
+    rows += (group.n_rows + width - 1) / width * (width + kOverhead) * shape.n_pairs();
+    if (group.n_rows > 0) widest = std::max(widest, width);
+  }
+  return rows / kProcessors + (widest + kOverhead) / 2;
+}
+
+// The width of narrow units, by the largest group; or the most rows of wide ones.
+int ChooseUnitRows(const TileShape& shape, std::span<const MatMulGroup> groups) {
+  int max_rows = 0;
+  for (const MatMulGroup& group : groups) max_rows = std::max(max_rows, group.n_rows);
+  for (int rows : {8, 16, 32, kNarrowUnitRows}) {
+    if (max_rows <= rows) return rows;
+  }
+  int best = WideUnitsOf(shape.format).most;
+  for (int most : {192, 128}) {
+    if (WideCost(shape, groups, most) < WideCost(shape, groups, best)) best = most;
+  }
+  return best;
+}
+
 }  // namespace
 
 int64_t AssignUnits(MatMulGroup* groups, int n_groups, GroupedMatMul* work) {
-  work->max_rows = 0;
-  for (int i = 0; i < n_groups; ++i) work->max_rows = std::max(work->max_rows, groups[i].n_rows);
-  const UnitPlan plan = PlanUnits(work->shape, work->epilogue, work->max_rows);
-  const int n_tiles = plan.pair ? work->shape.n_pairs() : work->shape.n_tiles();
+  const std::span<MatMulGroup> all(groups, n_groups);
+  work->unit_rows = ChooseUnitRows(work->shape, all);
+  const int tiles_of_unit = work->unit_rows > kNarrowUnitRows ? kWideUnitTiles : 1;
+  const int n_places = (work->shape.n_tiles() + tiles_of_unit - 1) / tiles_of_unit;  // along the outputs
   int64_t row = 0;
   int unit = 0;
-  for (int i = 0; i < n_groups; ++i) {
-    groups[i].first_row = row;
-    groups[i].first_unit = unit;
-    row += RoundUp(groups[i].n_rows, kRowsAlign);
-    const int width = UnitRows(plan.rows, groups[i].n_rows);
-    unit += n_tiles * ((groups[i].n_rows + width - 1) / width);
+  for (MatMulGroup& group : all) {
+    group.first_row = row;
+    group.first_unit = unit;
+    row += RoundUp(group.n_rows, kRowsAlign);
+    const int width = UnitRows(work->shape.format, work->unit_rows, group.n_rows);
+    unit += n_places * ((group.n_rows + width - 1) / width);
   }
   work->n_units = unit;
   work->n_groups = n_groups;

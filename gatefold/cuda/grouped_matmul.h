@@ -38,7 +38,7 @@ struct GroupedMatMul {
   Epilogue epilogue = Epilogue::kStore;
   const MatMulGroup* groups = nullptr;  // device, [n_groups]
   int n_groups = 0;
-  int max_rows = 0;     // of the largest group
+  int unit_rows = 0;    // most rows of a unit, see AssignUnits
   int n_units = 0;      // of all groups
   const void* x = nullptr;          // activations, groups one after another
   void* activations = nullptr;      // kGatedActivations: [rows, n_out], groups one after another
@@ -47,8 +47,8 @@ struct GroupedMatMul {
   int64_t y_stride = 0;             // kStore: in floats
 };
 
-// Fills first_row and first_unit of host `groups`, for work.shape, epilogue and the groups' n_rows, and
-// max_rows and n_units of `work`. Returns the number of rows, padding included.
+// Fills first_row and first_unit of host `groups`, for work.shape and the groups' n_rows, and unit_rows,
+// n_units and n_groups of `work`. Returns the number of rows, padding included.
 int64_t AssignUnits(MatMulGroup* groups, int n_groups, GroupedMatMul* work);
 
 // Asynchronous on `stream`. cudaErrorInvalidValue for shapes that do not fit together;

@@ -4,31 +4,27 @@
 
 namespace gatefold::cuda {
 
-inline constexpr int kNarrowUnitRows = 64;  // up to this: all units are alike
-inline constexpr int kWideUnitStep = 32;
+// Units of at most this many rows have one tile of outputs, so that few rows give enough units, and all
+// the same width. Wider ones have two pairs of tiles, a pair for each of two blocks.
+inline constexpr int kNarrowUnitRows = 64;
+inline constexpr int kWideUnitTiles = 4;
 
-// How wide units are. Chosen by the largest group alone, and the same on all architectures.
-struct UnitPlan {
-  int rows;         // of a unit, at most
-  bool pair;        // a unit takes both tiles of a pair; else one, so that few rows give enough units
+// The widths of wide units: `step`, 2 * step, ... `most`. Each is code of its own, which the compiler must
+// find registers for; quantised weights take some of them.
+struct WideUnits {
+  int step, most;
 };
-
-inline UnitPlan PlanUnits(const TileShape& shape, Epilogue epilogue, int max_rows) {
-  UnitPlan plan;
-  plan.rows = max_rows <= 8 ? 8 : max_rows <= 16 ? 16 : max_rows <= 32 ? 32 : max_rows <= 64 ? 64 : 256;
-  plan.pair = epilogue == Epilogue::kGatedActivations || plan.rows > kNarrowUnitRows;
-  (void)shape;
-  return plan;
+GATEFOLD_HOST_DEVICE constexpr WideUnits WideUnitsOf(WeightFormat format) {
+  return format == WeightFormat::kBF16 ? WideUnits{32, 256} : WideUnits{64, 192};
 }
 
-// Rows of each unit of a group but its last. Units of one instruction's width have that many; wide
-// ones are as even as their two halves of 16 rows and more allow, so that 270 rows are not 256 and 14,
-// which would take as long as 512.
-GATEFOLD_HOST_DEVICE inline int UnitRows(int most_rows, int n_rows) {
+// Rows of each unit of a group but its last: wide units are as even as steps allow, so that 270 rows are
+// not 256 and 14, which would take as long as 512.
+GATEFOLD_HOST_DEVICE inline int UnitRows(WeightFormat format, int most_rows, int n_rows) {
   if (most_rows <= kNarrowUnitRows) return most_rows;
   const int n_units = (n_rows + most_rows - 1) / most_rows;
   return n_units == 0 ? most_rows
-                      : static_cast<int>(RoundUp((n_rows + n_units - 1) / n_units, kWideUnitStep));
+                      : static_cast<int>(RoundUp((n_rows + n_units - 1) / n_units, WideUnitsOf(format).step));
 }
 
 // One of two: with Hopper's asynchronous copies and warpgroup instructions, or with what every device

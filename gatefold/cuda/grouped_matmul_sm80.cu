@@ -5,26 +5,24 @@
 namespace gatefold::cuda {
 namespace {
 
-// The same units as on Hopper, with what every device of compute capability 8.0 or more has:
-// cp.async into a ring of stages, mma.sync m16n8k16 on four warps (or twice four) of 16 outputs each.
-template <WeightFormat kWeights, int kRowsOfGroup, int kGroupsOfBlock, bool kPairOfTiles, Epilogue kEnd>
+// The same units as on Hopper, with what every device of compute capability 8.0 or more has: cp.async into
+// a ring of stages, mma.sync m16n8k16 on four warps (or twice four) of 16 tile rows each.
+template <WeightFormat kWeights, int kMostRows, Epilogue kEnd>
 struct Shape {
   static constexpr WeightFormat kFormat = kWeights;
-  static constexpr int kRows = kRowsOfGroup;
-  static constexpr int kGroups = kGroupsOfBlock;
-  static constexpr bool kPair = kPairOfTiles;
+  static constexpr int kRows = kMostRows;
+  static constexpr bool kWide = kRows > kNarrowUnitRows;
   static constexpr Epilogue kEpilogue = kEnd;
-  static constexpr int kUnitRows = kRows * kGroups;
-  static constexpr int kBlocks = kPair ? 1 : 2;      // input blocks of a stage
-  static constexpr int kRowBytes = kUnitRows * 128;  // activations of one input block
   static constexpr int kTileBytes = TileBytes(kFormat);
-  static constexpr int kPairBytes = PairBytes(kFormat);
+  static constexpr int kPairBytes = PairBytes(kFormat);  // a stage has two tiles, too
+  static constexpr int kBlocks = kWide ? 1 : 2;          // input blocks of a stage
+  static constexpr int kRowBytes = kRows * 128;          // activations of one input block
   static constexpr int kStageBytes = kPairBytes + kBlocks * kRowBytes;
   // What the smallest of these devices has for a block: 99 KB.
   static constexpr int kStages = kStageBytes <= 24 * 1024 ? 4 : kStageBytes <= 32 * 1024 ? 3 : 2;
   static constexpr int kSharedBytes = kStages * kStageBytes;
-  static constexpr int kThreads = kGroups * 128;
-  static constexpr int kSums = kRows / 2;
+  static constexpr int kThreads = kWide ? 256 : 128;
+  static constexpr int kBlocksOfUnit = kWide ? kWideUnitTiles / 2 : 1;
 };
 
 __device__ inline uint32_t SharedAddress(const void* p) {
@@ -64,13 +62,12 @@ __device__ inline void Mma(float* d, const uint32_t (&a)[4], uint32_t b0, uint32
 template <typename S>
 __device__ void CopyStage(const GroupedMatMul& work, const Unit& unit, int block, char* stage) {
   const int n_blocks = work.shape.n_in_blocks();
-  const int pair = S::kPair ? unit.tile : unit.tile / 2;
   const char* tiles = static_cast<const char*>(unit.group->weights) +
-                      (static_cast<int64_t>(pair) * n_blocks + block) * S::kPairBytes;
-  if constexpr (S::kPair) {
+                      ((static_cast<int64_t>(unit.tile / 2) * n_blocks + block) * 2 + unit.tile % 2) *
+                          S::kTileBytes;
+  if constexpr (S::kWide) {
     CopyAsync<S::kThreads>(stage, tiles, S::kPairBytes);
   } else {
-    tiles += unit.tile % 2 * S::kTileBytes;
     CopyAsync<S::kThreads>(stage, tiles, S::kTileBytes);
     CopyAsync<S::kThreads>(stage + S::kTileBytes, tiles + S::kPairBytes, S::kTileBytes);
   }
@@ -82,10 +79,10 @@ __device__ void CopyStage(const GroupedMatMul& work, const Unit& unit, int block
   }
 }
 
-// Adds 64 inputs: sums (+)= a[16 outputs of this warp] b[kRows rows].
+// Adds 64 inputs: sums += a[16 tile rows of this warp] b[the unit's rows].
 template <typename S>
-__device__ void MultiplyBlock(const char* a_tile, const char* b_rows, int warp, int lane,
-                              float (&sums)[S::kSums]) {
+__device__ void MultiplyBlock(const char* a_tile, const char* b_rows, int n_rows, int warp, int lane,
+                              float (&sums)[S::kRows / 2]) {
   uint32_t tile[4][4];
   if constexpr (S::kFormat != WeightFormat::kBF16) ReadTile<S::kFormat>(a_tile, 32 * warp + lane, tile);
 #pragma unroll
@@ -101,6 +98,7 @@ __device__ void MultiplyBlock(const char* a_tile, const char* b_rows, int warp, 
     } else {
 #pragma unroll
       for (int j = 0; j < S::kRows / 16; ++j) {
+        if (16 * j >= n_rows) break;
         uint32_t b[4];
         LoadMatrices4(b, b_rows + SwizzledOffset(16 * j + lane % 8 + lane / 16 * 8, k + lane / 8 % 2 * 8));
         Mma(&sums[8 * j], a, b[0], b[1]);
@@ -113,11 +111,13 @@ __device__ void MultiplyBlock(const char* a_tile, const char* b_rows, int warp, 
 template <typename S>
 __global__ void __launch_bounds__(S::kThreads) Kernel(const __grid_constant__ GroupedMatMul work) {
   extern __shared__ __align__(128) char shared[];
-  const Unit unit = FindUnit(work.groups, work.n_groups, blockIdx.x, S::kUnitRows);
+  Unit unit = FindUnit(work, blockIdx.x / S::kBlocksOfUnit);
+  unit.tile += blockIdx.x % S::kBlocksOfUnit * 2;
+  if (unit.tile >= work.shape.n_tiles()) return;
   const int n_stages = work.shape.n_in_blocks() / S::kBlocks;
   const int group = threadIdx.x / 128, thread = threadIdx.x % 128;
   const int warp = thread / 32, lane = thread % 32;
-  float sums[S::kSums] = {}, sums2[S::kSums] = {};
+  float sums[S::kRows / 2] = {};
 
   for (int i = 0; i < S::kStages - 1; ++i) {
     if (i < n_stages) CopyStage<S>(work, unit, i * S::kBlocks, shared + i * S::kStageBytes);
@@ -132,28 +132,22 @@ __global__ void __launch_bounds__(S::kThreads) Kernel(const __grid_constant__ Gr
     }
     asm volatile("cp.async.commit_group;" ::: "memory");
     const char* stage = shared + i % S::kStages * S::kStageBytes;
-    const char* rows = stage + S::kPairBytes + group * S::kRows * 128;
-    MultiplyBlock<S>(stage, rows, warp, lane, sums);
-    if constexpr (S::kPair) {
-      MultiplyBlock<S>(stage + S::kTileBytes, rows, warp, lane, sums2);
-    } else {
-      MultiplyBlock<S>(stage + S::kTileBytes, rows + S::kRowBytes, warp, lane, sums);
+#pragma unroll
+    for (int block = 0; block < S::kBlocks; ++block) {
+      MultiplyBlock<S>(stage + (S::kWide ? group : block) * S::kTileBytes,
+                       stage + S::kPairBytes + block * S::kRowBytes, unit.n_rows, warp, lane, sums);
     }
   }
   asm volatile("cp.async.wait_group 0;" ::: "memory");
   __syncthreads();  // the stages are free
 
-  const int first_row = group * S::kRows;
-  const int n_rows = min(S::kRows, unit.n_rows - first_row);
+  const int tile = unit.tile + group;
   if constexpr (S::kEpilogue == Epilogue::kStore) {
-    const int64_t first_out = static_cast<int64_t>(unit.tile) * kTileRows * (S::kPair ? 2 : 1);
-    StoreSums(work, unit, first_out, first_row, warp, lane, sums);
-    if constexpr (S::kPair) StoreSums(work, unit, first_out + kTileRows, first_row, warp, lane, sums2);
+    StoreSums(work, unit, tile, warp, lane, sums);
   } else {
-    char* block = shared + first_row * 128;
-    GateToShared(work, unit, warp, lane, sums, sums2, block);
+    GateToShared(work, unit, tile, warp, lane, sums, shared);
     __syncthreads();
-    if (n_rows > 0) SharedToActivations(work, unit, first_row, n_rows, thread, block);
+    SharedToActivations(work, unit, tile, thread, shared);
   }
 }
 
@@ -162,31 +156,31 @@ cudaError_t LaunchShape(const GroupedMatMul& work, cudaStream_t stream) {
   const cudaError_t error = cudaFuncSetAttribute(
       Kernel<S>, cudaFuncAttributeMaxDynamicSharedMemorySize, S::kSharedBytes);
   if (error != cudaSuccess) return error;
-  Kernel<S><<<work.n_units, S::kThreads, S::kSharedBytes, stream>>>(work);
+  Kernel<S><<<work.n_units * S::kBlocksOfUnit, S::kThreads, S::kSharedBytes, stream>>>(work);
   return cudaGetLastError();
 }
 
-template <WeightFormat kFormat, int kRows, int kGroups, bool kStorePair>
+template <WeightFormat kFormat, int kRows>
 cudaError_t LaunchRows(const GroupedMatMul& work, cudaStream_t stream) {
   if (work.epilogue == Epilogue::kGatedActivations) {
-    return LaunchShape<Shape<kFormat, kRows, kGroups, true, Epilogue::kGatedActivations>>(work, stream);
+    return LaunchShape<Shape<kFormat, kRows, Epilogue::kGatedActivations>>(work, stream);
   }
-  return LaunchShape<Shape<kFormat, kRows, kGroups, kStorePair, Epilogue::kStore>>(work, stream);
+  return LaunchShape<Shape<kFormat, kRows, Epilogue::kStore>>(work, stream);
 }
 
 template <WeightFormat kFormat>
 cudaError_t LaunchFormat(const GroupedMatMul& work, cudaStream_t stream) {
-  switch (PlanUnits(work.shape, work.epilogue, work.max_rows).rows) {
+  switch (work.unit_rows) {
     case 8:
-      return LaunchRows<kFormat, 8, 1, false>(work, stream);
+      return LaunchRows<kFormat, 8>(work, stream);
     case 16:
-      return LaunchRows<kFormat, 16, 1, false>(work, stream);
+      return LaunchRows<kFormat, 16>(work, stream);
     case 32:
-      return LaunchRows<kFormat, 32, 1, false>(work, stream);
+      return LaunchRows<kFormat, 32>(work, stream);
     case 64:
-      return LaunchRows<kFormat, 64, 1, false>(work, stream);
+      return LaunchRows<kFormat, 64>(work, stream);
     default:
-      return LaunchRows<kFormat, 128, 2, true>(work, stream);
+      return LaunchRows<kFormat, WideUnitsOf(kFormat).most>(work, stream);
   }
 }
 

@@ -2,8 +2,6 @@
 
 // Hopper's kernel of the grouped product, for one format of weights. Device code for sm_90a only.
 
-#include <type_traits>
-
 #include "gatefold/cuda/grouped_matmul_plan.h"
 #include "gatefold/cuda/grouped_matmul_unit.cuh"
 #include "gatefold/cuda/quantised_tile.cuh"
@@ -12,35 +10,41 @@
 
 namespace gatefold::cuda::sm90 {
 
-// A block: one warp that copies, and warpgroups of 128 threads that multiply, kRows rows each. They
-// meet in a ring of stages in shared memory. Blocks stay, and take every n-th unit, so that the copies
-// of the next unit run while this one's sums are written.
+// A block: one warp that copies, and one or two warpgroups of 128 threads that multiply a tile of weights
+// each by all rows of the unit. They meet in a ring of stages in shared memory. Blocks stay, and take
+// every n-th unit, so that the copies of the next unit run while this one's sums are written.
 //
-// Decode is bound by the bytes of the weights: what counts is that about 100 KB per multiprocessor are
-// always under way, hence deep rings and two blocks. Prefill is bound by the tensor cores and by what
-// L2 delivers: hence the widest unit whose sums fit the registers, 128 outputs by 256 rows.
-template <WeightFormat kWeights, int kRowsOfGroup, int kGroupsOfBlock, bool kPairOfTiles, Epilogue kEnd>
+// Narrow units, one tile by up to 64 rows, are bound by the bytes of the weights: what counts is that about
+// 100 KB per multiprocessor are always under way, hence deep rings and several blocks; a stage has two
+// input blocks. Quantised weights need more warps to become bfloat16 as fast as they come: more blocks.
+// Wide units, two pairs of tiles by up to 256 rows, are bound by the tensor cores, by what they read of
+// shared memory (hence a warpgroup's instruction is as wide as the unit), and by what L2 delivers: two
+// blocks of a cluster take a pair each and the same rows, of which each copies half, to both.
+template <WeightFormat kWeights, int kMostRows, Epilogue kEnd>
 struct Shape {
   static constexpr WeightFormat kFormat = kWeights;
-  static constexpr int kRows = kRowsOfGroup;
-  static constexpr int kGroups = kGroupsOfBlock;
-  static constexpr bool kPair = kPairOfTiles;
+  static constexpr int kRows = kMostRows;
+  static constexpr bool kWide = kRows > kNarrowUnitRows;
+  static constexpr int kGroups = kWide ? 2 : 1;
+  static constexpr int kCluster = kWide ? kWideUnitTiles / 2 : 1;
   static constexpr Epilogue kEpilogue = kEnd;
-  static constexpr int kUnitRows = kRows * kGroups;
-  static constexpr int kBlocks = kPair ? 1 : 2;  // input blocks of a stage
-  static constexpr int kRowBytes = kUnitRows * 128;  // activations of one input block
   static constexpr int kTileBytes = TileBytes(kFormat);
-  static constexpr int kPairBytes = PairBytes(kFormat);
+  static constexpr int kPairBytes = PairBytes(kFormat);  // a stage has two tiles, too
+  static constexpr int kBlocks = kWide ? 1 : 2;          // input blocks of a stage
+  static constexpr int kRowBytes = kRows * 128;          // activations of one input block
   static constexpr int kRowsAt = (kPairBytes + 1023) / 1024 * 1024;  // descriptors want it
   static constexpr int kStageBytes = kRowsAt + kBlocks * kRowBytes;
   static constexpr int kGateBytes = kEpilogue == Epilogue::kGatedActivations ? kRowBytes : 0;
-  static constexpr int kBlocksPerProcessor = kGroups == 1 ? 2 : 1;
-  static constexpr int kBudget = (kBlocksPerProcessor == 2 ? 112 : 225) * 1024 - kGateBytes;
-  static constexpr int kStages = kBudget / kStageBytes;
+  static constexpr int kBlocksPerProcessor = kWide                            ? 1
+                                             : kFormat == WeightFormat::kBF16 ? 2
+                                             : kRows <= 16                    ? 4
+                                             : kRows <= 32                    ? 3
+                                                                              : 2;
+  static constexpr int kStages = (225 * 1024 / kBlocksPerProcessor - kGateBytes - 1024) / kStageBytes;
   static constexpr int kSharedBytes = kStages * kStageBytes + kGateBytes + 2 * kStages * 8 + 1024;
   // Two groups of sums need more registers than a third of the file: the copying warp gets a warpgroup
   // to itself, which then gives its registers away.
-  static constexpr bool kMoveRegisters = kGroups == 2;
+  static constexpr bool kMoveRegisters = kWide;
   static constexpr int kThreads = kGroups * 128 + (kMoveRegisters ? 128 : 32);
 };
 
@@ -67,60 +71,123 @@ struct Ring {
 template <typename S>
 __device__ void Produce(const GroupedMatMul& work, const Ring& ring) {
   const int n_blocks = work.shape.n_in_blocks();
+  const int rank = S::kCluster == 1 ? 0 : static_cast<int>(ClusterRank());
   RingPosition<S::kStages> at;
-  for (int index = blockIdx.x; index < work.n_units; index += gridDim.x) {
-    const Unit unit = FindUnit(work.groups, work.n_groups, index, S::kUnitRows);
+  for (int index = blockIdx.x / S::kCluster; index < work.n_units; index += gridDim.x / S::kCluster) {
+    Unit unit = FindUnit(work, index);
+    unit.tile += 2 * rank;
+    // The last unit's second pair may be none: what its block multiplies then is not stored.
+    const bool has_weights = unit.tile < work.shape.n_tiles();
     const uint32_t row_bytes = (unit.n_rows + kRowsAlign - 1) / kRowsAlign * kRowsAlign * 128;
-    const char* weights = static_cast<const char*>(unit.group->weights);
-    const int pair = S::kPair ? unit.tile : unit.tile / 2;
-    const int half = S::kPair ? 0 : unit.tile % 2;
+    const int64_t next_rows = RoundedRows(*unit.group) * int64_t{128};  // to the next input block
+    const char* rows = ActivationRows(work.x, *unit.group, n_blocks, 0, unit.first_row);
+    const char* tiles = static_cast<const char*>(unit.group->weights) +
+                        (static_cast<int64_t>(unit.tile / 2) * n_blocks * 2 + unit.tile % 2) * S::kTileBytes;
+    // Of the rows, what this block copies.
+    const uint32_t first_half = (row_bytes / 1024 + 1) / 2 * 1024;
+    const uint32_t my_begin = rank == 0 ? 0 : first_half;
+    const uint32_t my_bytes = S::kCluster == 1 ? row_bytes : rank == 0 ? first_half : row_bytes - first_half;
     for (int block = 0; block < n_blocks; block += S::kBlocks) {
       BarrierWait(&ring.empty[at.stage], at.parity ^ 1);
       uint64_t* full = &ring.full[at.stage];
       char* stage = ring.stages + at.stage * S::kStageBytes;
-      BarrierExpect(full, S::kPairBytes + S::kBlocks * row_bytes);
-      const char* tiles = weights + (static_cast<int64_t>(pair) * n_blocks + block) * S::kPairBytes;
-      if constexpr (S::kPair) {
-        BulkCopy(stage, tiles, S::kPairBytes, full);
+      BarrierExpect(full, (has_weights ? S::kPairBytes : 0) + S::kBlocks * row_bytes);
+      if constexpr (S::kWide) {
+        if (has_weights) BulkCopy(stage, tiles, S::kPairBytes, full);
+        tiles += S::kPairBytes;
+        if (my_bytes > 0) {
+          BulkCopyToCluster(stage + S::kRowsAt + my_begin, rows + my_begin, my_bytes, full, 0b11);
+        }
+        rows += next_rows;
       } else {
-        tiles += half * S::kTileBytes;
-        BulkCopy(stage, tiles, S::kTileBytes, full);
-        BulkCopy(stage + S::kTileBytes, tiles + S::kPairBytes, S::kTileBytes, full);
-      }
-      for (int i = 0; i < S::kBlocks; ++i) {
-        BulkCopy(stage + S::kRowsAt + i * S::kRowBytes,
-                 ActivationRows(work.x, *unit.group, n_blocks, block + i, unit.first_row), row_bytes, full);
+#pragma unroll
+        for (int i = 0; i < S::kBlocks; ++i) {
+          BulkCopy(stage + i * S::kTileBytes, tiles, S::kTileBytes, full);
+          tiles += S::kPairBytes;
+          BulkCopy(stage + S::kRowsAt + i * S::kRowBytes, rows, row_bytes, full);
+          rows += next_rows;
+        }
       }
       at.Next();
     }
   }
 }
 
-// Adds one stage of bfloat16 weights to the sums of kRows rows: of both tiles, or of one over two input blocks.
-template <typename S, int kRows>
-__device__ __forceinline__ void MultiplyStage(const char* stage, int warpgroup, float (&sums)[kRows / 2],
-                              float (&sums2)[kRows / 2]) {
-  const uint64_t a = MatrixDescriptor(stage);
-  const uint64_t a2 = MatrixDescriptor(stage + S::kTileBytes);
-  const char* rows = stage + S::kRowsAt + warpgroup * kRows * 128;
-  const uint64_t b = MatrixDescriptor(rows);
-  WgmmaFence();
-  if constexpr (S::kPair) {
-#pragma unroll
-    for (int k = 0; k < 4; ++k) {
-      Wgmma(sums, a + k * kNextInputs, b + k * kNextInputs);
-      Wgmma(sums2, a2 + k * kNextInputs, b + k * kNextInputs);
-    }
+// This warp has read a stage, which is empty when all warps have that could read it in this block or,
+// where the cluster's blocks write into each other's, in any.
+template <typename S>
+__device__ __forceinline__ void Release(uint64_t* empty, int lane) {
+  if constexpr (S::kCluster == 1) {
+    if (lane == 0) BarrierArrive(empty);
   } else {
-    const uint64_t b2 = MatrixDescriptor(rows + S::kRowBytes);
-#pragma unroll
-    for (int k = 0; k < 4; ++k) {
-      Wgmma(sums, a + k * kNextInputs, b + k * kNextInputs);
-    }
-#pragma unroll
-    for (int k = 0; k < 4; ++k) Wgmma(sums, a2 + k * kNextInputs, b2 + k * kNextInputs);
+    if (lane < S::kCluster) ClusterArrive(empty, lane);
   }
-  WgmmaCommit();
+}
+
+// One warpgroup's tile of one unit, by kRows rows. A stage has the next input block for each warpgroup's
+// tile, or the next two for one.
+template <typename S, int kRows>
+__device__ __forceinline__ void MultiplyUnit(const Ring& ring, int n_stages, RingPosition<S::kStages>& at,
+                                             int warpgroup, int thread, float (&sums)[kRows / 2]) {
+  uint64_t* before = nullptr;  // of the stage that is still being read
+  for (int i = 0; i < n_stages; ++i) {
+    BarrierWait(&ring.full[at.stage], at.parity);
+    const char* stage = ring.stages + at.stage * S::kStageBytes;
+    WgmmaFence();
+#pragma unroll
+    for (int block = 0; block < S::kBlocks; ++block) {
+      const uint64_t a = MatrixDescriptor(stage + (S::kWide ? warpgroup : block) * S::kTileBytes);
+      const uint64_t b = MatrixDescriptor(stage + S::kRowsAt + block * S::kRowBytes);
+#pragma unroll
+      for (int k = 0; k < 4; ++k) Wgmma(sums, a + k * kNextInputs, b + k * kNextInputs);
+    }
+    WgmmaCommit();
+    WgmmaWait<1>();
+    if (before != nullptr) Release<S>(before, thread % 32);
+    before = &ring.empty[at.stage];
+    at.Next();
+  }
+  WgmmaWait<0>();
+  Release<S>(before, thread % 32);
+}
+
+// The same of quantised weights, which become bfloat16 in registers: one input block's while the tensor
+// cores have the one before. The sums are those that these bfloat16 give as weights, bit for bit.
+template <typename S, int kRows>
+__device__ __forceinline__ void MultiplyQuantisedUnit(const Ring& ring, int n_pairs_of_blocks,
+                                                      RingPosition<S::kStages>& at, int warpgroup,
+                                                      int thread, float (&sums)[kRows / 2]) {
+  uint32_t a[2][4][4] = {};    // by turns
+  uint64_t* before = nullptr;  // of the stage that is still being read
+  for (int i = 0; i < n_pairs_of_blocks; ++i) {
+    const char* stage = nullptr;
+#pragma unroll
+    for (int turn = 0; turn < 2; ++turn) {
+      if (S::kWide || turn == 0) {
+        BarrierWait(&ring.full[at.stage], at.parity);
+        stage = ring.stages + at.stage * S::kStageBytes;
+      }
+      ReadTile<S::kFormat>(stage + (S::kWide ? warpgroup : turn) * S::kTileBytes, thread, a[turn]);
+      const uint64_t b = MatrixDescriptor(stage + S::kRowsAt + (S::kWide ? 0 : turn * S::kRowBytes));
+      WgmmaFence();
+#pragma unroll
+      for (int k = 0; k < 4; ++k) Wgmma(sums, a[turn][k], b + k * kNextInputs);
+      WgmmaCommit();
+      WgmmaWait<1>();
+      HoldOperands(a[turn ^ 1]);  // till here the turn before read them
+      if (S::kWide || turn == 1) {
+        __syncwarp();  // all lanes have read that stage
+        if (before != nullptr) Release<S>(before, thread % 32);
+        before = &ring.empty[at.stage];
+        at.Next();
+      }
+    }
+  }
+  WgmmaWait<0>();
+  HoldOperands(a[0]);
+  HoldOperands(a[1]);
+  __syncwarp();
+  Release<S>(before, thread % 32);
 }
 
 __device__ inline void WarpgroupSync(int warpgroup) {
@@ -132,99 +199,41 @@ __device__ inline void WarpgroupSync(int warpgroup) {
 }
 
 template <typename S, int kRows>
-__device__ __forceinline__ void Finish(const GroupedMatMul& work, const Unit& unit, int warpgroup, int thread,
-                       float (&sums)[kRows / 2], float (&sums2)[kRows / 2], char* gate_rows) {
-  const int first_row = warpgroup * kRows;
-  const int n_rows = min(kRows, unit.n_rows - first_row);
-  const int warp = thread / 32, lane = thread % 32;
-  if constexpr (S::kEpilogue == Epilogue::kStore) {
-    const int64_t first_out = static_cast<int64_t>(unit.tile) * kTileRows * (S::kPair ? 2 : 1);
-    StoreSums(work, unit, first_out, first_row, warp, lane, sums);
-    if constexpr (S::kPair) StoreSums(work, unit, first_out + kTileRows, first_row, warp, lane, sums2);
+__device__ __forceinline__ void ComputeUnit(const GroupedMatMul& work, const Ring& ring, const Unit& unit,
+                                            RingPosition<S::kStages>& at, int warpgroup, int thread,
+                                            char* gate_rows) {
+  const int n_blocks = work.shape.n_in_blocks();
+  float sums[kRows / 2] = {};
+  HoldSums(sums);  // zero now: no other instruction may write them while products do
+  if constexpr (S::kFormat == WeightFormat::kBF16) {
+    MultiplyUnit<S, kRows>(ring, n_blocks / S::kBlocks, at, warpgroup, thread, sums);
   } else {
-    char* block = gate_rows + first_row * 128;
-    GateToShared(work, unit, warp, lane, sums, sums2, block);
+    MultiplyQuantisedUnit<S, kRows>(ring, n_blocks / 2, at, warpgroup, thread, sums);
+  }
+  HoldSums(sums);
+  const int tile = unit.tile + warpgroup, warp = thread / 32, lane = thread % 32;
+  if constexpr (S::kEpilogue == Epilogue::kStore) {
+    StoreSums(work, unit, tile, warp, lane, sums);
+  } else {
+    GateToShared(work, unit, tile, warp, lane, sums, gate_rows);
     WarpgroupSync(warpgroup);
-    SharedToActivations(work, unit, first_row, n_rows, thread, block);
+    SharedToActivations(work, unit, tile, thread, gate_rows);
     WarpgroupSync(warpgroup);  // before it is written again
   }
 }
 
-// One warpgroup's rows of one unit, kRows of them.
+// The same for a wide unit, by the instruction of its width: what is added up does not depend on how many
+// rows are beside.
 template <typename S, int kRows>
-__device__ __forceinline__ void MultiplyUnit(const Ring& ring, int n_stages, RingPosition<S::kStages>& at, int warpgroup,
-                             int thread, bool active, float (&sums)[kRows / 2],
-                             float (&sums2)[kRows / 2]) {
-  uint64_t* before = nullptr;  // of the stage that is still being read
-  for (int i = 0; i < n_stages; ++i) {
-    BarrierWait(&ring.full[at.stage], at.parity);
-    if (active) {
-      MultiplyStage<S, kRows>(ring.stages + at.stage * S::kStageBytes, warpgroup, sums, sums2);
-      WgmmaWait<1>();
-    }
-    if (before != nullptr && thread % 32 == 0) BarrierArrive(before);
-    before = &ring.empty[at.stage];
-    at.Next();
+__device__ __forceinline__ void ComputeWideUnit(const GroupedMatMul& work, const Ring& ring,
+                                                const Unit& unit, RingPosition<S::kStages>& at,
+                                                int warpgroup, int thread, char* gate_rows) {
+  if (unit.width == kRows) {
+    ComputeUnit<S, kRows>(work, ring, unit, at, warpgroup, thread, gate_rows);
+  } else if constexpr (kRows < S::kRows) {
+    ComputeWideUnit<S, kRows + WideUnitsOf(S::kFormat).step>(work, ring, unit, at, warpgroup, thread,
+                                                             gate_rows);
   }
-  WgmmaWait<0>();
-  if (thread % 32 == 0) BarrierArrive(before);
-}
-
-// The same of quantised weights, which become bfloat16 in registers: one tile's while the tensor cores
-// have the one before. The sums are those that these bfloat16 give as weights, bit for bit.
-template <typename S, int kRows>
-__device__ __forceinline__ void MultiplyQuantisedUnit(const Ring& ring, int n_stages, RingPosition<S::kStages>& at,
-                                      int warpgroup, int thread, bool active, float (&sums)[kRows / 2],
-                                      float (&sums2)[kRows / 2]) {
-  uint32_t a[2][4][4] = {};    // by tile of the stage
-  uint64_t* before = nullptr;  // of the stage that is still being read
-  for (int i = 0; i < n_stages; ++i) {
-    BarrierWait(&ring.full[at.stage], at.parity);
-    const char* stage = ring.stages + at.stage * S::kStageBytes;
-    const char* rows = stage + S::kRowsAt + warpgroup * kRows * 128;
-#pragma unroll
-    for (int tile = 0; tile < 2; ++tile) {
-      if (active) {
-        WgmmaWait<1>();  // nobody reads a[tile] any more
-        HoldOperands(a[tile]);
-      }
-      if (tile == 1 && before != nullptr && thread % 32 == 0) BarrierArrive(before);
-      if (!active) continue;
-      ReadTile<S::kFormat>(stage + tile * S::kTileBytes, thread, a[tile]);
-      const uint64_t b = MatrixDescriptor(rows + (S::kPair ? 0 : tile * S::kRowBytes));
-      WgmmaFence();
-#pragma unroll
-      for (int k = 0; k < 4; ++k) {
-        Wgmma(S::kPair && tile == 1 ? sums2 : sums, a[tile][k], b + k * kNextInputs);
-      }
-      WgmmaCommit();
-    }
-    before = &ring.empty[at.stage];
-    at.Next();
-  }
-  WgmmaWait<0>();
-  HoldOperands(a[0]);
-  HoldOperands(a[1]);
-  if (thread % 32 == 0) BarrierArrive(before);
-}
-
-template <typename S, int kRows>
-__device__ __forceinline__ void ComputeUnit(const GroupedMatMul& work, const Ring& ring, const Unit& unit,
-                            RingPosition<S::kStages>& at, int warpgroup, int thread, char* gate_rows) {
-  const int n_stages = work.shape.n_in_blocks() / S::kBlocks;
-  const bool active = warpgroup * kRows < unit.n_rows;
-  float sums[kRows / 2] = {}, sums2[kRows / 2] = {};
-  HoldSums(sums);  // zero now: no other instruction may write them while products do
-  HoldSums(sums2);
-  if constexpr (S::kFormat == WeightFormat::kBF16) {
-    MultiplyUnit<S, kRows>(ring, n_stages, at, warpgroup, thread, active, sums, sums2);
-  } else {
-    MultiplyQuantisedUnit<S, kRows>(ring, n_stages, at, warpgroup, thread, active, sums, sums2);
-  }
-  if (!active) return;
-  HoldSums(sums);
-  if constexpr (S::kPair) HoldSums(sums2);
-  Finish<S, kRows>(work, unit, warpgroup, thread, sums, sums2, gate_rows);
 }
 
 // One warpgroup: multiplies what comes.
@@ -232,29 +241,19 @@ template <typename S>
 __device__ void Consume(const GroupedMatMul& work, const Ring& ring, int warpgroup, int thread,
                         char* gate_rows) {
   RingPosition<S::kStages> at;
-  for (int index = blockIdx.x; index < work.n_units; index += gridDim.x) {
-    const Unit unit = FindUnit(work.groups, work.n_groups, index, S::kUnitRows);
-    if constexpr (S::kGroups == 1) {
-      ComputeUnit<S, S::kRows>(work, ring, unit, at, warpgroup, thread, gate_rows);
+  for (int index = blockIdx.x / S::kCluster; index < work.n_units; index += gridDim.x / S::kCluster) {
+    Unit unit = FindUnit(work, index);
+    if constexpr (S::kWide) {
+      unit.tile += 2 * static_cast<int>(ClusterRank());
+      ComputeWideUnit<S, WideUnitsOf(S::kFormat).step>(work, ring, unit, at, warpgroup, thread, gate_rows);
     } else {
-      // Halves of wide units: what is added up does not depend on how many rows are beside.
-      static_assert(S::kRows == 128 && S::kGroups == 2 && kWideUnitStep == 32);
-      switch (unit.width / kWideUnitStep) {
-        case 1: ComputeUnit<S, 16>(work, ring, unit, at, warpgroup, thread, gate_rows); break;
-        case 2: ComputeUnit<S, 32>(work, ring, unit, at, warpgroup, thread, gate_rows); break;
-        case 3: ComputeUnit<S, 48>(work, ring, unit, at, warpgroup, thread, gate_rows); break;
-        case 4: ComputeUnit<S, 64>(work, ring, unit, at, warpgroup, thread, gate_rows); break;
-        case 5: ComputeUnit<S, 80>(work, ring, unit, at, warpgroup, thread, gate_rows); break;
-        case 6: ComputeUnit<S, 96>(work, ring, unit, at, warpgroup, thread, gate_rows); break;
-        case 7: ComputeUnit<S, 112>(work, ring, unit, at, warpgroup, thread, gate_rows); break;
-        default: ComputeUnit<S, 128>(work, ring, unit, at, warpgroup, thread, gate_rows); break;
-      }
+      ComputeUnit<S, S::kRows>(work, ring, unit, at, warpgroup, thread, gate_rows);
     }
   }
 }
 
 template <typename S>
-__global__ void __launch_bounds__(S::kThreads, S::kBlocksPerProcessor)
+__global__ void __cluster_dims__(S::kCluster, 1, 1) __launch_bounds__(S::kThreads, S::kBlocksPerProcessor)
     Kernel(const __grid_constant__ GroupedMatMul work) {
   extern __shared__ char shared[];
   char* base = shared + (1024 - SharedAddress(shared) % 1024) % 1024;  // descriptors want it
@@ -266,19 +265,43 @@ __global__ void __launch_bounds__(S::kThreads, S::kBlocksPerProcessor)
   if (threadIdx.x == 0) {
     for (int i = 0; i < S::kStages; ++i) {
       BarrierInit(&ring.full[i], 1);
-      BarrierInit(&ring.empty[i], 4 * S::kGroups);  // a warp arrives once
+      BarrierInit(&ring.empty[i], 4 * S::kGroups * S::kCluster);  // a warp arrives once
     }
     asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+    if constexpr (S::kCluster > 1) asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
   }
-  __syncthreads();
+  if constexpr (S::kCluster > 1) {
+    ClusterSync();
+  } else {
+    __syncthreads();
+  }
   const int warpgroup = threadIdx.x / 128;
   if (warpgroup == S::kGroups) {
-    if constexpr (S::kMoveRegisters) asm volatile("setmaxnreg.dec.sync.aligned.u32 40;");
+    if constexpr (S::kMoveRegisters) asm volatile("setmaxnreg.dec.sync.aligned.u32 56;");
     if (threadIdx.x % 128 == 0) Produce<S>(work, ring);
   } else {
-    if constexpr (S::kMoveRegisters) asm volatile("setmaxnreg.inc.sync.aligned.u32 232;");
+    if constexpr (S::kMoveRegisters) asm volatile("setmaxnreg.inc.sync.aligned.u32 224;");
     Consume<S>(work, ring, warpgroup, threadIdx.x % 128, gate_rows);
   }
+  if constexpr (S::kCluster > 1) ClusterSync();  // the other block may still write here
+}
+
+// How many clusters of two blocks the device runs at once: all of them stay till the end.
+template <typename S>
+int MaxClusters() {
+  cudaLaunchAttribute cluster = {};
+  cluster.id = cudaLaunchAttributeClusterDimension;
+  cluster.val.clusterDim.x = S::kCluster;
+  cluster.val.clusterDim.y = cluster.val.clusterDim.z = 1;
+  cudaLaunchConfig_t config = {};
+  config.gridDim = dim3(S::kCluster);
+  config.blockDim = dim3(S::kThreads);
+  config.dynamicSmemBytes = S::kSharedBytes;
+  config.attrs = &cluster;
+  config.numAttrs = 1;
+  int n = 0;
+  if (cudaOccupancyMaxActiveClusters(&n, Kernel<S>, &config) != cudaSuccess) return 0;
+  return n;
 }
 
 template <typename S>
@@ -287,34 +310,38 @@ cudaError_t LaunchShape(const GroupedMatMul& work, int n_processors, cudaStream_
   cudaError_t error = cudaFuncSetAttribute(Kernel<S>, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                            S::kSharedBytes);
   if (error != cudaSuccess) return error;
-  const int blocks = n_processors * S::kBlocksPerProcessor;
-  Kernel<S><<<work.n_units < blocks ? work.n_units : blocks, S::kThreads, S::kSharedBytes, stream>>>(work);
+  int most = n_processors * S::kBlocksPerProcessor;
+  if constexpr (S::kCluster > 1) {
+    static const int n_clusters = MaxClusters<S>();
+    if (n_clusters == 0) return cudaErrorLaunchOutOfResources;
+    most = n_clusters;
+  }
+  const int n = work.n_units < most ? work.n_units : most;
+  Kernel<S><<<n * S::kCluster, S::kThreads, S::kSharedBytes, stream>>>(work);
   return cudaGetLastError();
 }
 
-template <WeightFormat kFormat, int kRows, int kGroups, bool kStorePair>
+template <WeightFormat kFormat, int kRows>
 cudaError_t LaunchRows(const GroupedMatMul& work, int n_processors, cudaStream_t stream) {
   if (work.epilogue == Epilogue::kGatedActivations) {
-    return LaunchShape<Shape<kFormat, kRows, kGroups, true, Epilogue::kGatedActivations>>(
-        work, n_processors, stream);
+    return LaunchShape<Shape<kFormat, kRows, Epilogue::kGatedActivations>>(work, n_processors, stream);
   }
-  return LaunchShape<Shape<kFormat, kRows, kGroups, kStorePair, Epilogue::kStore>>(work, n_processors,
-                                                                                   stream);
+  return LaunchShape<Shape<kFormat, kRows, Epilogue::kStore>>(work, n_processors, stream);
 }
 
 template <WeightFormat kFormat>
 cudaError_t LaunchFormat(const GroupedMatMul& work, int n_processors, cudaStream_t stream) {
-  switch (PlanUnits(work.shape, work.epilogue, work.max_rows).rows) {
+  switch (work.unit_rows) {
     case 8:
-      return LaunchRows<kFormat, 8, 1, false>(work, n_processors, stream);
+      return LaunchRows<kFormat, 8>(work, n_processors, stream);
     case 16:
-      return LaunchRows<kFormat, 16, 1, false>(work, n_processors, stream);
+      return LaunchRows<kFormat, 16>(work, n_processors, stream);
     case 32:
-      return LaunchRows<kFormat, 32, 1, false>(work, n_processors, stream);
+      return LaunchRows<kFormat, 32>(work, n_processors, stream);
     case 64:
-      return LaunchRows<kFormat, 64, 1, false>(work, n_processors, stream);
+      return LaunchRows<kFormat, 64>(work, n_processors, stream);
     default:
-      return LaunchRows<kFormat, 128, 2, true>(work, n_processors, stream);
+      return LaunchRows<kFormat, WideUnitsOf(kFormat).most>(work, n_processors, stream);
   }
 }
 

@@ -12,18 +12,19 @@
 
 namespace gatefold::cuda {
 
-// One unit: 64 outputs of one or two matrices, or 128 of one, times up to `width` rows.
+// One unit: a tile, or two pairs of tiles, times up to `width` rows.
 struct Unit {
   const MatMulGroup* group;
-  int tile;       // along the outputs: of a pair, or of a single tile where a unit has one
+  int tile;       // along the outputs; the first of them
   int width;      // rows of every unit of this group, but for the last
   int first_row;  // within the group
   int n_rows;     // at least 1
 };
 
 // Units lie outputs by outputs, so that blocks that work at the same time read the same weights.
-__device__ inline Unit FindUnit(const MatMulGroup* groups, int n_groups, int unit, int most_rows) {
-  int low = 0, high = n_groups - 1;
+__device__ inline Unit FindUnit(const GroupedMatMul& work, int unit) {
+  const MatMulGroup* groups = work.groups;
+  int low = 0, high = work.n_groups - 1;
   while (low < high) {  // the last group that starts at or before `unit`
     const int middle = (low + high + 1) / 2;
     if (groups[middle].first_unit <= unit) {
@@ -33,12 +34,12 @@ __device__ inline Unit FindUnit(const MatMulGroup* groups, int n_groups, int uni
     }
   }
   const MatMulGroup* group = groups + low;
-  const int width = UnitRows(most_rows, group->n_rows);
+  const int width = UnitRows(work.shape.format, work.unit_rows, group->n_rows);
   const int n_row_units = (group->n_rows + width - 1) / width;
   const int local = unit - group->first_unit;
   Unit found;
   found.group = group;
-  found.tile = local / n_row_units;
+  found.tile = local / n_row_units * (work.unit_rows > kNarrowUnitRows ? kWideUnitTiles : 1);
   found.width = width;
   found.first_row = local % n_row_units * width;
   found.n_rows = min(width, group->n_rows - found.first_row);
@@ -58,11 +59,12 @@ __device__ inline const char* ActivationRows(const void* x, const MatMulGroup& g
 
 __device__ inline float Silu(float z) { return z / (1.0f + __expf(-z)); }
 
-// y[slot][out] = sum + bias of 64 outputs.
+// y[slot][out] = sum + bias of the 64 outputs of tile `tile`, for all rows of the unit.
 template <int kSums>
-__device__ inline void StoreSums(const GroupedMatMul& work, const Unit& unit, int64_t first_out,
-                                 int first_row, int warp, int lane, const float (&sums)[kSums]) {
-  const int64_t outs[2] = {first_out + 16 * warp + lane / 4, first_out + 16 * warp + lane / 4 + 8};
+__device__ inline void StoreSums(const GroupedMatMul& work, const Unit& unit, int tile, int warp, int lane,
+                                 const float (&sums)[kSums]) {
+  const int64_t first = static_cast<int64_t>(tile) * kTileRows + 16 * warp + lane / 4;
+  const int64_t outs[2] = {first, first + 8};
   float bias[2] = {0.0f, 0.0f};
   for (int half = 0; half < 2; ++half) {
     if (unit.group->bias != nullptr && outs[half] < work.shape.n_out) {
@@ -73,7 +75,7 @@ __device__ inline void StoreSums(const GroupedMatMul& work, const Unit& unit, in
   for (int j = 0; j < kSums / 4; ++j) {
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
-      const int row = first_row + 8 * j + 2 * (lane % 4) + i;  // of the unit
+      const int row = 8 * j + 2 * (lane % 4) + i;  // of the unit
       if (row >= unit.n_rows) continue;
       const int64_t packed_row = unit.group->first_row + unit.first_row + row;
       const int64_t slot = work.slots == nullptr ? packed_row : work.slots[packed_row];
@@ -84,41 +86,39 @@ __device__ inline void StoreSums(const GroupedMatMul& work, const Unit& unit, in
   }
 }
 
-// Puts silu(gate) * up of 64 outputs, as bfloat16, into shared memory: one block of activations of
-// the rows `first_row` and on, as a following product reads it. `block`: its 128 bytes per row.
+// Puts silu(gate) * up of the 32 outputs of tile `tile` of two matrices, as bfloat16, into shared memory:
+// half a block of activations, as a following product reads it. `block`: its 128 bytes per row.
 template <int kSums>
-__device__ inline void GateToShared(const GroupedMatMul& work, const Unit& unit, int warp, int lane,
-                                    const float (&gate)[kSums], const float (&up)[kSums], char* block) {
-  const int outs[2] = {16 * warp + lane / 4, 16 * warp + lane / 4 + 8};  // of the tile
-  float gate_bias[2] = {0.0f, 0.0f}, up_bias[2] = {0.0f, 0.0f};
-  for (int half = 0; half < 2; ++half) {
-    const int64_t out = static_cast<int64_t>(unit.tile) * kTileRows + outs[half];
-    if (out >= work.shape.n_out) continue;
-    if (unit.group->bias != nullptr) gate_bias[half] = unit.group->bias[out];
-    if (unit.group->bias2 != nullptr) up_bias[half] = unit.group->bias2[out];
+__device__ inline void GateToShared(const GroupedMatMul& work, const Unit& unit, int tile, int warp, int lane,
+                                    const float (&sums)[kSums], char* block) {
+  const int input = tile % 2 * (kTileRows / 2) + 8 * warp + lane / 4;  // of the block
+  const int64_t out = static_cast<int64_t>(tile / 2) * kTileInputs + input;
+  float gate_bias = 0.0f, up_bias = 0.0f;
+  if (out < work.shape.n_out) {
+    if (unit.group->bias != nullptr) gate_bias = unit.group->bias[out];
+    if (unit.group->bias2 != nullptr) up_bias = unit.group->bias2[out];
   }
 #pragma unroll
   for (int j = 0; j < kSums / 4; ++j) {
 #pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      const int row = 8 * j + 2 * (lane % 4) + i % 2;
-      const int half = i / 2;
-      const float h = Silu(gate[4 * j + i] + gate_bias[half]) * (up[4 * j + i] + up_bias[half]);
-      *reinterpret_cast<__nv_bfloat16*>(block + SwizzledOffset(row, outs[half])) = __float2bfloat16_rn(h);
+    for (int i = 0; i < 2; ++i) {
+      const int row = 8 * j + 2 * (lane % 4) + i;
+      const float h = Silu(sums[4 * j + i] + gate_bias) * (sums[4 * j + 2 + i] + up_bias);
+      *reinterpret_cast<__nv_bfloat16*>(block + SwizzledOffset(row, input)) = __float2bfloat16_rn(h);
     }
   }
 }
 
-// Copies `n_rows` rows (rounded up to 8) of such a block to the activations of the group: rows
-// first_row and on of the unit. `thread` of 128.
-__device__ inline void SharedToActivations(const GroupedMatMul& work, const Unit& unit, int first_row,
-                                           int n_rows, int thread, const char* block) {
+// Copies that half of a block to the unit's activations, all rows (rounded up to 8). `thread` of 128.
+__device__ inline void SharedToActivations(const GroupedMatMul& work, const Unit& unit, int tile, int thread,
+                                           const char* block) {
   const int n_blocks = static_cast<int>(RoundUp(work.shape.n_out, kInputsAlign) / kTileInputs);
-  char* to = const_cast<char*>(ActivationRows(work.activations, *unit.group, n_blocks, unit.tile,
-                                              unit.first_row + first_row));
-  const int chunks = (n_rows + kRowsAlign - 1) / kRowsAlign * kRowsAlign * 8;
+  char* to = const_cast<char*>(
+      ActivationRows(work.activations, *unit.group, n_blocks, tile / 2, unit.first_row));
+  const int chunks = (unit.n_rows + kRowsAlign - 1) / kRowsAlign * kRowsAlign * 4;
   for (int i = thread; i < chunks; i += 128) {
-    reinterpret_cast<uint4*>(to)[i] = reinterpret_cast<const uint4*>(block)[i];
+    const int64_t at = SwizzledOffset(i / 4, tile % 2 * (kTileRows / 2) + i % 4 * 8);
+    *reinterpret_cast<uint4*>(to + at) = *reinterpret_cast<const uint4*>(block + at);
   }
 }
 

@@ -5,12 +5,17 @@
 namespace gatefold::cuda {
 namespace {
 
-// Of the tile with output `out` and inputs of `block`.
-__device__ inline int64_t TileOffset(const TileShape& shape, int64_t out, int64_t block, int matrix) {
-  const int64_t tile = out / kTileRows;
-  const int64_t pair = shape.two_matrices ? tile : tile / 2;
-  const int64_t half = shape.two_matrices ? matrix : tile % 2;
-  return ((pair * shape.n_in_blocks() + block) * 2 + half) * TileBytes(shape.format);
+// Where an output of a matrix lies.
+struct TilePlace {
+  int64_t offset;  // of the tile with inputs of `block`
+  int row;         // within the tile
+};
+
+__device__ inline TilePlace Place(const TileShape& shape, int64_t out, int64_t block, int matrix) {
+  const int64_t tile = out / shape.tile_outs();
+  const int within = static_cast<int>(out % shape.tile_outs());
+  return {((tile / 2 * shape.n_in_blocks() + block) * 2 + tile % 2) * TileBytes(shape.format),
+          shape.two_matrices ? within / 8 * 16 + matrix * 8 + within % 8 : within};
 }
 
 // One thread moves up to 8 inputs of one output: a 16-byte chunk of its tile.
@@ -26,8 +31,8 @@ __global__ void PackKernel(TileShape shape, const uint16_t* rows, int64_t first_
   alignas(16) uint16_t chunk[8];
   const uint16_t* from = rows + row * shape.n_in + input;
   for (int i = 0; i < 8; ++i) chunk[i] = input + i < shape.n_in ? from[i] : uint16_t{0};
-  char* to = weights + TileOffset(shape, out, input / kTileInputs, matrix) +
-             SwizzledOffset(out % kTileRows, input % kTileInputs);
+  const TilePlace place = Place(shape, out, input / kTileInputs, matrix);
+  char* to = weights + place.offset + SwizzledOffset(place.row, input % kTileInputs);
   *reinterpret_cast<uint4*>(to) = *reinterpret_cast<const uint4*>(chunk);
 }
 
@@ -59,53 +64,52 @@ __device__ Quantised Quantise(WeightFormat format, const __nv_bfloat16* from, in
   return to;
 }
 
-// One thread makes one group of inputs of two outputs, 8 apart, as quantised_tile.cuh has them: no two
-// threads write one word. `n_rows` rows from output first_out on, a multiple of 16.
+// What a tile row adds to a word (quantised_tile.cuh) that it shares with the row 8 further on; `half`: 0, or
+// 1 for the latter. q: from the word's first input on.
+__device__ inline uint32_t BitsOfInt8(const int8_t* q, int half) {
+  return (static_cast<uint32_t>(q[0]) & 255) << (8 * half) |
+         (static_cast<uint32_t>(q[1]) & 255) << (8 * half + 16);
+}
+__device__ inline uint32_t BitsOfInt4(const int8_t* q, int half) {
+  uint32_t word = 0;
+  for (int j = 0; j < 2; ++j) {  // inputs from 0 and from 8 on
+    for (int i = 0; i < 2; ++i) {
+      word |= (static_cast<uint32_t>(q[8 * j + i] + 8) & 15) << (4 * (2 * j + half) + 16 * i);
+    }
+  }
+  return word;
+}
+
+// One thread makes one group of inputs of one output. Two tile rows share a word: each puts its bits there
+// by OR, over zeros.
 __global__ void QuantiseKernel(TileShape shape, const __nv_bfloat16* rows, int64_t first_out,
                                int64_t n_rows, int matrix, char* weights) {
   const int64_t groups = (shape.n_in + kQuantGroup - 1) / kQuantGroup;
-  const int64_t pairs = (n_rows + 15) / 16 * 8;
   const int64_t index = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-  if (index >= pairs * groups) return;
+  if (index >= n_rows * groups) return;
   const int64_t input = index % groups * kQuantGroup;
-  const int64_t row = index / groups / 8 * 16 + index / groups % 8;
+  const int64_t row = index / groups;
   const int n_inputs = static_cast<int>(min(int64_t{kQuantGroup}, shape.n_in - input));
-  Quantised of[2];
-  for (int i = 0; i < 2; ++i) {
-    const int64_t at = row + 8 * i;
-    of[i] = Quantise(shape.format, rows + at * shape.n_in + input, at < n_rows ? n_inputs : 0);
-  }
+  const Quantised of = Quantise(shape.format, rows + row * shape.n_in + input, n_inputs);
 
-  const int64_t out = first_out + row;
-  char* tile = weights + TileOffset(shape, out, input / kTileInputs, matrix);
+  const TilePlace place = Place(shape, first_out + row, input / kTileInputs, matrix);
+  char* tile = weights + place.offset;
   const int group = static_cast<int>(input % kTileInputs) / kQuantGroup;
-  const int pair = static_cast<int>(out % kTileRows) / 16 * 8 + static_cast<int>(out % 8);
+  const int half = place.row % 16 / 8;
+  const int pair = place.row / 16 * 8 + place.row % 8;
   auto* scales = reinterpret_cast<__nv_bfloat16*>(tile + TileBytes(shape.format) - kTileScaleBytes);
-  scales[4 * pair + 2 * group] = of[0].scale;
-  scales[4 * pair + 2 * group + 1] = of[1].scale;
+  scales[4 * pair + 2 * group + half] = of.scale;
   auto* words = reinterpret_cast<uint32_t*>(tile);
   for (int lane = 0; lane < 4; ++lane) {
     const int thread = 4 * pair + lane;
-    for (int k = 0; k < 2; ++k) {  // 16 inputs each
-      uint32_t bits[4][2];         // of a[k][j], first and second
-      for (int j = 0; j < 4; ++j) {
-        const int8_t* q = of[j % 2].q + 16 * k + 2 * lane + 8 * (j / 2);
-        bits[j][0] = static_cast<uint32_t>(q[0]);
-        bits[j][1] = static_cast<uint32_t>(q[1]);
-      }
+    for (int k = 0; k < 2; ++k) {
+      const int8_t* q = of.q + 16 * k + 2 * lane;
       if (shape.format == WeightFormat::kInt8) {
-        for (int j = 0; j < 2; ++j) {
-          const uint32_t(&even)[2] = bits[2 * j];
-          const uint32_t(&odd)[2] = bits[2 * j + 1];
-          words[(128 * group + thread) * 4 + 2 * k + j] = (even[0] & 255) | (odd[0] & 255) << 8 |
-                                                          (even[1] & 255) << 16 | (odd[1] & 255) << 24;
-        }
+        uint32_t* to = words + (128 * group + thread) * 4 + 2 * k;
+        atomicOr(to, BitsOfInt8(q, half));
+        atomicOr(to + 1, BitsOfInt8(q + 8, half));
       } else {
-        uint32_t word = 0;
-        for (int j = 0; j < 4; ++j) {
-          for (int i = 0; i < 2; ++i) word |= ((bits[j][i] + 8) & 15) << (4 * j + 16 * i);
-        }
-        words[thread * 4 + 2 * group + k] = word;
+        atomicOr(words + thread * 4 + 2 * group + k, BitsOfInt4(q, half));
       }
     }
   }
@@ -122,8 +126,7 @@ cudaError_t PackWeights(const TileShape& shape, const void* rows, int64_t first_
   }
   constexpr int kThreads = 256;
   if (shape.format != WeightFormat::kBF16) {
-    if (first_out % kQuantisedRowsAlign != 0) return cudaErrorInvalidValue;
-    const int64_t n = (n_rows + 15) / 16 * 8 * ((shape.n_in + kQuantGroup - 1) / kQuantGroup);
+    const int64_t n = n_rows * ((shape.n_in + kQuantGroup - 1) / kQuantGroup);
     QuantiseKernel<<<static_cast<unsigned>((n + kThreads - 1) / kThreads), kThreads, 0, stream>>>(
         shape, static_cast<const __nv_bfloat16*>(rows), first_out, n_rows, matrix,
         static_cast<char*>(weights));

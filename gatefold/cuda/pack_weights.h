@@ -6,11 +6,8 @@
 
 namespace gatefold::cuda {
 
-// Quantised tiles are made of 16 outputs at a time.
-inline constexpr int kQuantisedRowsAlign = 16;
-
 // Brings outputs [first_out, first_out + n_rows) of a matrix into tiles, quantised where the shape says
-// so: then first_out is a multiple of kQuantisedRowsAlign, and so is n_rows but for a matrix's end.
+// so: then once each.
 //   rows     device, bfloat16 [n_rows, shape.n_in], as a checkpoint has them
 //   matrix   0 or 1: which of two matrices (shape.two_matrices), else 0
 //   weights  device, shape.weight_bytes(), zeroed before the first call: padding stays zero

@@ -50,8 +50,10 @@ GATEFOLD_HOST_DEVICE constexpr int64_t SwizzledOffset(int64_t row, int input) {
 
 // A weight matrix [n_out, n_in] as pairs of tiles, and an activation matrix as runs of rows.
 //
-// Weights: [n_pairs, n_in_blocks, 2, tile]. A pair holds outputs 128 i to 128 i + 127 of one matrix, or
-// outputs 64 i to 64 i + 63 of two matrices (w1, w3) of which a kernel needs the same outputs at once.
+// Weights: [n_pairs, n_in_blocks, 2, tile]. A tile holds outputs 64 i to 64 i + 63 of one matrix, or
+// outputs 32 i to 32 i + 31 of two matrices (w1, w3) of which a kernel needs the same outputs at once:
+// tile row 16 w + r has output 32 i + 8 w + r of the first, tile row 16 w + 8 + r that of the second
+// (w < 4, r < 8), so that one thread has the sums of both.
 // Activations of one group of rows: [n_in_blocks, rows, 64 inputs], rows rounded up to kRowsAlign.
 struct TileShape {
   int64_t n_out = 0;  // of one matrix
@@ -62,13 +64,13 @@ struct TileShape {
   GATEFOLD_HOST_DEVICE constexpr int n_in_blocks() const {
     return static_cast<int>(RoundUp(n_in, kInputsAlign) / kTileInputs);
   }
-  GATEFOLD_HOST_DEVICE constexpr int n_tiles() const {  // along the outputs of one matrix, without padding
-    return static_cast<int>(RoundUp(n_out, kTileRows) / kTileRows);
-  }
+  // Outputs of a tile.
+  GATEFOLD_HOST_DEVICE constexpr int tile_outs() const { return two_matrices ? kTileRows / 2 : kTileRows; }
   // Two matrices make activations of a following sum, so their outputs are padded as its inputs are.
-  GATEFOLD_HOST_DEVICE constexpr int n_pairs() const {
-    return two_matrices ? static_cast<int>(RoundUp(n_out, kInputsAlign) / kTileRows) : (n_tiles() + 1) / 2;
+  GATEFOLD_HOST_DEVICE constexpr int n_tiles() const {
+    return static_cast<int>(RoundUp(n_out, two_matrices ? kInputsAlign : kTileRows) / tile_outs());
   }
+  GATEFOLD_HOST_DEVICE constexpr int n_pairs() const { return (n_tiles() + 1) / 2; }
   GATEFOLD_HOST_DEVICE constexpr size_t weight_bytes() const {
     return static_cast<size_t>(n_pairs()) * n_in_blocks() * PairBytes(format);
   }

@@ -36,8 +36,7 @@ cudaError_t WeightUpload::Stage(const HostMatrix& rows, int64_t first, int64_t n
 cudaError_t WeightUpload::SendTiles(const HostMatrix& rows, const TileShape& shape,
                                     int64_t first_out, int matrix, void* tiles) {
   const size_t row_bytes = static_cast<size_t>(rows.n_cols) * sizeof(uint16_t);
-  int64_t most = row_bytes == 0 ? 0 : static_cast<int64_t>(kStagingBytes / row_bytes);
-  if (shape.format != WeightFormat::kBF16) most -= most % kQuantisedRowsAlign;
+  const int64_t most = row_bytes == 0 ? 0 : static_cast<int64_t>(kStagingBytes / row_bytes);
   if (most == 0 || rows.n_cols != shape.n_in) return cudaErrorInvalidValue;
   for (int64_t first = 0; first < rows.n_rows; first += most) {
     const int64_t n = std::min(most, rows.n_rows - first);

@@ -43,15 +43,6 @@ __device__ inline void Wgmma(float (&d)[16], uint64_t a, uint64_t b) {
       : "l"(a), "l"(b));
 }
 
-__device__ inline void Wgmma(float (&d)[24], uint64_t a, uint64_t b) {
-  asm volatile(
-      "{\n.reg .pred p;\nsetp.ne.b32 p, 1, 0;\n"
-      "wgmma.mma_async.sync.aligned.m64n48k16.f32.bf16.bf16 {%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,"
-      "%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23}, %24, %25, p, 1, 1, 0, 0;\n}\n"
-      : GATEFOLD_SUMS8(0), GATEFOLD_SUMS8(8), GATEFOLD_SUMS8(16)
-      : "l"(a), "l"(b));
-}
-
 __device__ inline void Wgmma(float (&d)[32], uint64_t a, uint64_t b) {
   asm volatile(
       "{\n.reg .pred p;\nsetp.ne.b32 p, 1, 0;\n"
@@ -59,17 +50,6 @@ __device__ inline void Wgmma(float (&d)[32], uint64_t a, uint64_t b) {
       "%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,"
       "%31}, %32, %33, p, 1, 1, 0, 0;\n}\n"
       : GATEFOLD_SUMS8(0), GATEFOLD_SUMS8(8), GATEFOLD_SUMS8(16), GATEFOLD_SUMS8(24)
-      : "l"(a), "l"(b));
-}
-
-__device__ inline void Wgmma(float (&d)[40], uint64_t a, uint64_t b) {
-  asm volatile(
-      "{\n.reg .pred p;\nsetp.ne.b32 p, 1, 0;\n"
-      "wgmma.mma_async.sync.aligned.m64n80k16.f32.bf16.bf16 {%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,"
-      "%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,"
-      "%31,%32,%33,%34,%35,%36,%37,%38,%39}, %40, %41, p, 1, 1, 0, 0;\n}\n"
-      : GATEFOLD_SUMS8(0), GATEFOLD_SUMS8(8), GATEFOLD_SUMS8(16), GATEFOLD_SUMS8(24),
-        GATEFOLD_SUMS8(32)
       : "l"(a), "l"(b));
 }
 
@@ -85,18 +65,6 @@ __device__ inline void Wgmma(float (&d)[48], uint64_t a, uint64_t b) {
       : "l"(a), "l"(b));
 }
 
-__device__ inline void Wgmma(float (&d)[56], uint64_t a, uint64_t b) {
-  asm volatile(
-      "{\n.reg .pred p;\nsetp.ne.b32 p, 1, 0;\n"
-      "wgmma.mma_async.sync.aligned.m64n112k16.f32.bf16.bf16 {%0,%1,%2,%3,%4,%5,%6,%7,%8,"
-      "%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,"
-      "%30,%31,%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,%50,"
-      "%51,%52,%53,%54,%55}, %56, %57, p, 1, 1, 0, 0;\n}\n"
-      : GATEFOLD_SUMS8(0), GATEFOLD_SUMS8(8), GATEFOLD_SUMS8(16), GATEFOLD_SUMS8(24),
-        GATEFOLD_SUMS8(32), GATEFOLD_SUMS8(40), GATEFOLD_SUMS8(48)
-      : "l"(a), "l"(b));
-}
-
 __device__ inline void Wgmma(float (&d)[64], uint64_t a, uint64_t b) {
   asm volatile(
       "{\n.reg .pred p;\nsetp.ne.b32 p, 1, 0;\n"
@@ -106,6 +74,70 @@ __device__ inline void Wgmma(float (&d)[64], uint64_t a, uint64_t b) {
       "%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63}, %64, %65, p, 1, 1, 0, 0;\n}\n"
       : GATEFOLD_SUMS8(0), GATEFOLD_SUMS8(8), GATEFOLD_SUMS8(16), GATEFOLD_SUMS8(24),
         GATEFOLD_SUMS8(32), GATEFOLD_SUMS8(40), GATEFOLD_SUMS8(48), GATEFOLD_SUMS8(56)
+      : "l"(a), "l"(b));
+}
+
+__device__ inline void Wgmma(float (&d)[80], uint64_t a, uint64_t b) {
+  asm volatile(
+      "{\n.reg .pred p;\nsetp.ne.b32 p, 1, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n160k16.f32.bf16.bf16 {%0,%1,%2,%3,%4,%5,%6,%7,%8,"
+      "%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,"
+      "%30,%31,%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,%50,"
+      "%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63,%64,%65,%66,%67,%68,%69,%70,%71,"
+      "%72,%73,%74,%75,%76,%77,%78,%79}, %80, %81, p, 1, 1, 0, 0;\n}\n"
+      : GATEFOLD_SUMS8(0), GATEFOLD_SUMS8(8), GATEFOLD_SUMS8(16), GATEFOLD_SUMS8(24),
+        GATEFOLD_SUMS8(32), GATEFOLD_SUMS8(40), GATEFOLD_SUMS8(48), GATEFOLD_SUMS8(56),
+        GATEFOLD_SUMS8(64), GATEFOLD_SUMS8(72)
+      : "l"(a), "l"(b));
+}
+
+__device__ inline void Wgmma(float (&d)[96], uint64_t a, uint64_t b) {
+  asm volatile(
+      "{\n.reg .pred p;\nsetp.ne.b32 p, 1, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n192k16.f32.bf16.bf16 {%0,%1,%2,%3,%4,%5,%6,%7,%8,"
+      "%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,"
+      "%30,%31,%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,%50,"
+      "%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63,%64,%65,%66,%67,%68,%69,%70,%71,"
+      "%72,%73,%74,%75,%76,%77,%78,%79,%80,%81,%82,%83,%84,%85,%86,%87,%88,%89,%90,%91,%92,"
+      "%93,%94,%95}, %96, %97, p, 1, 1, 0, 0;\n}\n"
+      : GATEFOLD_SUMS8(0), GATEFOLD_SUMS8(8), GATEFOLD_SUMS8(16), GATEFOLD_SUMS8(24),
+        GATEFOLD_SUMS8(32), GATEFOLD_SUMS8(40), GATEFOLD_SUMS8(48), GATEFOLD_SUMS8(56),
+        GATEFOLD_SUMS8(64), GATEFOLD_SUMS8(72), GATEFOLD_SUMS8(80), GATEFOLD_SUMS8(88)
+      : "l"(a), "l"(b));
+}
+
+__device__ inline void Wgmma(float (&d)[112], uint64_t a, uint64_t b) {
+  asm volatile(
+      "{\n.reg .pred p;\nsetp.ne.b32 p, 1, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n224k16.f32.bf16.bf16 {%0,%1,%2,%3,%4,%5,%6,%7,%8,"
+      "%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,"
+      "%30,%31,%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,%50,"
+      "%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63,%64,%65,%66,%67,%68,%69,%70,%71,"
+      "%72,%73,%74,%75,%76,%77,%78,%79,%80,%81,%82,%83,%84,%85,%86,%87,%88,%89,%90,%91,%92,"
+      "%93,%94,%95,%96,%97,%98,%99,%100,%101,%102,%103,%104,%105,%106,%107,%108,%109,%110,"
+      "%111}, %112, %113, p, 1, 1, 0, 0;\n}\n"
+      : GATEFOLD_SUMS8(0), GATEFOLD_SUMS8(8), GATEFOLD_SUMS8(16), GATEFOLD_SUMS8(24),
+        GATEFOLD_SUMS8(32), GATEFOLD_SUMS8(40), GATEFOLD_SUMS8(48), GATEFOLD_SUMS8(56),
+        GATEFOLD_SUMS8(64), GATEFOLD_SUMS8(72), GATEFOLD_SUMS8(80), GATEFOLD_SUMS8(88),
+        GATEFOLD_SUMS8(96), GATEFOLD_SUMS8(104)
+      : "l"(a), "l"(b));
+}
+
+__device__ inline void Wgmma(float (&d)[128], uint64_t a, uint64_t b) {
+  asm volatile(
+      "{\n.reg .pred p;\nsetp.ne.b32 p, 1, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n256k16.f32.bf16.bf16 {%0,%1,%2,%3,%4,%5,%6,%7,%8,"
+      "%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,"
+      "%30,%31,%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,%50,"
+      "%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63,%64,%65,%66,%67,%68,%69,%70,%71,"
+      "%72,%73,%74,%75,%76,%77,%78,%79,%80,%81,%82,%83,%84,%85,%86,%87,%88,%89,%90,%91,%92,"
+      "%93,%94,%95,%96,%97,%98,%99,%100,%101,%102,%103,%104,%105,%106,%107,%108,%109,%110,"
+      "%111,%112,%113,%114,%115,%116,%117,%118,%119,%120,%121,%122,%123,%124,%125,%126,%127"
+      "}, %128, %129, p, 1, 1, 0, 0;\n}\n"
+      : GATEFOLD_SUMS8(0), GATEFOLD_SUMS8(8), GATEFOLD_SUMS8(16), GATEFOLD_SUMS8(24),
+        GATEFOLD_SUMS8(32), GATEFOLD_SUMS8(40), GATEFOLD_SUMS8(48), GATEFOLD_SUMS8(56),
+        GATEFOLD_SUMS8(64), GATEFOLD_SUMS8(72), GATEFOLD_SUMS8(80), GATEFOLD_SUMS8(88),
+        GATEFOLD_SUMS8(96), GATEFOLD_SUMS8(104), GATEFOLD_SUMS8(112), GATEFOLD_SUMS8(120)
       : "l"(a), "l"(b));
 }
 
@@ -136,16 +168,6 @@ __device__ inline void Wgmma(float (&d)[16], const uint32_t (&a)[4], uint64_t b)
       : GATEFOLD_A4, "l"(b));
 }
 
-__device__ inline void Wgmma(float (&d)[24], const uint32_t (&a)[4], uint64_t b) {
-  asm volatile(
-      "{\n.reg .pred p;\nsetp.ne.b32 p, 1, 0;\n"
-      "wgmma.mma_async.sync.aligned.m64n48k16.f32.bf16.bf16 {%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,"
-      "%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23"
-      "}, {%24,%25,%26,%27}, %28, p, 1, 1, 0;\n}\n"
-      : GATEFOLD_SUMS8(0), GATEFOLD_SUMS8(8), GATEFOLD_SUMS8(16)
-      : GATEFOLD_A4, "l"(b));
-}
-
 __device__ inline void Wgmma(float (&d)[32], const uint32_t (&a)[4], uint64_t b) {
   asm volatile(
       "{\n.reg .pred p;\nsetp.ne.b32 p, 1, 0;\n"
@@ -153,17 +175,6 @@ __device__ inline void Wgmma(float (&d)[32], const uint32_t (&a)[4], uint64_t b)
       "%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,"
       "%31}, {%32,%33,%34,%35}, %36, p, 1, 1, 0;\n}\n"
       : GATEFOLD_SUMS8(0), GATEFOLD_SUMS8(8), GATEFOLD_SUMS8(16), GATEFOLD_SUMS8(24)
-      : GATEFOLD_A4, "l"(b));
-}
-
-__device__ inline void Wgmma(float (&d)[40], const uint32_t (&a)[4], uint64_t b) {
-  asm volatile(
-      "{\n.reg .pred p;\nsetp.ne.b32 p, 1, 0;\n"
-      "wgmma.mma_async.sync.aligned.m64n80k16.f32.bf16.bf16 {%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,"
-      "%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,"
-      "%31,%32,%33,%34,%35,%36,%37,%38,%39}, {%40,%41,%42,%43}, %44, p, 1, 1, 0;\n}\n"
-      : GATEFOLD_SUMS8(0), GATEFOLD_SUMS8(8), GATEFOLD_SUMS8(16), GATEFOLD_SUMS8(24),
-        GATEFOLD_SUMS8(32)
       : GATEFOLD_A4, "l"(b));
 }
 
@@ -179,18 +190,6 @@ __device__ inline void Wgmma(float (&d)[48], const uint32_t (&a)[4], uint64_t b)
       : GATEFOLD_A4, "l"(b));
 }
 
-__device__ inline void Wgmma(float (&d)[56], const uint32_t (&a)[4], uint64_t b) {
-  asm volatile(
-      "{\n.reg .pred p;\nsetp.ne.b32 p, 1, 0;\n"
-      "wgmma.mma_async.sync.aligned.m64n112k16.f32.bf16.bf16 {%0,%1,%2,%3,%4,%5,%6,%7,%8,"
-      "%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,"
-      "%30,%31,%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,%50,"
-      "%51,%52,%53,%54,%55}, {%56,%57,%58,%59}, %60, p, 1, 1, 0;\n}\n"
-      : GATEFOLD_SUMS8(0), GATEFOLD_SUMS8(8), GATEFOLD_SUMS8(16), GATEFOLD_SUMS8(24),
-        GATEFOLD_SUMS8(32), GATEFOLD_SUMS8(40), GATEFOLD_SUMS8(48)
-      : GATEFOLD_A4, "l"(b));
-}
-
 __device__ inline void Wgmma(float (&d)[64], const uint32_t (&a)[4], uint64_t b) {
   asm volatile(
       "{\n.reg .pred p;\nsetp.ne.b32 p, 1, 0;\n"
@@ -201,6 +200,70 @@ __device__ inline void Wgmma(float (&d)[64], const uint32_t (&a)[4], uint64_t b)
       "}, {%64,%65,%66,%67}, %68, p, 1, 1, 0;\n}\n"
       : GATEFOLD_SUMS8(0), GATEFOLD_SUMS8(8), GATEFOLD_SUMS8(16), GATEFOLD_SUMS8(24),
         GATEFOLD_SUMS8(32), GATEFOLD_SUMS8(40), GATEFOLD_SUMS8(48), GATEFOLD_SUMS8(56)
+      : GATEFOLD_A4, "l"(b));
+}
+
+__device__ inline void Wgmma(float (&d)[80], const uint32_t (&a)[4], uint64_t b) {
+  asm volatile(
+      "{\n.reg .pred p;\nsetp.ne.b32 p, 1, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n160k16.f32.bf16.bf16 {%0,%1,%2,%3,%4,%5,%6,%7,%8,"
+      "%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,"
+      "%30,%31,%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,%50,"
+      "%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63,%64,%65,%66,%67,%68,%69,%70,%71,"
+      "%72,%73,%74,%75,%76,%77,%78,%79}, {%80,%81,%82,%83}, %84, p, 1, 1, 0;\n}\n"
+      : GATEFOLD_SUMS8(0), GATEFOLD_SUMS8(8), GATEFOLD_SUMS8(16), GATEFOLD_SUMS8(24),
+        GATEFOLD_SUMS8(32), GATEFOLD_SUMS8(40), GATEFOLD_SUMS8(48), GATEFOLD_SUMS8(56),
+        GATEFOLD_SUMS8(64), GATEFOLD_SUMS8(72)
+      : GATEFOLD_A4, "l"(b));
+}
+
+__device__ inline void Wgmma(float (&d)[96], const uint32_t (&a)[4], uint64_t b) {
+  asm volatile(
+      "{\n.reg .pred p;\nsetp.ne.b32 p, 1, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n192k16.f32.bf16.bf16 {%0,%1,%2,%3,%4,%5,%6,%7,%8,"
+      "%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,"
+      "%30,%31,%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,%50,"
+      "%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63,%64,%65,%66,%67,%68,%69,%70,%71,"
+      "%72,%73,%74,%75,%76,%77,%78,%79,%80,%81,%82,%83,%84,%85,%86,%87,%88,%89,%90,%91,%92,"
+      "%93,%94,%95}, {%96,%97,%98,%99}, %100, p, 1, 1, 0;\n}\n"
+      : GATEFOLD_SUMS8(0), GATEFOLD_SUMS8(8), GATEFOLD_SUMS8(16), GATEFOLD_SUMS8(24),
+        GATEFOLD_SUMS8(32), GATEFOLD_SUMS8(40), GATEFOLD_SUMS8(48), GATEFOLD_SUMS8(56),
+        GATEFOLD_SUMS8(64), GATEFOLD_SUMS8(72), GATEFOLD_SUMS8(80), GATEFOLD_SUMS8(88)
+      : GATEFOLD_A4, "l"(b));
+}
+
+__device__ inline void Wgmma(float (&d)[112], const uint32_t (&a)[4], uint64_t b) {
+  asm volatile(
+      "{\n.reg .pred p;\nsetp.ne.b32 p, 1, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n224k16.f32.bf16.bf16 {%0,%1,%2,%3,%4,%5,%6,%7,%8,"
+      "%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,"
+      "%30,%31,%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,%50,"
+      "%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63,%64,%65,%66,%67,%68,%69,%70,%71,"
+      "%72,%73,%74,%75,%76,%77,%78,%79,%80,%81,%82,%83,%84,%85,%86,%87,%88,%89,%90,%91,%92,"
+      "%93,%94,%95,%96,%97,%98,%99,%100,%101,%102,%103,%104,%105,%106,%107,%108,%109,%110,"
+      "%111}, {%112,%113,%114,%115}, %116, p, 1, 1, 0;\n}\n"
+      : GATEFOLD_SUMS8(0), GATEFOLD_SUMS8(8), GATEFOLD_SUMS8(16), GATEFOLD_SUMS8(24),
+        GATEFOLD_SUMS8(32), GATEFOLD_SUMS8(40), GATEFOLD_SUMS8(48), GATEFOLD_SUMS8(56),
+        GATEFOLD_SUMS8(64), GATEFOLD_SUMS8(72), GATEFOLD_SUMS8(80), GATEFOLD_SUMS8(88),
+        GATEFOLD_SUMS8(96), GATEFOLD_SUMS8(104)
+      : GATEFOLD_A4, "l"(b));
+}
+
+__device__ inline void Wgmma(float (&d)[128], const uint32_t (&a)[4], uint64_t b) {
+  asm volatile(
+      "{\n.reg .pred p;\nsetp.ne.b32 p, 1, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n256k16.f32.bf16.bf16 {%0,%1,%2,%3,%4,%5,%6,%7,%8,"
+      "%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,"
+      "%30,%31,%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,%50,"
+      "%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63,%64,%65,%66,%67,%68,%69,%70,%71,"
+      "%72,%73,%74,%75,%76,%77,%78,%79,%80,%81,%82,%83,%84,%85,%86,%87,%88,%89,%90,%91,%92,"
+      "%93,%94,%95,%96,%97,%98,%99,%100,%101,%102,%103,%104,%105,%106,%107,%108,%109,%110,"
+      "%111,%112,%113,%114,%115,%116,%117,%118,%119,%120,%121,%122,%123,%124,%125,%126,%127"
+      "}, {%128,%129,%130,%131}, %132, p, 1, 1, 0;\n}\n"
+      : GATEFOLD_SUMS8(0), GATEFOLD_SUMS8(8), GATEFOLD_SUMS8(16), GATEFOLD_SUMS8(24),
+        GATEFOLD_SUMS8(32), GATEFOLD_SUMS8(40), GATEFOLD_SUMS8(48), GATEFOLD_SUMS8(56),
+        GATEFOLD_SUMS8(64), GATEFOLD_SUMS8(72), GATEFOLD_SUMS8(80), GATEFOLD_SUMS8(88),
+        GATEFOLD_SUMS8(96), GATEFOLD_SUMS8(104), GATEFOLD_SUMS8(112), GATEFOLD_SUMS8(120)
       : GATEFOLD_A4, "l"(b));
 }
 

@@ -53,7 +53,7 @@ struct Expert {
   // In two parts, as a loader that streams does.
   static void Pack(const TileShape& shape, const std::vector<uint16_t>& rows, int matrix, char* tiles) {
     const DeviceArray<uint16_t> staging(rows);
-    const int64_t first = shape.format == WeightFormat::kBF16 ? std::min<int64_t>(shape.n_out, 37) : 32;
+    const int64_t first = std::min<int64_t>(shape.n_out, 37);
     EXPECT_CUDA(PackWeights(shape, staging.get(), 0, first, matrix, tiles, nullptr));
     EXPECT_CUDA(PackWeights(shape, staging.get() + first * shape.n_in, first, shape.n_out - first, matrix,
                             tiles, nullptr));
