@@ -41,15 +41,15 @@ __global__ void GatherKernel(const float* x, const int32_t* sources, const MatMu
   }
 }
 
-// How long a device of common size is busy with wide units of at most `most` rows, in rows of a pair of
-// tiles: what each unit costs besides its rows, and half a unit for the processors that end early.
+// How long a device of common size is busy with wide units of at most `most` rows, in rows of two tiles:
+// what each unit costs besides its rows, and half a unit for the processors that end early.
 double WideCost(const TileShape& shape, std::span<const MatMulGroup> groups, int most) {
   constexpr double kProcessors = 132, kOverhead = 16;
   double rows = 0;
   int widest = 0;
   for (const MatMulGroup& group : groups) {
     const int width = UnitRows(shape.format, most, group.n_rows);
-    rows += (group.n_rows + width - 1) / width * (width + kOverhead) * shape.n_pairs();
+    rows += (group.n_rows + width - 1) / width * (width + kOverhead) * shape.n_tiles() / 2;
     if (group.n_rows > 0) widest = std::max(widest, width);
   }
   return rows / kProcessors + (widest + kOverhead) / 2;
@@ -63,8 +63,8 @@ int ChooseUnitRows(const TileShape& shape, std::span<const MatMulGroup> groups) 
     if (max_rows <= rows) return rows;
   }
   int best = WideUnitsOf(shape.format).most;
-  for (int most : {192, 128}) {
-    if (WideCost(shape, groups, most) < WideCost(shape, groups, best)) best = most;
+  for (int most : kWideMost) {
+    if (most <= best && WideCost(shape, groups, most) < WideCost(shape, groups, best)) best = most;
   }
   return best;
 }

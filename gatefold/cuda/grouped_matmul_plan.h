@@ -5,12 +5,14 @@
 namespace gatefold::cuda {
 
 // Units of at most this many rows have one tile of outputs, so that few rows give enough units, and all
-// the same width. Wider ones have two pairs of tiles, a pair for each of two blocks.
+// the same width. Wider ones have four, two for each of two blocks.
 inline constexpr int kNarrowUnitRows = 64;
 inline constexpr int kWideUnitTiles = 4;
 
 // The widths of wide units: `step`, 2 * step, ... `most`. Each is code of its own, which the compiler must
-// find registers for; quantised weights take some of them.
+// find registers for; quantised weights take some of them. unit_rows is one of `most`: with fewer rows
+// more stages of copies are under way.
+inline constexpr int kWideMost[] = {256, 192, 128};
 struct WideUnits {
   int step, most;
 };

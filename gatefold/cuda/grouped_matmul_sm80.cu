@@ -14,10 +14,9 @@ struct Shape {
   static constexpr bool kWide = kRows > kNarrowUnitRows;
   static constexpr Epilogue kEpilogue = kEnd;
   static constexpr int kTileBytes = TileBytes(kFormat);
-  static constexpr int kPairBytes = PairBytes(kFormat);  // a stage has two tiles, too
   static constexpr int kBlocks = kWide ? 1 : 2;          // input blocks of a stage
   static constexpr int kRowBytes = kRows * 128;          // activations of one input block
-  static constexpr int kStageBytes = kPairBytes + kBlocks * kRowBytes;
+  static constexpr int kStageBytes = 2 * kTileBytes + kBlocks * kRowBytes;
   // What the smallest of these devices has for a block: 99 KB.
   static constexpr int kStages = kStageBytes <= 24 * 1024 ? 4 : kStageBytes <= 32 * 1024 ? 3 : 2;
   static constexpr int kSharedBytes = kStages * kStageBytes;
@@ -63,17 +62,18 @@ template <typename S>
 __device__ void CopyStage(const GroupedMatMul& work, const Unit& unit, int block, char* stage) {
   const int n_blocks = work.shape.n_in_blocks();
   const char* tiles = static_cast<const char*>(unit.group->weights) +
-                      ((static_cast<int64_t>(unit.tile / 2) * n_blocks + block) * 2 + unit.tile % 2) *
-                          S::kTileBytes;
+                      (static_cast<int64_t>(unit.tile) * n_blocks + block) * S::kTileBytes;
   if constexpr (S::kWide) {
-    CopyAsync<S::kThreads>(stage, tiles, S::kPairBytes);
-  } else {
     CopyAsync<S::kThreads>(stage, tiles, S::kTileBytes);
-    CopyAsync<S::kThreads>(stage + S::kTileBytes, tiles + S::kPairBytes, S::kTileBytes);
+    if (unit.tile + 1 < work.shape.n_tiles()) {
+      CopyAsync<S::kThreads>(stage + S::kTileBytes, tiles + int64_t{n_blocks} * S::kTileBytes, S::kTileBytes);
+    }
+  } else {
+    CopyAsync<S::kThreads>(stage, tiles, 2 * S::kTileBytes);
   }
   const int row_bytes = (unit.n_rows + kRowsAlign - 1) / kRowsAlign * kRowsAlign * 128;
   for (int i = 0; i < S::kBlocks; ++i) {
-    CopyAsync<S::kThreads>(stage + S::kPairBytes + i * S::kRowBytes,
+    CopyAsync<S::kThreads>(stage + 2 * S::kTileBytes + i * S::kRowBytes,
                            ActivationRows(work.x, *unit.group, n_blocks, block + i, unit.first_row),
                            row_bytes);
   }
@@ -135,7 +135,7 @@ __global__ void __launch_bounds__(S::kThreads) Kernel(const __grid_constant__ Gr
 #pragma unroll
     for (int block = 0; block < S::kBlocks; ++block) {
       MultiplyBlock<S>(stage + (S::kWide ? group : block) * S::kTileBytes,
-                       stage + S::kPairBytes + block * S::kRowBytes, unit.n_rows, warp, lane, sums);
+                       stage + 2 * S::kTileBytes + block * S::kRowBytes, unit.n_rows, warp, lane, sums);
     }
   }
   asm volatile("cp.async.wait_group 0;" ::: "memory");

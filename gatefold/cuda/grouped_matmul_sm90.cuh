@@ -17,9 +17,9 @@ namespace gatefold::cuda::sm90 {
 // Narrow units, one tile by up to 64 rows, are bound by the bytes of the weights: what counts is that about
 // 100 KB per multiprocessor are always under way, hence deep rings and several blocks; a stage has two
 // input blocks. Quantised weights need more warps to become bfloat16 as fast as they come: more blocks.
-// Wide units, two pairs of tiles by up to 256 rows, are bound by the tensor cores, by what they read of
-// shared memory (hence a warpgroup's instruction is as wide as the unit), and by what L2 delivers: two
-// blocks of a cluster take a pair each and the same rows, of which each copies half, to both.
+// Wide units, four tiles by up to 256 rows, are bound by the tensor cores, by what they read of shared
+// memory (hence a warpgroup's instruction is as wide as the unit), and by what L2 delivers: two blocks of
+// a cluster take two tiles each and the same rows, of which each copies half, to both.
 template <WeightFormat kWeights, int kMostRows, Epilogue kEnd>
 struct Shape {
   static constexpr WeightFormat kFormat = kWeights;
@@ -29,10 +29,9 @@ struct Shape {
   static constexpr int kCluster = kWide ? kWideUnitTiles / 2 : 1;
   static constexpr Epilogue kEpilogue = kEnd;
   static constexpr int kTileBytes = TileBytes(kFormat);
-  static constexpr int kPairBytes = PairBytes(kFormat);  // a stage has two tiles, too
   static constexpr int kBlocks = kWide ? 1 : 2;          // input blocks of a stage
   static constexpr int kRowBytes = kRows * 128;          // activations of one input block
-  static constexpr int kRowsAt = (kPairBytes + 1023) / 1024 * 1024;  // descriptors want it
+  static constexpr int kRowsAt = (2 * kTileBytes + 1023) / 1024 * 1024;  // descriptors want it
   static constexpr int kStageBytes = kRowsAt + kBlocks * kRowBytes;
   static constexpr int kGateBytes = kEpilogue == Epilogue::kGatedActivations ? kRowBytes : 0;
   static constexpr int kBlocksPerProcessor = kWide                            ? 1
@@ -76,13 +75,13 @@ __device__ void Produce(const GroupedMatMul& work, const Ring& ring) {
   for (int index = blockIdx.x / S::kCluster; index < work.n_units; index += gridDim.x / S::kCluster) {
     Unit unit = FindUnit(work, index);
     unit.tile += 2 * rank;
-    // The last unit's second pair may be none: what its block multiplies then is not stored.
-    const bool has_weights = unit.tile < work.shape.n_tiles();
+    // The last unit may lack tiles: what is multiplied in their place is not stored.
+    const int n_tiles = S::kWide ? max(0, min(2, work.shape.n_tiles() - unit.tile)) : 1;
     const uint32_t row_bytes = (unit.n_rows + kRowsAlign - 1) / kRowsAlign * kRowsAlign * 128;
     const int64_t next_rows = RoundedRows(*unit.group) * int64_t{128};  // to the next input block
     const char* rows = ActivationRows(work.x, *unit.group, n_blocks, 0, unit.first_row);
     const char* tiles = static_cast<const char*>(unit.group->weights) +
-                        (static_cast<int64_t>(unit.tile / 2) * n_blocks * 2 + unit.tile % 2) * S::kTileBytes;
+                        static_cast<int64_t>(unit.tile) * n_blocks * S::kTileBytes;
     // Of the rows, what this block copies.
     const uint32_t first_half = (row_bytes / 1024 + 1) / 2 * 1024;
     const uint32_t my_begin = rank == 0 ? 0 : first_half;
@@ -91,22 +90,21 @@ __device__ void Produce(const GroupedMatMul& work, const Ring& ring) {
       BarrierWait(&ring.empty[at.stage], at.parity ^ 1);
       uint64_t* full = &ring.full[at.stage];
       char* stage = ring.stages + at.stage * S::kStageBytes;
-      BarrierExpect(full, (has_weights ? S::kPairBytes : 0) + S::kBlocks * row_bytes);
+      BarrierExpect(full, S::kBlocks * (n_tiles * S::kTileBytes + row_bytes));
       if constexpr (S::kWide) {
-        if (has_weights) BulkCopy(stage, tiles, S::kPairBytes, full);
-        tiles += S::kPairBytes;
+        for (int i = 0; i < n_tiles; ++i) {
+          BulkCopy(stage + i * S::kTileBytes, tiles + int64_t{n_blocks} * i * S::kTileBytes, S::kTileBytes, full);
+        }
         if (my_bytes > 0) {
           BulkCopyToCluster(stage + S::kRowsAt + my_begin, rows + my_begin, my_bytes, full, 0b11);
         }
+        tiles += S::kTileBytes;
         rows += next_rows;
-      } else {
-#pragma unroll
-        for (int i = 0; i < S::kBlocks; ++i) {
-          BulkCopy(stage + i * S::kTileBytes, tiles, S::kTileBytes, full);
-          tiles += S::kPairBytes;
-          BulkCopy(stage + S::kRowsAt + i * S::kRowBytes, rows, row_bytes, full);
-          rows += next_rows;
-        }
+      } else {  // all rows of the group, so that those of two input blocks lie next to each other
+        BulkCopy(stage, tiles, 2 * S::kTileBytes, full);
+        BulkCopy(stage + S::kRowsAt, rows, 2 * row_bytes, full);
+        tiles += 2 * S::kTileBytes;
+        rows += 2 * next_rows;
       }
       at.Next();
     }
@@ -128,7 +126,8 @@ __device__ __forceinline__ void Release(uint64_t* empty, int lane) {
 // tile, or the next two for one.
 template <typename S, int kRows>
 __device__ __forceinline__ void MultiplyUnit(const Ring& ring, int n_stages, RingPosition<S::kStages>& at,
-                                             int warpgroup, int thread, float (&sums)[kRows / 2]) {
+                                             int row_bytes, int warpgroup, int thread,
+                                             float (&sums)[kRows / 2]) {
   uint64_t* before = nullptr;  // of the stage that is still being read
   for (int i = 0; i < n_stages; ++i) {
     BarrierWait(&ring.full[at.stage], at.parity);
@@ -137,7 +136,7 @@ __device__ __forceinline__ void MultiplyUnit(const Ring& ring, int n_stages, Rin
 #pragma unroll
     for (int block = 0; block < S::kBlocks; ++block) {
       const uint64_t a = MatrixDescriptor(stage + (S::kWide ? warpgroup : block) * S::kTileBytes);
-      const uint64_t b = MatrixDescriptor(stage + S::kRowsAt + block * S::kRowBytes);
+      const uint64_t b = MatrixDescriptor(stage + S::kRowsAt + block * row_bytes);
 #pragma unroll
       for (int k = 0; k < 4; ++k) Wgmma(sums, a + k * kNextInputs, b + k * kNextInputs);
     }
@@ -154,12 +153,13 @@ __device__ __forceinline__ void MultiplyUnit(const Ring& ring, int n_stages, Rin
 // The same of quantised weights, which become bfloat16 in registers: one input block's while the tensor
 // cores have the one before. The sums are those that these bfloat16 give as weights, bit for bit.
 template <typename S, int kRows>
-__device__ __forceinline__ void MultiplyQuantisedUnit(const Ring& ring, int n_pairs_of_blocks,
-                                                      RingPosition<S::kStages>& at, int warpgroup,
-                                                      int thread, float (&sums)[kRows / 2]) {
+__device__ __forceinline__ void MultiplyQuantisedUnit(const Ring& ring, int n_pairs,
+                                                      RingPosition<S::kStages>& at, int row_bytes,
+                                                      int warpgroup, int thread,
+                                                      float (&sums)[kRows / 2]) {
   uint32_t a[2][4][4] = {};    // by turns
   uint64_t* before = nullptr;  // of the stage that is still being read
-  for (int i = 0; i < n_pairs_of_blocks; ++i) {
+  for (int i = 0; i < n_pairs; ++i) {
     const char* stage = nullptr;
 #pragma unroll
     for (int turn = 0; turn < 2; ++turn) {
@@ -168,7 +168,7 @@ __device__ __forceinline__ void MultiplyQuantisedUnit(const Ring& ring, int n_pa
         stage = ring.stages + at.stage * S::kStageBytes;
       }
       ReadTile<S::kFormat>(stage + (S::kWide ? warpgroup : turn) * S::kTileBytes, thread, a[turn]);
-      const uint64_t b = MatrixDescriptor(stage + S::kRowsAt + (S::kWide ? 0 : turn * S::kRowBytes));
+      const uint64_t b = MatrixDescriptor(stage + S::kRowsAt + (S::kWide ? 0 : turn * row_bytes));
       WgmmaFence();
 #pragma unroll
       for (int k = 0; k < 4; ++k) Wgmma(sums, a[turn][k], b + k * kNextInputs);
@@ -203,12 +203,13 @@ __device__ __forceinline__ void ComputeUnit(const GroupedMatMul& work, const Rin
                                             RingPosition<S::kStages>& at, int warpgroup, int thread,
                                             char* gate_rows) {
   const int n_blocks = work.shape.n_in_blocks();
+  const int row_bytes = (unit.n_rows + kRowsAlign - 1) / kRowsAlign * kRowsAlign * 128;  // of an input block
   float sums[kRows / 2] = {};
   HoldSums(sums);  // zero now: no other instruction may write them while products do
   if constexpr (S::kFormat == WeightFormat::kBF16) {
-    MultiplyUnit<S, kRows>(ring, n_blocks / S::kBlocks, at, warpgroup, thread, sums);
+    MultiplyUnit<S, kRows>(ring, n_blocks / S::kBlocks, at, row_bytes, warpgroup, thread, sums);
   } else {
-    MultiplyQuantisedUnit<S, kRows>(ring, n_blocks / 2, at, warpgroup, thread, sums);
+    MultiplyQuantisedUnit<S, kRows>(ring, n_blocks / 2, at, row_bytes, warpgroup, thread, sums);
   }
   HoldSums(sums);
   const int tile = unit.tile + warpgroup, warp = thread / 32, lane = thread % 32;
@@ -340,6 +341,10 @@ cudaError_t LaunchFormat(const GroupedMatMul& work, int n_processors, cudaStream
       return LaunchRows<kFormat, 32>(work, n_processors, stream);
     case 64:
       return LaunchRows<kFormat, 64>(work, n_processors, stream);
+    case 128:
+      return LaunchRows<kFormat, 128>(work, n_processors, stream);
+    case 192:
+      return LaunchRows<kFormat, 192>(work, n_processors, stream);
     default:
       return LaunchRows<kFormat, WideUnitsOf(kFormat).most>(work, n_processors, stream);
   }

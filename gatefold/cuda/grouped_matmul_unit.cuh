@@ -12,7 +12,7 @@
 
 namespace gatefold::cuda {
 
-// One unit: a tile, or two pairs of tiles, times up to `width` rows.
+// One unit: a tile, or four, times up to `width` rows.
 struct Unit {
   const MatMulGroup* group;
   int tile;       // along the outputs; the first of them
@@ -57,7 +57,8 @@ __device__ inline const char* ActivationRows(const void* x, const MatMulGroup& g
          (static_cast<int64_t>(block) * RoundedRows(group) + first_row) * 128;
 }
 
-__device__ inline float Silu(float z) { return z / (1.0f + __expf(-z)); }
+// To a few units in the last place, which is more than the bfloat16 that it becomes can show.
+__device__ inline float Silu(float z) { return __fdividef(z, 1.0f + __expf(-z)); }
 
 // y[slot][out] = sum + bias of the 64 outputs of tile `tile`, for all rows of the unit.
 template <int kSums>

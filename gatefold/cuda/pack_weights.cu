@@ -14,7 +14,7 @@ struct TilePlace {
 __device__ inline TilePlace Place(const TileShape& shape, int64_t out, int64_t block, int matrix) {
   const int64_t tile = out / shape.tile_outs();
   const int within = static_cast<int>(out % shape.tile_outs());
-  return {((tile / 2 * shape.n_in_blocks() + block) * 2 + tile % 2) * TileBytes(shape.format),
+  return {(tile * shape.n_in_blocks() + block) * TileBytes(shape.format),
           shape.two_matrices ? within / 8 * 16 + matrix * 8 + within % 8 : within};
 }
 

@@ -34,8 +34,6 @@ GATEFOLD_HOST_DEVICE constexpr int TileBytes(WeightFormat format) {
          : format == WeightFormat::kInt8 ? kTileRows * kTileInputs + kTileScaleBytes
                                          : kTileRows * kTileInputs / 2 + kTileScaleBytes;
 }
-// Of two tiles that are always read together.
-GATEFOLD_HOST_DEVICE constexpr int PairBytes(WeightFormat format) { return 2 * TileBytes(format); }
 
 // Sums are padded with zeros to two tiles, rows of activations to one permutation.
 inline constexpr int kInputsAlign = 2 * kTileInputs;
@@ -48,9 +46,9 @@ GATEFOLD_HOST_DEVICE constexpr int64_t SwizzledOffset(int64_t row, int input) {
   return row * 128 + (((input / 8) ^ (row % 8)) * 16) + (input % 8) * 2;
 }
 
-// A weight matrix [n_out, n_in] as pairs of tiles, and an activation matrix as runs of rows.
+// A weight matrix [n_out, n_in] as tiles, and an activation matrix as runs of rows.
 //
-// Weights: [n_pairs, n_in_blocks, 2, tile]. A tile holds outputs 64 i to 64 i + 63 of one matrix, or
+// Weights: [n_tiles, n_in_blocks, tile]. A tile holds outputs 64 i to 64 i + 63 of one matrix, or
 // outputs 32 i to 32 i + 31 of two matrices (w1, w3) of which a kernel needs the same outputs at once:
 // tile row 16 w + r has output 32 i + 8 w + r of the first, tile row 16 w + 8 + r that of the second
 // (w < 4, r < 8), so that one thread has the sums of both.
@@ -70,9 +68,8 @@ struct TileShape {
   GATEFOLD_HOST_DEVICE constexpr int n_tiles() const {
     return static_cast<int>(RoundUp(n_out, two_matrices ? kInputsAlign : kTileRows) / tile_outs());
   }
-  GATEFOLD_HOST_DEVICE constexpr int n_pairs() const { return (n_tiles() + 1) / 2; }
   GATEFOLD_HOST_DEVICE constexpr size_t weight_bytes() const {
-    return static_cast<size_t>(n_pairs()) * n_in_blocks() * PairBytes(format);
+    return static_cast<size_t>(n_tiles()) * n_in_blocks() * TileBytes(format);
   }
 };
 
