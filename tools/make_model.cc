@@ -12,7 +12,8 @@
 
 ABSL_FLAG(std::string, out, "", "Folder to write.");
 ABSL_FLAG(std::string, preset, "tiny",
-          "Where the other flags start from: tiny, peers, peers-dense-active, peers-dense-total.");
+          "Where the other flags start from: tiny, peers, peers-dense-active, peers-dense-total, "
+          "mixtral-8x7b (93 GB).");
 ABSL_FLAG(absl::optional<std::string>, family, absl::nullopt, "mixtral, llama or mistral.");
 ABSL_FLAG(absl::optional<int>, d_model, absl::nullopt, "Width of a row.");
 ABSL_FLAG(absl::optional<int>, layers, absl::nullopt, "Number of layers.");

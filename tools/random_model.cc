@@ -5,11 +5,13 @@
 #include <filesystem>
 #include <fstream>
 #include <system_error>
+#include <thread>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "gatefold/base/status_macros.h"
+#include "gatefold/base/thread_pool.h"
 #include "gatefold/checkpoint/safetensors_writer.h"
 #include "gatefold/model/model_config.h"
 #include "gatefold/tensor/tensor_view.h"
@@ -127,15 +129,20 @@ absl::Status WriteWeights(const RandomModelOptions& options, const std::string& 
     tensors.push_back({draw.name, options.dtype, draw.shape});
   }
   GF_ASSIGN_OR_RETURN(auto writer, SafetensorsWriter::Create(path, tensors));
-  constexpr int64_t kChunk = 1 << 18;  // elements in memory at a time
-  std::vector<char> bytes(kChunk * DTypeBytes(options.dtype));
+  constexpr int64_t kGrain = 1 << 18, kChunk = 64 * kGrain;  // elements of a thread, and in memory
+  const size_t element = DTypeBytes(options.dtype);
+  ThreadPool threads(static_cast<int>(std::max(1u, std::thread::hardware_concurrency())),
+                     absl::ZeroDuration());
+  std::vector<char> bytes(kChunk * element);
   for (const Draw& draw : list.draws()) {
     const RandomNumbers random(options.seed, draw.name, draw.mean, draw.deviation);
     const int64_t n = TensorView{options.dtype, draw.shape, nullptr}.n_elements();
     for (int64_t begin = 0; begin < n; begin += kChunk) {
       const int64_t count = std::min(kChunk, n - begin);
-      random.Fill(options.dtype, begin, count, bytes.data());
-      GF_RETURN_IF_ERROR(writer->Append(bytes.data(), count * DTypeBytes(options.dtype)));
+      threads.ParallelFor(count, kGrain, [&](int64_t first, int64_t last) {
+        random.Fill(options.dtype, begin + first, last - first, bytes.data() + first * element);
+      });
+      GF_RETURN_IF_ERROR(writer->Append(bytes.data(), count * element));
     }
   }
   return writer->Finish();
@@ -157,6 +164,17 @@ absl::Status ApplyPreset(absl::string_view preset, RandomModelOptions* options) 
     *options = o;
     return absl::OkStatus();
   }
+  if (preset == "mixtral-8x7b") {
+    o.d_model = 4096;
+    o.layers = 32;
+    o.heads = 32;
+    o.kv_heads = 8;
+    o.intermediate = 14336;
+    o.vocab = 32000;
+    o.max_positions = 32768;
+    *options = o;
+    return absl::OkStatus();
+  }
   o.d_model = 1024;
   o.layers = 16;
   o.heads = 16;
@@ -175,7 +193,7 @@ absl::Status ApplyPreset(absl::string_view preset, RandomModelOptions* options) 
   } else {
     return absl::InvalidArgumentError(
         absl::StrCat("no preset \"", preset,
-                     "\"; there are tiny, peers, peers-dense-active and peers-dense-total"));
+                     "\"; there are tiny, peers, peers-dense-active, peers-dense-total and mixtral-8x7b"));
   }
   *options = o;
   return absl::OkStatus();

@@ -35,7 +35,7 @@ struct RandomModelOptions {
 
 // "tiny" (6 MB, two experts of eight, text works), "peers" (1.2 B parameters, 2.4 GB), and its
 // dense twins with as many active or as many total parameters, "peers-dense-active" and
-// "peers-dense-total". InvalidArgument for other names.
+// "peers-dense-total"; "mixtral-8x7b" (that model's shape, 93 GB). InvalidArgument for other names.
 absl::Status ApplyPreset(absl::string_view preset, RandomModelOptions* options);
 
 // Creates the folder `out` and writes config.json, generation_config.json, tokenizer.json,

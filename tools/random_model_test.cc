@@ -103,6 +103,10 @@ TEST(RandomModel, PresetsHaveTheSizesTheyNamed) {
   ASSERT_TRUE(ApplyPreset("peers-dense-total", &o).ok());
   EXPECT_EQ(o.intermediate, 22528);
   EXPECT_EQ(o.family, "llama");
+  RandomModelOptions mixtral;
+  ASSERT_TRUE(ApplyPreset("mixtral-8x7b", &mixtral).ok());
+  EXPECT_EQ(mixtral.layers * mixtral.experts, 256);
+  EXPECT_EQ(mixtral.intermediate, 14336);
 }
 
 TEST(RandomNumbers, HaveTheMeanAndDeviationAskedFor) {
