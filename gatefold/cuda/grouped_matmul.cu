@@ -41,18 +41,21 @@ __global__ void GatherKernel(const float* x, const int32_t* sources, const MatMu
   }
 }
 
-// How long a device of common size is busy with wide units of at most `most` rows, in rows of two tiles:
-// what each unit costs besides its rows, and half a unit for the processors that end early.
+// How long a device of common size is busy with wide units of at most `most` rows, in rows of two tiles.
+// What L2 delivers is the scarcest: a block takes two tiles of weights for each unit and half of each row's
+// bytes, so the weights cost as much as 256 rows more (bfloat16). Then half a unit for the processors that
+// end early.
 double WideCost(const TileShape& shape, std::span<const MatMulGroup> groups, int most) {
-  constexpr double kProcessors = 132, kOverhead = 16;
+  constexpr double kProcessors = 132;
+  const double weights = 2.0 * TileBytes(shape.format) / (kTileInputs * 2 / 2);
   double rows = 0;
   int widest = 0;
   for (const MatMulGroup& group : groups) {
     const int width = UnitRows(shape.format, most, group.n_rows);
-    rows += (group.n_rows + width - 1) / width * (width + kOverhead) * shape.n_tiles() / 2;
+    rows += (group.n_rows + width - 1) / width * (width + weights) * shape.n_tiles() / 2;
     if (group.n_rows > 0) widest = std::max(widest, width);
   }
-  return rows / kProcessors + (widest + kOverhead) / 2;
+  return rows / kProcessors + (widest + weights) / 2;
 }
 
 // The width of narrow units, by the largest group; or the most rows of wide ones.
@@ -64,7 +67,7 @@ int ChooseUnitRows(const TileShape& shape, std::span<const MatMulGroup> groups) 
   }
   int best = WideUnitsOf(shape.format).most;
   for (int most : kWideMost) {
-    if (most <= best && WideCost(shape, groups, most) < WideCost(shape, groups, best)) best = most;
+    if (most <= best && WideCost(shape, groups, most) <= WideCost(shape, groups, best)) best = most;
   }
   return best;
 }
