@@ -35,12 +35,16 @@ const Case kCases[] = {
     {"decode 8 x 4096", 8, 4095, 1, 32, 8, 128, 0},
     {"decode 64 x 1024", 64, 1023, 1, 32, 8, 128, 0},
     {"decode 4 x 32768", 4, 32767, 1, 32, 8, 128, 0},
+    {"decode 1 x 32768", 1, 32767, 1, 32, 8, 128, 0},
+    {"decode 32 x 4096 of 4 tokens", 32, 4092, 4, 32, 8, 128, 0},
     {"decode 32 x 4096 heads 32/32", 32, 4095, 1, 32, 32, 128, 0},
     {"decode 32 x 4096 head_dim 64", 32, 4095, 1, 32, 8, 64, 0},
     {"decode 32 x 4096 window 1024", 32, 4095, 1, 32, 8, 128, 1024},
     {"prefill 1 x 4096", 1, 0, 4096, 32, 8, 128, 0},
     {"prefill 8 x 512", 8, 0, 512, 32, 8, 128, 0},
+    {"prefill 1 x 4096 head_dim 64", 1, 0, 4096, 32, 8, 64, 0},
     {"prefill chunk 512 after 8192", 1, 8192, 512, 32, 8, 128, 0},
+    {"prefill chunk 64 after 8192", 1, 8192, 64, 32, 8, 128, 0},
 };
 
 // Values near those of a normal distribution; real data draws other power than zeros.
@@ -161,8 +165,9 @@ class Bench {
   void MakePlan() {
     cudaDeviceProp device;
     GF_CHECK_CUDA(cudaGetDeviceProperties(&device, 0));
-    const AttentionPlan plan =
-        PlanAttention(shape_, rows_, {.n_multiprocessors = device.multiProcessorCount});
+    PlanLimits limits = {.n_multiprocessors = device.multiProcessorCount};
+    GF_CHECK_CUDA(ChooseAttentionKernels(&limits.kernels));
+    const AttentionPlan plan = PlanAttention(shape_, rows_, limits);
     std::vector<unsigned char> packed(plan.PackedBytes());
     plan.Pack(packed.data());
     unsigned char* packed_device;

@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "gatefold/cuda/attention_plan.h"
+#include "gatefold/cuda/tiles.h"
 
 namespace gatefold::cuda {
 
@@ -23,14 +24,19 @@ namespace gatefold::cuda {
 // to its own (within the window), bit for bit, whatever rows share the launch, however the plan
 // tiles them. Keys and values must be finite; those of places never written may hold anything.
 
-// Keys (or values) of one layer: [n_blocks, n_kv_heads, 16 positions, head_dim] bf16, so that a
-// head's 16 positions are 2 or 4 KiB in a row.
+// Keys (or values) of one layer: [n_blocks, n_kv_heads, head_dim / 64, 16 positions, 64] bf16, so
+// that a head's 16 positions are 2 or 4 KiB in a row; the 128 bytes of a position as tiles.h says,
+// which lets kernels copy them to shared memory as they lie.
 struct KvCacheLayout {
   static constexpr int kBlockTokens = 16;
   int n_kv_heads = 0;
   int head_dim = 0;
   int64_t HeadElements() const { return int64_t{kBlockTokens} * head_dim; }
   int64_t BlockElements() const { return HeadElements() * n_kv_heads; }
+  // Of a head's elements in a block, where that of a position is.
+  GATEFOLD_HOST_DEVICE static constexpr int64_t Place(int token, int dim) {
+    return dim / 64 * (kBlockTokens * 64) + SwizzledOffset(token, dim % 64) / 2;
+  }
 };
 
 // Rows of a step, on the device.
@@ -57,26 +63,31 @@ cudaError_t RopeAppend(const AttentionShape& shape, const RowBatch& rows, const 
                        int64_t qkv_stride, const RopeTables& rope, __nv_bfloat16* q,
                        __nv_bfloat16* keys, __nv_bfloat16* values, cudaStream_t stream);
 
-// Where a plan lies on the device, and the room it works in.
+// Where a plan lies on the device, and the room it works in. Of one stream: kernels count in it.
 struct DevicePlan {
-  const AttentionItem* items = nullptr;   // [n_narrow + n_wide]
+  AttentionKernels kernels = AttentionKernels::kAny;
+  const AttentionSegment* segments = nullptr;
   int n_narrow = 0;
   int n_wide = 0;
-  const int32_t* row_slots = nullptr;     // [n_rows]
-  const int32_t* combine_rows = nullptr;  // [n_combine]
-  int n_combine = 0;
-  float* workspace = nullptr;             // AttentionWorkspaceBytes(shape, n_slots) bytes
+  int narrow_pairs = 8;
+  const int32_t* row_slots = nullptr;  // [n_rows]
+  int32_t* counters = nullptr;         // zero before and after
+  float* workspace = nullptr;          // AttentionWorkspaceBytes(shape, n_slots) bytes
   int64_t n_slots = 0;
 };
 
 // `packed`: device copy of what AttentionPlan::Pack wrote; aligned to 16 bytes.
-DevicePlan ViewPlan(const AttentionPlan& plan, const void* packed, void* workspace);
+DevicePlan ViewPlan(const AttentionPlan& plan, void* packed, void* workspace);
+
+// The best kernels of the current device. The others give the same bits.
+cudaError_t ChooseAttentionKernels(AttentionKernels* kernels);
 
 // out = softmax(scale q k, over keys of positions 0 to the row's own) v for every row and head;
 // window w > 0: only the last w positions, the row's own included. Query head h reads KV head
 // h / (n_heads / n_kv_heads). Keys and values of the rows themselves have been appended.
-// q: [n_rows, n_heads, head_dim] bf16. The plan was made for these rows in this order.
-// out: [n_rows, n_heads, head_dim], float32 or bf16: one is given, the other null.
+// q: [n_rows, n_heads, head_dim] bf16. The plan was made for these rows in this order, and lay on
+// the device before the last kernel of the stream began. out: [n_rows, n_heads, head_dim], float32
+// or bf16: one is given, the other null.
 cudaError_t Attention(const AttentionShape& shape, const RowBatch& rows, const DevicePlan& plan,
                       const __nv_bfloat16* q, const __nv_bfloat16* keys,
                       const __nv_bfloat16* values, float* out, __nv_bfloat16* out_bf16,

@@ -7,8 +7,8 @@
 
 namespace gatefold::cuda {
 
-// How the rows of a step are cut into pieces for the attention kernels. Host code without CUDA:
-// one plan serves all layers of a step. A plan never shows in the results, only in the time.
+// How the rows of a step are given to the thread blocks of the attention kernels. Host code without
+// CUDA: one plan serves all layers of a step. A plan never shows in the results, only in the time.
 
 struct AttentionShape {
   int n_heads = 0;
@@ -26,45 +26,66 @@ struct AttentionShape {
 // computed apart and merged in ascending order.
 inline constexpr int kChunkTokens = 256;
 
-// Rows of a tile: (token, query head of the group) pairs of one sequence.
-inline constexpr int kNarrowTileRows = 16;  // one warp
-inline constexpr int kWideTileRows = 64;    // four warps
+enum class AttentionKernels {
+  kAny,     // compute capability 8.0 and later
+  kHopper,  // 9.0 alone
+};
 
-// What one thread block does for each KV head. All zero: nothing.
-struct alignas(16) AttentionItem {
+// A tile is some rows next to each other of one sequence; this many (row, query head of the group)
+// pairs at most. Narrow ones are bound by reading the cache, wide ones by multiplying.
+inline constexpr int kNarrowTilePairs = 16;
+constexpr int WideTilePairs(AttentionKernels kernels) {
+  return kernels == AttentionKernels::kHopper ? 192 : 64;
+}
+
+// A run of chunks for a tile's rows and one KV head. A worker, which is a thread block, takes
+// several, one after another. No rows: nothing.
+struct alignas(16) AttentionSegment {
   int32_t first_row = 0;  // rows [first_row, first_row + n_rows) of the batch
   int32_t n_rows = 0;
   int32_t sequence = 0;
+  int32_t kv_head = 0;
   int32_t min_position = 0;  // of these rows
   int32_t max_position = 0;
   int32_t first_chunk = 0;  // chunks [first_chunk, first_chunk + n_chunks)
   int32_t n_chunks = 0;
-  int32_t split = 0;  // 1: each chunk's part goes to the workspace; 0: the rows end here
+  // Of the same tile and KV head. 1: the rows end here. Else the first one leaves one part for each
+  // row and head in the workspace, of all chunks before prefix_end, and the others leave one per
+  // chunk; whoever finishes last merges them.
+  int32_t n_segments = 0;
+  int32_t counter = 0;  // which counts the finished
+  int32_t prefix_end = 0;
+  int32_t next = -1;  // of the same worker; -1: none
 };
-static_assert(sizeof(AttentionItem) == 32);
+static_assert(sizeof(AttentionSegment) == 48);
 
 struct PlanSizes {
   int n_narrow = 0;
   int n_wide = 0;
-  int n_combine = 0;
+  int narrow_pairs = 8;
+  int n_segments = 0;
+  int n_counters = 0;
   int64_t n_slots = 0;
 };
 
 struct AttentionPlan {
-  std::vector<AttentionItem> items;  // n_narrow narrow ones, then n_wide wide ones
+  AttentionKernels kernels = AttentionKernels::kAny;
+  // Worker i starts with segment i: n_narrow workers of narrow tiles, then n_wide of wide ones.
+  std::vector<AttentionSegment> segments;
   int n_narrow = 0;
   int n_wide = 0;
+  int narrow_pairs = 8;  // or 16, if there are larger narrow tiles
   // Parts of row r, chunk c lie in slot row_slots[r] + c of the workspace, if the row is split.
   std::vector<int32_t> row_slots;
-  std::vector<int32_t> combine_rows;  // the split rows; -1: nothing
+  int n_counters = 0;
   int64_t n_slots = 0;
 
-  // Grows to these sizes by items and rows of nothing, so that a captured graph can be replayed
+  // Grows to these sizes by workers with nothing to do, so that a captured graph can be replayed
   // with the plan of a later step of as many rows in the place of the first one's. False, and
   // nothing done, if the plan is larger already.
   bool PadTo(const PlanSizes& sizes);
 
-  // Room for Pack: items, row_slots, combine_rows one after the other.
+  // Room for Pack: segments, row_slots, counters of zero, one after the other.
   size_t PackedBytes() const;
   void Pack(void* bytes) const;
 };
@@ -77,6 +98,7 @@ struct PlanRow {
 struct PlanLimits {
   int n_multiprocessors = 132;
   int64_t max_slots = 1 << 16;  // bounds the workspace; rows past it are not split
+  AttentionKernels kernels = AttentionKernels::kAny;
 };
 
 // Rows next to each other of one sequence share tiles. Positions are not negative.

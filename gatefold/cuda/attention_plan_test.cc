@@ -24,40 +24,69 @@ std::vector<PlanRow> Rows(const std::vector<std::vector<int>>& spans) {  // {seq
   return rows;
 }
 
-// What must hold of any plan: each row's chunks are worked on once, by items that know its range;
-// a row ends in one item or is combined, never both; slots are in bounds and shared by nobody.
+// What must hold of any plan: each (row, KV head) has its chunks worked on once, by segments that
+// know its range, each of which some worker comes to; segments of one tile and head count in one
+// counter, which is theirs alone, and agree on where the first ends; slots of split rows are in
+// bounds and shared by nobody.
 void CheckPlan(const AttentionShape& shape, const std::vector<PlanRow>& rows,
-               const PlanLimits& limits) {
-  const AttentionPlan plan = PlanAttention(shape, rows, limits);
-  ASSERT_EQ(plan.items.size(), static_cast<size_t>(plan.n_narrow + plan.n_wide));
+               const PlanLimits& limits, const PlanSizes& padded = {}) {
+  AttentionPlan plan = PlanAttention(shape, rows, limits);
+  if (padded.n_segments > 0) {
+    ASSERT_TRUE(plan.PadTo(padded));
+  }
   ASSERT_EQ(plan.row_slots.size(), rows.size());
-  EXPECT_LE(plan.n_slots, limits.max_slots);
-  std::vector<std::map<int, int>> chunks(rows.size());
-  std::vector<int> whole(rows.size(), 0);
-  for (size_t i = 0; i < plan.items.size(); ++i) {
-    const AttentionItem& item = plan.items[i];
-    ASSERT_GT(item.n_rows, 0);
-    ASSERT_GT(item.n_chunks, 0);
-    const int limit = static_cast<int>(i) < plan.n_narrow ? kNarrowTileRows : kWideTileRows;
-    EXPECT_LE(item.n_rows * shape.group(), limit);
-    for (int r = item.first_row; r < item.first_row + item.n_rows; ++r) {
-      EXPECT_EQ(rows[r].sequence, item.sequence);
-      EXPECT_GE(rows[r].position, item.min_position);
-      EXPECT_LE(rows[r].position, item.max_position);
-      whole[r] += item.split ? 0 : 1;
-      for (int c = item.first_chunk; c < item.first_chunk + item.n_chunks; ++c) ++chunks[r][c];
+  if (padded.n_segments == 0) {
+    EXPECT_LE(plan.n_slots, limits.max_slots);
+  }
+  std::map<std::pair<int, int>, std::map<int, int>> chunks;  // by row and head
+  std::map<int, std::vector<AttentionSegment>> split;        // by counter
+  std::set<int> split_rows;
+  size_t n_visited = 0;
+  for (int worker = 0; worker < plan.n_narrow + plan.n_wide; ++worker) {
+    for (int index = worker; index >= 0; index = plan.segments[index].next) {
+      ASSERT_LT(index, static_cast<int>(plan.segments.size()));
+      ASSERT_LE(++n_visited, plan.segments.size());
+      const AttentionSegment& s = plan.segments[index];
+      if (s.n_rows == 0) {
+        EXPECT_EQ(s.next, -1);
+        EXPECT_LE(s.n_segments, 1);
+        continue;
+      }
+      ASSERT_GT(s.n_chunks, 0);
+      const int pairs = s.n_rows * shape.group();
+      EXPECT_LE(pairs, worker < plan.n_narrow ? plan.narrow_pairs : WideTilePairs(limits.kernels));
+      for (int r = s.first_row; r < s.first_row + s.n_rows; ++r) {
+        EXPECT_EQ(rows[r].sequence, s.sequence);
+        EXPECT_GE(rows[r].position, s.min_position);
+        EXPECT_LE(rows[r].position, s.max_position);
+        for (int c = s.first_chunk; c < s.first_chunk + s.n_chunks; ++c)
+          ++chunks[{r, s.kv_head}][c];
+        if (s.n_segments > 1) split_rows.insert(r);
+      }
+      if (s.n_segments > 1) split[s.counter].push_back(s);
+    }
+  }
+  for (auto& [counter, segments] : split) {
+    EXPECT_TRUE(counter >= 0 && counter < plan.n_counters);
+    std::sort(segments.begin(), segments.end(),
+              [](const auto& a, const auto& b) { return a.first_chunk < b.first_chunk; });
+    for (const AttentionSegment& s : segments) {
+      EXPECT_EQ(s.n_segments, static_cast<int>(segments.size()));
+      EXPECT_EQ(s.first_row, segments[0].first_row);
+      EXPECT_EQ(s.kv_head, segments[0].kv_head);
+      EXPECT_EQ(s.prefix_end, segments[0].first_chunk + segments[0].n_chunks);
     }
   }
   std::set<int64_t> slots;
-  const std::set<int32_t> combined(plan.combine_rows.begin(), plan.combine_rows.end());
-  EXPECT_EQ(combined.size(), plan.combine_rows.size());
-  for (size_t r = 0; r < rows.size(); ++r) {
-    EXPECT_EQ(whole[r], combined.count(static_cast<int32_t>(r)) ? 0 : 1) << r;
+  for (int r = 0; r < static_cast<int>(rows.size()); ++r) {
     const int position = rows[r].position;
     const int first = shape.window > 0 ? std::max(0, position - shape.window + 1) : 0;
     for (int c = first / kChunkTokens; c <= position / kChunkTokens; ++c) {
-      EXPECT_EQ(chunks[r][c], 1) << "row " << r << ", chunk " << c;
-      if (!combined.count(static_cast<int32_t>(r))) continue;
+      for (int h = 0; h < shape.n_kv_heads; ++h) {
+        const auto& counts = chunks[{r, h}];
+        EXPECT_TRUE(counts.count(c) == 1 && counts.at(c) == 1) << "row " << r << ", chunk " << c;
+      }
+      if (split_rows.count(r) == 0) continue;
       const int64_t slot = plan.row_slots[r] + c;
       EXPECT_TRUE(slot >= 0 && slot < plan.n_slots && slots.insert(slot).second) << slot;
     }
@@ -66,51 +95,105 @@ void CheckPlan(const AttentionShape& shape, const std::vector<PlanRow>& rows,
 
 TEST(AttentionPlanTest, CoversEachRowOnce) {
   const std::vector<std::vector<std::vector<int>>> batches = {
-      {{0, 0, 1}},
-      {{0, 5000, 5001}, {1, 255, 256}, {2, 256, 257}},
-      {{0, 0, 1000}},
-      {{3, 4095, 4096}, {1, 700, 733}, {2, 0, 300}, {0, 9, 10}, {0, 300, 301}},
-      {{0, 250, 262}}};
+      {{0, 0, 1}},     {{0, 5000, 5001}, {1, 255, 256}, {2, 256, 257}},
+      {{0, 0, 1000}},  {{3, 4095, 4096}, {1, 700, 733}, {2, 0, 300}, {0, 9, 10}, {0, 300, 301}},
+      {{0, 250, 262}}, {{0, 5000, 5003}, {1, 30000, 30001}, {2, 7000, 7040}}};
   for (const auto& batch : batches) {
     for (const AttentionShape& shape : {Shape(32, 8), Shape(16, 1), Shape(7, 1), Shape(4, 4),
                                         Shape(32, 8, 600), Shape(7, 1, 1)}) {
-      for (const PlanLimits& limits : {PlanLimits{}, PlanLimits{1, 1 << 16}, PlanLimits{100000, 50},
-                                       PlanLimits{100000, 1 << 16}, PlanLimits{132, 0}}) {
-        CheckPlan(shape, Rows(batch), limits);
+      for (const AttentionKernels kernels : {AttentionKernels::kAny, AttentionKernels::kHopper}) {
+        for (const PlanLimits& limits :
+             {PlanLimits{132, 1 << 16, kernels}, PlanLimits{1, 1 << 16, kernels},
+              PlanLimits{3, 1 << 16, kernels}, PlanLimits{100000, 50, kernels},
+              PlanLimits{100000, 1 << 16, kernels}, PlanLimits{132, 0, kernels}}) {
+          CheckPlan(shape, Rows(batch), limits);
+          CheckPlan(shape, Rows(batch), limits,
+                    {.n_narrow = 5000,
+                     .n_wide = 5000,
+                     .narrow_pairs = 16,
+                     .n_segments = 20000,
+                     .n_counters = 5000,
+                     .n_slots = 1 << 16});
+        }
       }
     }
   }
 }
 
-TEST(AttentionPlanTest, SplitsADecodeRowByChunk) {
-  const AttentionPlan plan = PlanAttention(Shape(32, 8), Rows({{0, 4095, 4096}, {1, 10, 11}}));
-  EXPECT_EQ(plan.n_narrow, 16 + 1);
+TEST(AttentionPlanTest, GivesEachWorkerAsManyChunks) {
+  // 16 chunks of 8 heads, then one of each.
+  const AttentionPlan plan =
+      PlanAttention(Shape(32, 8), Rows({{0, 4095, 4096}, {1, 10, 11}}),
+                    {.n_multiprocessors = 17, .kernels = AttentionKernels::kHopper});
+  EXPECT_EQ(plan.n_narrow, 34);
   EXPECT_EQ(plan.n_slots, 16);
-  EXPECT_EQ(plan.combine_rows, std::vector<int32_t>{0});
+  for (int worker = 0; worker < plan.n_narrow; ++worker) {
+    int n = 0;
+    for (int i = worker; i >= 0; i = plan.segments[i].next) n += plan.segments[i].n_chunks;
+    EXPECT_EQ(n, 4) << worker;
+  }
+  // As many heads as workers: nothing is split.
+  EXPECT_EQ(PlanAttention(Shape(32, 8), Rows({{0, 4095, 4096}}),
+                          {.n_multiprocessors = 4, .kernels = AttentionKernels::kHopper})
+                .n_slots,
+            0);
 }
 
 TEST(AttentionPlanTest, KeepsAManyTiledPrefillWhole) {
   const AttentionPlan plan = PlanAttention(Shape(32, 8), Rows({{0, 0, 4096}}));
-  EXPECT_EQ(plan.n_wide, 256);
+  EXPECT_EQ(plan.n_wide, 264);
+  EXPECT_EQ(plan.segments.size(), 256u * 8);
   EXPECT_EQ(plan.n_slots, 0);
-  // The longest tile starts first.
-  EXPECT_EQ(plan.items[0].max_position, 4095);
+  // The longest tiles start first.
+  EXPECT_EQ(plan.segments[0].max_position, 4095);
+  // One tile of each head: the context is split.
+  EXPECT_GT(PlanAttention(Shape(32, 8), Rows({{0, 4000, 4016}})).n_slots, 0);
+}
+
+TEST(AttentionPlanTest, CutsWideTilesToTheNumberOfWorkers) {
+  const auto most_rows = [](const std::vector<std::vector<int>>& spans) {
+    const AttentionPlan plan =
+        PlanAttention(Shape(32, 8), Rows(spans), {.kernels = AttentionKernels::kHopper});
+    int most = 0;
+    for (const AttentionSegment& segment : plan.segments) most = std::max(most, segment.n_rows);
+    return most;
+  };
+  EXPECT_EQ(most_rows({{0, 0, 4096}}), 48);
+  EXPECT_EQ(most_rows({{0, 8192, 8704}}), 32);  // 16 tiles of 8 heads for 132 workers
 }
 
 TEST(AttentionPlanTest, PadsAndPacks) {
-  AttentionPlan plan = PlanAttention(Shape(32, 8), Rows({{0, 600, 601}, {1, 0, 64}}));
-  EXPECT_FALSE(plan.PadTo({plan.n_narrow, plan.n_wide, 0, plan.n_slots}));
+  AttentionPlan plan =
+      PlanAttention(Shape(32, 8), Rows({{0, 600, 601}, {1, 0, 64}}), {.n_multiprocessors = 4});
   const AttentionPlan before = plan;
-  ASSERT_TRUE(plan.PadTo({10, 20, 5, 100}));
-  EXPECT_EQ(plan.n_narrow, 10);
-  EXPECT_EQ(plan.items.size(), 30u);
-  EXPECT_EQ(plan.items[9].n_rows, 0);
-  EXPECT_EQ(plan.items[10].first_row, before.items[before.n_narrow].first_row);
-  EXPECT_EQ(plan.combine_rows.back(), -1);
-  std::vector<char> bytes(plan.PackedBytes());
+  const int n = static_cast<int>(plan.segments.size());
+  EXPECT_GT(n, plan.n_narrow + plan.n_wide);
+  EXPECT_GT(plan.n_slots, 0);
+  const PlanSizes sizes = {.n_narrow = plan.n_narrow + 2,
+                           .n_wide = plan.n_wide + 3,
+                           .n_segments = n + 10,
+                           .n_counters = plan.n_counters + 1,
+                           .n_slots = plan.n_slots + 7};
+  PlanSizes small = sizes;
+  small.n_slots = plan.n_slots - 1;
+  EXPECT_FALSE(plan.PadTo(small));
+  small = sizes;
+  small.n_segments = n + 4;
+  EXPECT_FALSE(plan.PadTo(small));
+  small = sizes;
+  small.n_counters = plan.n_counters - 1;
+  EXPECT_FALSE(plan.PadTo(small));
+  ASSERT_TRUE(plan.PadTo(sizes));
+  EXPECT_EQ(plan.n_narrow, sizes.n_narrow);
+  EXPECT_EQ(plan.segments.size(), n + 10u);
+  EXPECT_EQ(plan.segments[sizes.n_narrow - 1].n_rows, 0);
+  EXPECT_EQ(plan.segments[sizes.n_narrow].first_row, before.segments[before.n_narrow].first_row);
+  std::vector<char> bytes(plan.PackedBytes(), 1);
   plan.Pack(bytes.data());
-  EXPECT_EQ(std::memcmp(bytes.data(), plan.items.data(), 30 * sizeof(AttentionItem)), 0);
-  EXPECT_EQ(bytes.size(), 30 * 32 + (65 + 5) * 4u);
+  const size_t segments = (n + 10) * sizeof(AttentionSegment);
+  EXPECT_EQ(std::memcmp(bytes.data(), plan.segments.data(), segments), 0);
+  ASSERT_EQ(bytes.size(), segments + (65 + sizes.n_counters) * 4u);
+  EXPECT_EQ(std::count(bytes.end() - sizes.n_counters * 4, bytes.end(), 0), sizes.n_counters * 4);
 }
 
 TEST(AttentionPlanTest, SaysWhatIsServed) {

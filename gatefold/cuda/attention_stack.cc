@@ -35,6 +35,7 @@ cudaError_t AttentionStack::Prepare() {
   GF_CUDA_RETURN_IF_ERROR(cudaGetDevice(&device));
   GF_CUDA_RETURN_IF_ERROR(
       cudaDeviceGetAttribute(&limits_.n_multiprocessors, cudaDevAttrMultiProcessorCount, device));
+  GF_CUDA_RETURN_IF_ERROR(ChooseAttentionKernels(&limits_.kernels));
   limits_.max_slots = std::min<int64_t>(
       limits_.max_slots, kMaxPartsBytes / AttentionWorkspaceBytes(shape.attention, 1));
   GF_CUDA_RETURN_IF_ERROR(kv_.Reserve(shape.KvBlockBytes() * n_kv_blocks_));

@@ -14,8 +14,8 @@ namespace gatefold::cuda {
 // Everything of a model's step that is attention's, on the device: embedding, attention of each
 // layer with its paged KV cache, logits. The device's side of attention-service/attention_runner.h.
 //
-// Per layer eight launches in decode (norm, qkv, rotate and keep, attend, merge parts, gather, o,
-// add), none of which the host waits for: x stays on the device between them. What is rounded: rows
+// Per layer seven launches (norm, qkv, rotate and keep, attend, gather, o, add), and another of attend
+// where prefill and decode come together. The host waits for none: x stays on the device between them. What is rounded: rows
 // become bfloat16 before each product, q, k and v when they are kept; sums and x are float32.
 //
 // The row law: every launch gives a row the same bits whatever rows are beside it.
@@ -49,7 +49,7 @@ class AttentionStack {
   // [n_rows, vocab_size].
   cudaError_t Logits(const float* x, int n_rows, float* logits, cudaStream_t stream);
 
-  // [n_kv_blocks, n_kv_heads, 16, head_dim] of one layer.
+  // Of one layer; see KvCacheLayout.
   __nv_bfloat16* keys(int layer) const { return KvMemory(2 * layer); }
   __nv_bfloat16* values(int layer) const { return KvMemory(2 * layer + 1); }
 

@@ -1,42 +1,28 @@
 #pragma once
 
 // One warp's share of a tile: 16 query rows against 64 positions. Device code only.
-// Everything that makes up a row's bits is here and in softmax_parts.h.
+// Everything that makes up a row's bits is here and in softmax_parts.h; Hopper's kernels give the
+// same.
 //
 // Fragments of m16n8k16: lane i holds rows g = i / 4 and g + 8, and of each 8 columns the two at
 // 2 (i % 4).
 
-#include "gatefold/cuda/softmax_parts.h"
-#include "gatefold/cuda/warp_ops.h"
+#include "gatefold/cuda/attention_work.h"
 
 namespace gatefold::cuda {
 
-constexpr int kTileTokens = 64;
-
-// A tile in shared memory is [64 positions, head_dim] bf16, aligned to 256 bytes. The 16-byte
-// pieces of a position are permuted so that equal pieces of eight positions lie in different
-// banks: piece p of position t is in place p ^ (t % 8). So a lane's other pieces are its first
-// one's address with some bits flipped, which keeps its addresses in one register.
-template <int kHeadDim>
-__device__ __forceinline__ uint32_t PieceOffset(int token, int piece) {
-  return static_cast<uint32_t>(token * (kHeadDim * 2) + ((piece ^ (token & 7)) << 4));
-}
-
-// Starts the copy of 64 positions from the cache; those outside [lo, hi] become zeros unread.
-// from: the KV head's place in block 0. blocks: ids of the tile's four blocks.
+// Starts the copy of 64 positions from the cache, as they lie there; those outside [lo, hi] become
+// zeros unread. from: the KV head's place in block 0. blocks: ids of the tile's four blocks.
 template <int kHeadDim, int kThreads>
 __device__ __forceinline__ void LoadTile(uint32_t to, const __nv_bfloat16* from,
                                          int64_t block_elements, const int (&blocks)[4],
                                          int first_position, int lo, int hi) {
-  constexpr int kPieces = kHeadDim / 8;
-  // Positions per pass, which stays within a block.
-  constexpr int kStep = kThreads / kPieces < 16 ? kThreads / kPieces : 16;
-  static_assert(16 % kStep == 0);
-  const int piece = static_cast<int>(threadIdx.x) % kPieces;
-  const int at = static_cast<int>(threadIdx.x) / kPieces;
-  if (kThreads > kStep * kPieces && at >= kStep) return;
-  from += at * kHeadDim + piece * 8;
-  to += PieceOffset<kHeadDim>(at, piece);
+  constexpr int kBlockPieces = 2 * kHeadDim;
+  constexpr int kStep = kThreads < kBlockPieces ? kThreads : kBlockPieces;
+  const int at = static_cast<int>(threadIdx.x);
+  if (kThreads > kStep && at >= kStep) return;
+  from += at * 8;
+  to += at * 16;
 #pragma unroll
   for (int b = 0; b < 4; ++b) {
     const int begin = first_position + b * 16;
@@ -44,9 +30,9 @@ __device__ __forceinline__ void LoadTile(uint32_t to, const __nv_bfloat16* from,
     const bool used = begin <= hi && begin + 15 >= lo;
     const __nv_bfloat16* block = from + (used ? blocks[b] : 0) * block_elements;
 #pragma unroll
-    for (int i = 0; i < 16; i += kStep) {
-      const int position = begin + i + at;
-      CopyAsync16((to ^ ((i & 7) << 4)) + (b * 16 + i) * kHeadDim * 2, block + i * kHeadDim,
+    for (int i = 0; i < kBlockPieces; i += kStep) {
+      const int position = begin + (i + at) / 8 % 16;
+      CopyAsync16(to + (b * kBlockPieces + i) * 16, block + i * 8,
                   position >= lo && position <= hi);
     }
   }
@@ -60,14 +46,24 @@ struct WarpRows {
   int first[2];
   int last[2];
   float m[2];
-  float l[2];  // of this lane's columns
+  float l[2][2];  // of this lane's even and odd columns
   float o[kHeadDim / 8][4];
+
+  // The sums of a chunk. Weights are added by position modulo 8, then those sums by twos.
+  __device__ __forceinline__ void SumLanes(float (&sum)[2]) const {
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      sum[i] = __fadd_rn(l[i][0], l[i][1]);
+      sum[i] = __fadd_rn(sum[i], __shfl_xor_sync(kAllLanes, sum[i], 1));
+      sum[i] = __fadd_rn(sum[i], __shfl_xor_sync(kAllLanes, sum[i], 2));
+    }
+  }
 
   __device__ __forceinline__ void StartChunk() {
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
       m[i] = kNever;
-      l[i] = 0.0f;
+      l[i][0] = l[i][1] = 0.0f;
     }
 #pragma unroll
     for (int n = 0; n < kHeadDim / 8; ++n) {
@@ -82,7 +78,7 @@ template <int kHeadDim>
 __device__ __forceinline__ void Score(const WarpRows<kHeadDim>& rows, uint32_t keys,
                                       float (&s)[8][4]) {
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
-  keys += PieceOffset<kHeadDim>((lane & 7) + ((lane >> 4) << 3), (lane >> 3) & 1);
+  keys += PlaceOf<kHeadDim>((lane & 7) + ((lane >> 4) << 3), (lane >> 3) & 1);
 #pragma unroll
   for (int n = 0; n < 8; ++n) {
 #pragma unroll
@@ -93,7 +89,7 @@ __device__ __forceinline__ void Score(const WarpRows<kHeadDim>& rows, uint32_t k
 #pragma unroll
     for (int j = 0; j < 4; ++j) {
       uint32_t b[4];
-      LoadMatrices((keys ^ (k << 5)) + j * 16 * kHeadDim * 2, b);
+      LoadMatrices((keys ^ ((k % 4) << 5)) + k / 4 * 2048 + j * 16 * kHeadDim * 2, b);
       MultiplyAdd(s[2 * j], rows.q[k], b[0], b[1]);
       MultiplyAdd(s[2 * j + 1], rows.q[k], b[2], b[3]);
     }
@@ -104,29 +100,31 @@ __device__ __forceinline__ void Score(const WarpRows<kHeadDim>& rows, uint32_t k
 // p: the weights in bf16, as the left operands of four products over 16 positions each.
 // A row none of whose positions lie in the tile keeps its state.
 template <int kHeadDim>
-__device__ __forceinline__ void Weigh(WarpRows<kHeadDim>& rows, float (&s)[8][4],
-                                      float scale_log2, int first_position, bool mask,
-                                      uint32_t (&p)[4][4]) {
+__device__ __forceinline__ void Weigh(WarpRows<kHeadDim>& rows, float (&s)[8][4], float scale_log2,
+                                      int first_position, bool mask, uint32_t (&p)[4][4]) {
   const int column = 2 * (static_cast<int>(threadIdx.x) % 4);
-  float top[2] = {rows.m[0], rows.m[1]};
+  if (mask) {
+#pragma unroll
+    for (int n = 0; n < 8; ++n) {
+#pragma unroll
+      for (int e = 0; e < 4; ++e) {
+        const int position = first_position + n * 8 + column + (e & 1);
+        if (position < rows.first[e >> 1] || position > rows.last[e >> 1]) s[n][e] = kNever;
+      }
+    }
+  }
+  float top[2] = {kNever, kNever};
 #pragma unroll
   for (int n = 0; n < 8; ++n) {
 #pragma unroll
-    for (int e = 0; e < 4; ++e) {
-      float score = __fmul_rn(s[n][e], scale_log2);
-      if (mask) {
-        const int position = first_position + n * 8 + column + (e & 1);
-        if (position < rows.first[e >> 1] || position > rows.last[e >> 1]) score = kNever;
-      }
-      s[n][e] = score;
-      top[e >> 1] = fmaxf(top[e >> 1], score);
-    }
+    for (int e = 0; e < 4; ++e) top[e >> 1] = fmaxf(top[e >> 1], s[n][e]);
   }
-  float scale[2], reference[2], sum[2] = {0.0f, 0.0f};
+  float scale[2], reference[2], sum[2][2] = {};
 #pragma unroll
   for (int i = 0; i < 2; ++i) {
     top[i] = fmaxf(top[i], __shfl_xor_sync(kAllLanes, top[i], 1));
     top[i] = fmaxf(top[i], __shfl_xor_sync(kAllLanes, top[i], 2));
+    top[i] = fmaxf(rows.m[i], __fmul_rn(top[i], scale_log2));
     reference[i] = Reference(top[i]);
     scale[i] = Exp2(__fsub_rn(rows.m[i], reference[i]));
     rows.m[i] = top[i];
@@ -135,14 +133,17 @@ __device__ __forceinline__ void Weigh(WarpRows<kHeadDim>& rows, float (&s)[8][4]
   for (int n = 0; n < 8; ++n) {
 #pragma unroll
     for (int e = 0; e < 4; ++e) {
-      s[n][e] = Exp2(__fsub_rn(s[n][e], reference[e >> 1]));
-      sum[e >> 1] = __fadd_rn(sum[e >> 1], s[n][e]);
+      s[n][e] = Weight(s[n][e], scale_log2, reference[e >> 1]);
+      sum[e >> 1][e & 1] = __fadd_rn(sum[e >> 1][e & 1], s[n][e]);
     }
     p[n / 2][2 * (n % 2)] = PackBF16(s[n][0], s[n][1]);
     p[n / 2][2 * (n % 2) + 1] = PackBF16(s[n][2], s[n][3]);
   }
 #pragma unroll
-  for (int i = 0; i < 2; ++i) rows.l[i] = __fmaf_rn(rows.l[i], scale[i], sum[i]);
+  for (int i = 0; i < 2; ++i) {
+    rows.l[i][0] = __fmaf_rn(rows.l[i][0], scale[i], sum[i][0]);
+    rows.l[i][1] = __fmaf_rn(rows.l[i][1], scale[i], sum[i][1]);
+  }
 #pragma unroll
   for (int n = 0; n < kHeadDim / 8; ++n) {
 #pragma unroll
@@ -155,13 +156,13 @@ template <int kHeadDim>
 __device__ __forceinline__ void Gather(WarpRows<kHeadDim>& rows, const uint32_t (&p)[4][4],
                                        uint32_t values) {
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
-  values += PieceOffset<kHeadDim>(lane & 15, lane >> 4);
+  values += PlaceOf<kHeadDim>(lane & 15, lane >> 4);
 #pragma unroll
   for (int k = 0; k < 4; ++k) {
 #pragma unroll
     for (int j = 0; j < kHeadDim / 16; ++j) {
       uint32_t b[4];
-      LoadMatricesTransposed((values ^ (j << 5)) + k * 16 * kHeadDim * 2, b);
+      LoadMatricesTransposed((values ^ ((j % 4) << 5)) + j / 4 * 2048 + k * 16 * kHeadDim * 2, b);
       MultiplyAdd(rows.o[2 * j], p[k], b[0], b[1]);
       MultiplyAdd(rows.o[2 * j + 1], p[k], b[2], b[3]);
     }

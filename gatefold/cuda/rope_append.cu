@@ -24,7 +24,7 @@ struct RopeArgs {
 
 constexpr int kRopeWarps = 4;
 
-// Where head `head` of the row's q, k and v in that order goes.
+// Where head `head` of the row's q, k and v in that order goes: q, or 16 positions in the cache.
 template <int kHeadDim>
 __device__ __forceinline__ __nv_bfloat16* Place(const RopeArgs& args, int row, int position,
                                                 int head) {
@@ -38,7 +38,7 @@ __device__ __forceinline__ __nv_bfloat16* Place(const RopeArgs& args, int row, i
   const int kv_head = head - args.n_heads - (is_key ? 0 : args.n_kv_heads);
   const int64_t block = table[position / kTokens];
   return (is_key ? args.keys : args.values) +
-         ((block * args.n_kv_heads + kv_head) * kTokens + position % kTokens) * kHeadDim;
+         (block * args.n_kv_heads + kv_head) * kTokens * kHeadDim;
 }
 
 // A warp per (row, head of q, k or v).
@@ -46,6 +46,10 @@ template <int kHeadDim>
 __global__ void __launch_bounds__(kRopeWarps* kWarp)
     RopeAppendKernel(const __grid_constant__ RopeArgs args) {
   constexpr int kHalf = kHeadDim / 2;
+#if __CUDA_ARCH__ >= 900
+  // The attention that follows may come in and wait: see AwaitKernelBefore.
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
   const int n_all = args.n_heads + 2 * args.n_kv_heads;
   const int64_t at =
       static_cast<int64_t>(blockIdx.x) * kRopeWarps + static_cast<int>(threadIdx.x) / kWarp;
@@ -57,6 +61,8 @@ __global__ void __launch_bounds__(kRopeWarps* kWarp)
   const float* cos = args.cos + static_cast<int64_t>(position) * kHalf;
   const float* sin = args.sin + static_cast<int64_t>(position) * kHalf;
   __nv_bfloat16* to = Place<kHeadDim>(args, row, position, head);
+  const bool keeps = head >= args.n_heads;
+  const int token = position % KvCacheLayout::kBlockTokens;
   const bool rotate = head < args.n_heads + args.n_kv_heads;
 #pragma unroll
   for (int i = static_cast<int>(threadIdx.x) % kWarp; i < kHalf; i += kWarp) {
@@ -68,8 +74,8 @@ __global__ void __launch_bounds__(kRopeWarps* kWarp)
       b = __fadd_rn(__fmul_rn(b, c), __fmul_rn(a, s));
       a = turned;
     }
-    to[i] = __float2bfloat16_rn(a);
-    to[i + kHalf] = __float2bfloat16_rn(b);
+    to[keeps ? KvCacheLayout::Place(token, i) : i] = __float2bfloat16_rn(a);
+    to[keeps ? KvCacheLayout::Place(token, i + kHalf) : i + kHalf] = __float2bfloat16_rn(b);
   }
 }
 
@@ -87,19 +93,19 @@ cudaError_t RopeAppend(const AttentionShape& shape, const RowBatch& rows, const 
     return cudaErrorInvalidValue;
   }
   const RopeArgs args = {.n_rows = rows.n_rows,
-                   .positions = rows.positions,
-                   .sequences = rows.sequences,
-                   .block_tables = rows.block_tables,
-                   .table_stride = rows.table_stride,
-                   .n_heads = shape.n_heads,
-                   .n_kv_heads = shape.n_kv_heads,
-                   .qkv = qkv,
-                   .qkv_stride = qkv_stride,
-                   .cos = rope.cos,
-                   .sin = rope.sin,
-                   .q = q,
-                   .keys = keys,
-                   .values = values};
+                         .positions = rows.positions,
+                         .sequences = rows.sequences,
+                         .block_tables = rows.block_tables,
+                         .table_stride = rows.table_stride,
+                         .n_heads = shape.n_heads,
+                         .n_kv_heads = shape.n_kv_heads,
+                         .qkv = qkv,
+                         .qkv_stride = qkv_stride,
+                         .cos = rope.cos,
+                         .sin = rope.sin,
+                         .q = q,
+                         .keys = keys,
+                         .values = values};
   const int64_t n_warps = static_cast<int64_t>(rows.n_rows) * n_all;
   return LaunchKernel(shape.head_dim == 128 ? RopeAppendKernel<128> : RopeAppendKernel<64>, args,
                       (n_warps + kRopeWarps - 1) / kRopeWarps, kRopeWarps * kWarp, 0, stream);

@@ -95,10 +95,11 @@ class Server {
     const KvCacheLayout layout = {prompts_.shape.n_kv_heads, prompts_.shape.head_dim};
     const std::vector<uint16_t> all = cache.Read();
     const int64_t block = table_[static_cast<size_t>(sequence) * stride_ + position / 16];
-    const auto begin = all.begin() + block * layout.BlockElements() +
-                       kv_head * layout.HeadElements() +
-                       static_cast<int64_t>(position % 16) * layout.head_dim;
-    return std::vector<uint16_t>(begin, begin + layout.head_dim);
+    const auto head =
+        all.begin() + block * layout.BlockElements() + kv_head * layout.HeadElements();
+    std::vector<uint16_t> kept;
+    for (int d = 0; d < layout.head_dim; ++d) kept.push_back(head[layout.Place(position % 16, d)]);
+    return kept;
   }
   const DeviceArray<uint16_t>& keys() const { return keys_; }
   const DeviceArray<uint16_t>& values() const { return values_; }
@@ -150,24 +151,26 @@ class Server {
                             .block_tables = table_device_.get(),
                             .table_stride = stride_};
     AttentionPlan plan = PlanAttention(shape, rows, limits_);
-    plan.PadTo(padded_);
+    if (padded_.n_segments > 0) {
+      EXPECT_TRUE(plan.PadTo(padded_));
+    }
     std::vector<unsigned char> packed(plan.PackedBytes());
     plan.Pack(packed.data());
-    const DeviceArray<unsigned char> plan_device(packed);
+    DeviceArray<unsigned char> plan_device(packed);
     const DeviceArray<unsigned char> workspace(AttentionWorkspaceBytes(shape, plan.n_slots));
     auto* const q16 = reinterpret_cast<__nv_bfloat16*>(q.get());
     auto* const keys = reinterpret_cast<__nv_bfloat16*>(keys_.get());
     auto* const values = reinterpret_cast<__nv_bfloat16*>(values_.get());
     EXPECT_CUDA(RopeAppend(shape, batch, qkv_device.get(), width, {cos_.get(), sin_.get()}, q16,
-                          keys, values, nullptr));
+                           keys, values, nullptr));
     EXPECT_CUDA(Attention(shape, batch, ViewPlan(plan, plan_device.get(), workspace.get()), q16,
-                         keys, values, out, out_bf16, nullptr));
+                          keys, values, out, out_bf16, nullptr));
     q_ = q.Read();
   }
 
   const Prompts& prompts_;
   const PlanLimits limits_;
-  const PlanSizes padded_;  // plans are padded to this if they fit
+  const PlanSizes padded_;  // plans are padded to this, if there are segments
   const int stride_;
   int n_blocks_ = 0;
   const std::vector<int32_t> table_;  // [n_sequences, stride]

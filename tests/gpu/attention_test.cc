@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <limits>
+#include <random>
 #include <string>
 #include <vector>
 
@@ -22,7 +23,24 @@ std::string Name(const AttentionShape& shape) {
          std::to_string(shape.head_dim) + ", window " + std::to_string(shape.window);
 }
 
-class AttentionTest : public GpuTest {};
+// Both kinds of kernels, whichever the device would choose.
+class AttentionTest : public GpuTest, public testing::WithParamInterface<AttentionKernels> {
+ protected:
+  void SetUp() override {
+    GpuTest::SetUp();
+    if (!IsSkipped() && GetParam() == AttentionKernels::kHopper && !IsHopper()) {
+      GTEST_SKIP() << "skipped: needs compute capability 9";
+    }
+  }
+  static bool IsHopper() {
+    cudaDeviceProp device;
+    EXPECT_CUDA(cudaGetDeviceProperties(&device, 0));
+    return device.major == 9;
+  }
+  static PlanLimits Limits(int n_multiprocessors = 132, int64_t max_slots = 1 << 16) {
+    return {n_multiprocessors, max_slots, GetParam()};
+  }
+};
 
 // One row and head in float64. `exact`: from the float32 projections. Else from operands rounded
 // to bf16, with weights rounded where the kernel does it: relative to the highest score so far, 64
@@ -108,19 +126,29 @@ Floats Pick(const Prompts& prompts, const Floats& all, const std::vector<PlanRow
   return picked;
 }
 
-const AttentionShape kShapes[] = {
-    Shape(8, 2, 128, 0), Shape(4, 4, 64, 0),    Shape(7, 1, 64, 100), Shape(16, 1, 128, 0),
-    Shape(5, 1, 128, 1), Shape(10, 2, 64, 300), Shape(32, 2, 64, 0),  Shape(8, 2, 128, 64)};
+const AttentionShape kShapes[] = {Shape(8, 2, 128, 0),  Shape(4, 4, 64, 0),  Shape(7, 1, 64, 100),
+                                  Shape(16, 1, 128, 0), Shape(5, 1, 128, 1), Shape(10, 2, 64, 300),
+                                  Shape(32, 2, 64, 0),  Shape(8, 2, 128, 64)};
 
-TEST_F(AttentionTest, MatchesTheDefinition) {
+TEST_P(AttentionTest, MatchesTheDefinition) {
   for (const AttentionShape& shape : kShapes) {
     const Prompts prompts(shape, {530, 3, 257}, 1);
-    const Floats out = Server(prompts, 2).Step(Everything(prompts));
+    const Floats out = Server(prompts, 2, Limits()).Step(Everything(prompts));
     Floats checked;
     std::vector<double> exact, rounded;
-    for (const PlanRow& row :
-         {PlanRow{529, 0}, {0, 0}, {1, 0}, {63, 0}, {64, 0}, {255, 0}, {256, 0}, {383, 0}, {511, 0},
-          {512, 0}, {2, 1}, {256, 2}, {100, 2}}) {
+    for (const PlanRow& row : {PlanRow{529, 0},
+                               {0, 0},
+                               {1, 0},
+                               {63, 0},
+                               {64, 0},
+                               {255, 0},
+                               {256, 0},
+                               {383, 0},
+                               {511, 0},
+                               {512, 0},
+                               {2, 1},
+                               {256, 2},
+                               {100, 2}}) {
       const Floats picked = Pick(prompts, out, {row});
       for (int h = 0; h < shape.n_heads; ++h) {
         const std::vector<double> a = Reference(prompts, row, h, true);
@@ -138,12 +166,12 @@ TEST_F(AttentionTest, MatchesTheDefinition) {
   }
 }
 
-TEST_F(AttentionTest, ChunkSizesOfPrefillDoNotShow) {
+TEST_P(AttentionTest, ChunkSizesOfPrefillDoNotShow) {
   for (const AttentionShape& shape : {Shape(8, 2, 128, 0), Shape(7, 1, 64, 100)}) {
     const Prompts prompts(shape, {400}, 3);
-    const Floats whole = Server(prompts, 4).Step(Span(0, 0, 400));
+    const Floats whole = Server(prompts, 4, Limits()).Step(Span(0, 0, 400));
     for (int chunk : {1, 7, 64, 399}) {
-      Server server(prompts, 5 + chunk);
+      Server server(prompts, 5 + chunk, Limits());
       Floats out;
       for (int begin = 0; begin < 400; begin += chunk) {
         const Floats some = server.Step(Span(0, begin, std::min(400, begin + chunk)));
@@ -154,11 +182,11 @@ TEST_F(AttentionTest, ChunkSizesOfPrefillDoNotShow) {
   }
 }
 
-TEST_F(AttentionTest, DecodeGivesTheBitsOfPrefill) {
+TEST_P(AttentionTest, DecodeGivesTheBitsOfPrefill) {
   for (const AttentionShape& shape : kShapes) {
     const Prompts prompts(shape, {800, 514}, 7);
-    const Floats whole = Server(prompts, 8).Step(Everything(prompts));
-    Server server(prompts, 9);
+    const Floats whole = Server(prompts, 8, Limits()).Step(Everything(prompts));
+    Server server(prompts, 9, Limits());
     server.Step(Span(0, 0, 760));
     server.Step(Span(1, 0, 474));
     for (int i = 0; i < 40; ++i) {
@@ -169,12 +197,12 @@ TEST_F(AttentionTest, DecodeGivesTheBitsOfPrefill) {
   }
 }
 
-TEST_F(AttentionTest, OtherRowsOfTheStepDoNotShow) {
+TEST_P(AttentionTest, OtherRowsOfTheStepDoNotShow) {
   const AttentionShape shape = Shape(8, 2, 128, 0);
   const Prompts prompts(shape, {300, 290, 17, 600}, 11);
-  const Floats whole = Server(prompts, 12).Step(Everything(prompts));
+  const Floats whole = Server(prompts, 12, Limits()).Step(Everything(prompts));
   // Decode rows between chunks of prefill, the sequences in another order.
-  Server server(prompts, 13);
+  Server server(prompts, 13, Limits());
   server.Step(Span(3, 0, 599));
   server.Step(Span(1, 0, 280));
   std::vector<PlanRow> rows = {{599, 3}};
@@ -189,13 +217,12 @@ TEST_F(AttentionTest, OtherRowsOfTheStepDoNotShow) {
   }
 }
 
-TEST_F(AttentionTest, HowThePlanCutsDoesNotShow) {
+TEST_P(AttentionTest, HowThePlanCutsDoesNotShow) {
   for (const AttentionShape& shape : {Shape(8, 2, 128, 0), Shape(4, 4, 64, 300)}) {
     const Prompts prompts(shape, {700}, 15);
     std::vector<Floats> outs;
     for (const PlanLimits& limits :
-         {PlanLimits{132, 1 << 16}, PlanLimits{132, 0}, PlanLimits{1, 1 << 16},
-          PlanLimits{100000, 1 << 16}, PlanLimits{100000, 300}}) {
+         {Limits(), Limits(132, 0), Limits(1), Limits(5), Limits(100000), Limits(100000, 300)}) {
       Server server(prompts, 16 + outs.size(), limits);
       server.Step(Span(0, 0, 600));
       Floats out = server.Step(Span(0, 600, 690));
@@ -209,10 +236,16 @@ TEST_F(AttentionTest, HowThePlanCutsDoesNotShow) {
   }
 }
 
-TEST_F(AttentionTest, PaddingOfThePlanDoesNotShow) {
+TEST_P(AttentionTest, PaddingOfThePlanDoesNotShow) {
   const Prompts prompts(Shape(8, 2, 128, 0), {300, 70}, 18);
-  const Floats whole = Server(prompts, 19).Step(Everything(prompts));
-  Server server(prompts, 20, {}, {.n_narrow = 9, .n_wide = 30, .n_combine = 7, .n_slots = 12});
+  const Floats whole = Server(prompts, 19, Limits()).Step(Everything(prompts));
+  Server server(prompts, 20, Limits(),
+                {.n_narrow = 9,
+                 .n_wide = 60,
+                 .narrow_pairs = 16,
+                 .n_segments = 80,
+                 .n_counters = 7,
+                 .n_slots = 12});
   std::vector<PlanRow> rows = Span(0, 0, 299);
   for (const PlanRow& row : Span(1, 0, 69)) rows.push_back(row);
   EXPECT_EQ(FirstDifference(server.Step(rows), Pick(prompts, whole, rows)), -1);
@@ -220,23 +253,62 @@ TEST_F(AttentionTest, PaddingOfThePlanDoesNotShow) {
   EXPECT_EQ(FirstDifference(server.Step(rows), Pick(prompts, whole, rows)), -1);
 }
 
-TEST_F(AttentionTest, RoundsItsOutputToBF16) {
+// Runs of chunks that a worker merges by itself, those that others merge, tiles of several rows.
+TEST_P(AttentionTest, LongContextsGiveTheSameBitsInAnyPieces) {
+  for (const AttentionShape& shape : {Shape(8, 2, 128, 0), Shape(16, 1, 64, 2000)}) {
+    const Prompts prompts(shape, {4500, 300}, 27);
+    const Floats whole = Server(prompts, 28, Limits(132, 0)).Step(Everything(prompts));
+    for (const PlanLimits& limits : {Limits(), Limits(1), Limits(2), Limits(3), Limits(100000)}) {
+      Server server(prompts, 29, limits);
+      server.Step(Span(0, 0, 4400));
+      for (const int n : {1, 2, 3, 50}) {
+        std::vector<PlanRow> rows = Span(0, 4400, 4400 + n);
+        for (const PlanRow& row : Span(1, 0, 300)) rows.push_back(row);
+        EXPECT_EQ(FirstDifference(server.Step(rows), Pick(prompts, whole, rows)), -1)
+            << Name(shape) << ", " << limits.n_multiprocessors << " multiprocessors, " << n
+            << " rows";
+      }
+    }
+  }
+}
+
+// So a device may choose. What is added up differs in magnitude, which shows in which order it is.
+TEST_P(AttentionTest, AllKernelsGiveTheSameBits) {
+  if (!IsHopper()) GTEST_SKIP() << "skipped: needs compute capability 9";
+  for (const AttentionShape& shape : kShapes) {
+    Prompts prompts(shape, {700, 90}, 31);
+    std::mt19937 bits(32);
+    for (std::vector<float>& qkv : prompts.qkv) {
+      for (float& x : qkv) x = std::ldexp(x, static_cast<int>(bits() % 10) - 7);
+    }
+    PlanLimits other = Limits();
+    other.kernels = GetParam() == AttentionKernels::kHopper ? AttentionKernels::kAny
+                                                            : AttentionKernels::kHopper;
+    const Floats want = Server(prompts, 33, other).Step(Everything(prompts));
+    Server server(prompts, 34, Limits());
+    EXPECT_EQ(FirstDifference(server.Step(Everything(prompts)), want), -1) << Name(shape);
+    const std::vector<PlanRow> rows = {{699, 0}, {89, 1}};
+    EXPECT_EQ(FirstDifference(server.Step(rows), Pick(prompts, want, rows)), -1) << Name(shape);
+  }
+}
+
+TEST_P(AttentionTest, RoundsItsOutputToBF16) {
   const Prompts prompts(Shape(8, 2, 128, 0), {300}, 21);
-  const Floats out = Server(prompts, 22).Step(Span(0, 0, 300));
-  const std::vector<uint16_t> halves = Server(prompts, 23).StepBF16(Span(0, 0, 300));
+  const Floats out = Server(prompts, 22, Limits()).Step(Span(0, 0, 300));
+  const std::vector<uint16_t> halves = Server(prompts, 23, Limits()).StepBF16(Span(0, 0, 300));
   std::vector<uint16_t> want;
   for (float value : out) want.push_back(ToBF16(value));
   EXPECT_EQ(FirstDifference(halves, want), -1);
-  Server server(prompts, 24);
+  Server server(prompts, 24, Limits());
   server.StepBF16(Span(0, 0, 299));
   const std::vector<uint16_t> last = server.StepBF16(Span(0, 299, 300));
   EXPECT_EQ(std::vector<uint16_t>(want.end() - last.size(), want.end()), last);
 }
 
-TEST_F(AttentionTest, RotatesAndKeeps) {
+TEST_P(AttentionTest, RotatesAndKeeps) {
   for (const AttentionShape& shape : {Shape(6, 2, 128, 0), Shape(3, 3, 64, 0)}) {
     const Prompts prompts(shape, {40, 21}, 25);
-    Server server(prompts, 26);
+    Server server(prompts, 26, Limits());
     server.Step(Everything(prompts));
     const auto bits = [&](int sequence, int position, int head) {
       std::vector<uint16_t> halves;
@@ -263,17 +335,22 @@ TEST_F(AttentionTest, RotatesAndKeeps) {
   }
 }
 
-TEST_F(AttentionTest, RefusesWhatItDoesNotServe) {
+TEST_P(AttentionTest, RefusesWhatItDoesNotServe) {
   const RowBatch rows;
-  for (const AttentionShape& shape :
-       {Shape(8, 3, 128, 0), Shape(8, 2, 80, 0), Shape(34, 2, 64, 0), Shape(8, 2, 128, -1),
-        Shape(8, 2, 128, 0) /* no rows */}) {
+  for (const AttentionShape& shape : {Shape(8, 3, 128, 0), Shape(8, 2, 80, 0), Shape(34, 2, 64, 0),
+                                      Shape(8, 2, 128, -1), Shape(8, 2, 128, 0) /* no rows */}) {
     EXPECT_EQ(Attention(shape, rows, {}, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr),
               cudaErrorInvalidValue);
     EXPECT_EQ(RopeAppend(shape, rows, nullptr, 0, {}, nullptr, nullptr, nullptr, nullptr),
               cudaErrorInvalidValue);
   }
 }
+
+INSTANTIATE_TEST_SUITE_P(Kernels, AttentionTest,
+                         testing::Values(AttentionKernels::kAny, AttentionKernels::kHopper),
+                         [](const auto& info) {
+                           return info.param == AttentionKernels::kAny ? "Any" : "Hopper";
+                         });
 
 }  // namespace
 }  // namespace gatefold::cuda

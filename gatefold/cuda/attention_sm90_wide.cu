@@ -1,0 +1,505 @@
+// Wide tiles on Hopper: bound by multiplying. A worker is a few warpgroups of 64 (row, query head)
+// pairs each, which share the keys and values that one warp copies.
+//
+// The scores of the next 64 positions are started before the values of these are added up, and made
+// into weights meanwhile. While one group does that, others multiply.
+
+#include <climits>
+
+#include "gatefold/cuda/attention_sm90_ring.cuh"
+#include "gatefold/cuda/launch.h"
+
+namespace gatefold::cuda {
+namespace {
+
+using sm90::HoldOperands;
+using sm90::HoldSums;
+using sm90::Ring;
+using sm90::WgmmaCommit;
+using sm90::WgmmaFence;
+using sm90::WgmmaWait;
+
+#define GATEFOLD_REGISTERS8(c, i) \
+  c(d[i]), c(d[i + 1]), c(d[i + 2]), c(d[i + 3]), c(d[i + 4]), c(d[i + 5]), c(d[i + 6]), c(d[i + 7])
+#define GATEFOLD_REGISTERS32(c, i)                                                          \
+  GATEFOLD_REGISTERS8(c, i), GATEFOLD_REGISTERS8(c, i + 8), GATEFOLD_REGISTERS8(c, i + 16), \
+      GATEFOLD_REGISTERS8(c, i + 24)
+#define GATEFOLD_NAMES32                                                                           \
+  "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25," \
+  "%26,%27,%28,%29,%30,%31"
+
+// d[64 pairs, 64 positions] = or += a[64, 16] b[64, 16].
+__device__ __forceinline__ void WgmmaScores(float (&d)[32], uint64_t a, uint64_t b, bool first) {
+  if (first) {
+    asm volatile("wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {" GATEFOLD_NAMES32
+                 "}, %32, %33, 0, 1, 1, 0, 0;"
+                 : GATEFOLD_REGISTERS32("=f", 0)
+                 : "l"(a), "l"(b));
+  } else {
+    asm volatile("wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {" GATEFOLD_NAMES32
+                 "}, %32, %33, 1, 1, 1, 0, 0;"
+                 : GATEFOLD_REGISTERS32("+f", 0)
+                 : "l"(a), "l"(b));
+  }
+}
+
+// d[64 pairs, dims] += a[64, 16] b[16, dims].
+__device__ __forceinline__ void WgmmaValues(float (&d)[32], const uint32_t (&a)[4], uint64_t b) {
+  asm volatile("wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {" GATEFOLD_NAMES32
+               "}, {%32,%33,%34,%35}, %36, 1, 1, 1, 1;"
+               : GATEFOLD_REGISTERS32("+f", 0)
+               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+}
+__device__ __forceinline__ void WgmmaValues(float (&d)[64], const uint32_t (&a)[4], uint64_t b) {
+  asm volatile(
+      "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {" GATEFOLD_NAMES32
+      ",%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,%50,%51,%52,"
+      "%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63}, {%64,%65,%66,%67}, %68, 1, 1, 1, 1;"
+      : GATEFOLD_REGISTERS32("+f", 0), GATEFOLD_REGISTERS32("+f", 32)
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+}
+
+#undef GATEFOLD_NAMES32
+#undef GATEFOLD_REGISTERS32
+#undef GATEFOLD_REGISTERS8
+
+// Rows of 128 bytes, swizzled as tiles.h says. leading: to the next 64 dims of values, which lie
+// with their positions along the sum.
+__device__ __forceinline__ uint64_t Descriptor(uint32_t shared, uint32_t leading) {
+  return static_cast<uint64_t>((shared & 0x3ffff) >> 4) |
+         static_cast<uint64_t>(leading >> 4) << 16 | 64ull << 32 | 1ull << 62;
+}
+
+constexpr int kGroupThreads = 128;
+
+// Tiles and queries: [head_dim / 64][64 positions or pairs][64].
+template <int kHeadDim, int kGroups, int kStages>
+struct Room {
+  using R = Ring<kHeadDim, kStages>;
+  static constexpr int kHalfBytes = kTileTokens * 128;
+  static constexpr int kMergedBytes = kGroupThreads * (kHeadDim / 2) * 4;
+  static constexpr int kMerged = kGroups * R::kTileBytes;  // behind the queries
+  static constexpr int kRing = kMerged + kGroups * kMergedBytes;
+  static constexpr int kIsLast = kRing + R::kBytes;
+  static constexpr int kBytes = kIsLast + 16;
+  static_assert(kBytes <= 227 * 1024);
+};
+
+__device__ __forceinline__ void SyncGroup(int group) {
+  asm volatile("bar.sync %0, %1;" ::"r"(group + 1), "n"(kGroupThreads) : "memory");
+}
+template <int kGroups>
+__device__ __forceinline__ void SyncGroups() {
+  asm volatile("bar.sync %0, %1;" ::"n"(kGroups + 1), "n"(kGroups * kGroupThreads) : "memory");
+}
+
+// The same in all lanes, which tells the compiler so: descriptors belong in uniform registers.
+__device__ __forceinline__ int Uniform(int x) { return __shfl_sync(kAllLanes, x, 0); }
+
+// A warpgroup: 64 pairs of each segment. Thread i of a warp holds of s and o the pairs i / 4 and 8
+// more, of each 8 positions or dims the two at 2 (i % 4).
+template <int kHeadDim, int kGroups, int kStages>
+class GroupWorker {
+ public:
+  using R = Room<kHeadDim, kGroups, kStages>;
+  static constexpr int kSums = kHeadDim / 2;
+
+  __device__ __forceinline__ GroupWorker(const AttentionArgs& args, unsigned char* shared)
+      : args_(args),
+        group_(Uniform(static_cast<int>(threadIdx.x) / kGroupThreads)),
+        thread_(static_cast<int>(threadIdx.x) % kGroupThreads),
+        ring_{shared + R::kRing},
+        queries_(shared + group_ * Ring<kHeadDim, kStages>::kTileBytes),
+        merged_(reinterpret_cast<float4*>(shared + R::kMerged + group_ * R::kMergedBytes) +
+                thread_) {}
+
+  __device__ __forceinline__ void Run() {
+#pragma unroll 1
+    for (index_ = FirstSegment(args_); index_ >= 0;) {
+      const AttentionSegment item = Item();
+      if (item.n_rows == 0) break;
+      lo_ = Uniform(LoPosition(args_, item));
+      hi_ = Uniform(HiPosition(item));
+      is_prefix_ = Uniform(IsPrefix(item)) != 0;
+      if (group_ * 64 < Uniform(item.n_rows) * args_.group) {
+        Segment();
+      } else {
+        Skip();
+      }
+      index_ = Uniform(Item().next);
+    }
+  }
+
+ private:
+  // Read again where it is needed: registers are what a group has least of.
+  __device__ __forceinline__ AttentionSegment Item() const { return LoadSegment(args_, index_); }
+
+  // No pair of this segment is this group's.
+  __device__ __forceinline__ void Skip() {
+#pragma unroll 1
+    for (int tile = lo_ / kTileTokens; tile <= hi_ / kTileTokens; ++tile) {
+#pragma unroll 1
+      for (int i = 0; i < 2; ++i) {
+        ring_.AwaitFull();
+        Release(ring_.stage);
+        ring_.Next();
+      }
+    }
+  }
+
+  __device__ __forceinline__ void Segment() {
+    SyncGroup(group_);  // nobody multiplies with the queries before
+    LoadRows();
+    const int first_tile = lo_ / kTileTokens, last_tile = hi_ / kTileTokens;
+    any_merged_ = false;
+    whole_[0] = whole_[1] = Softmax();
+#pragma unroll
+    for (int i = 0; i < kSums; ++i) o_[i] = 0.0f;
+    HoldSums(o_);
+    uint32_t p[4][4];
+    float scale[2];
+    {
+      float s[32];
+      ring_.AwaitFull();
+      WgmmaFence();
+      StartScores(s);
+      WgmmaWait<0>();
+      HoldSums(s);
+      Release(ring_.stage);
+      ring_.Next();
+      Weigh(s, first_tile, scale, p);  // o is zero still
+    }
+#pragma unroll 1
+    for (int tile = first_tile; tile < last_tile; ++tile) {
+      const bool ends = (tile + 1) % kChunkTiles == 0;
+      // Keys of the next tile come after this tile's values in the ring.
+      const int values = ring_.stage;
+      ring_.AwaitFull();
+      if (tile * kTileTokens < lo_) ZeroOutside(tile * kTileTokens);
+      ring_.Next();
+      float s[32];
+      const float m[2] = {m_[0], m_[1]};
+      const float l[2][2] = {{l_[0][0], l_[0][1]}, {l_[1][0], l_[1][1]}};
+      if (ends) StartChunk();
+      ring_.AwaitFull();
+      WgmmaFence();
+      StartScores(s);
+      StartValues(p, values);
+      WgmmaWait<1>();
+      HoldSums(s);
+      Release(ring_.stage);
+      ring_.Next();
+      uint32_t next[4][4];  // p is being multiplied
+      Weigh(s, tile + 1, scale, next);
+      HoldOperands(next);
+      HoldSums(scale);
+      // The wait stands in both branches lest the compiler puts it before the weights, which are to
+      // be made meanwhile.
+      if (ends) {
+        asm volatile("// The chunk ends.");
+        AwaitValues(values);
+        EndChunk(tile / kChunkTiles, m, l, false);
+      } else {
+        asm volatile("// The chunk goes on.");
+        AwaitValues(values);
+#pragma unroll
+        for (int i = 0; i < kSums; ++i) o_[i] = __fmul_rn(o_[i], scale[(i >> 1) & 1]);
+      }
+      // A mere copy would be optimised away, and the weights made in the registers that are
+      // multiplied.
+      const int zero = args_.n_heads >> 31;
+#pragma unroll
+      for (int i = 0; i < 16; ++i) p[i / 4][i % 4] = next[i / 4][i % 4] | zero;
+    }
+    ring_.AwaitFull();
+    const int first = last_tile * kTileTokens;
+    if (first < lo_ || first + kTileTokens - 1 > hi_) ZeroOutside(first);
+    WgmmaFence();
+    StartValues(p, ring_.stage);
+    WgmmaWait<0>();
+    HoldSums(o_);
+    Release(ring_.stage);
+    ring_.Next();
+    EndChunk(last_tile / kChunkTiles, m_, l_, true);
+  }
+
+  __device__ __forceinline__ void Release(int stage) const {
+    if (thread_ % kWarp == 0) sm90::BarrierArrive(ring_.Empty(stage));
+  }
+  __device__ __forceinline__ uint32_t Tile(int stage) const {
+    return SharedAddress(ring_.Tile(stage));
+  }
+
+  __device__ __forceinline__ void StartScores(float (&s)[32]) const {
+    const uint64_t q = Descriptor(SharedAddress(queries_), 16),
+                   k = Descriptor(Tile(ring_.stage), 16);
+#pragma unroll
+    for (int i = 0; i < kHeadDim / 16; ++i) {
+      const uint64_t step = (i / 4 * R::kHalfBytes + i % 4 * 32) >> 4;
+      WgmmaScores(s, q + step, k + step, i == 0);
+    }
+    WgmmaCommit();
+  }
+
+  __device__ __forceinline__ void StartValues(const uint32_t (&p)[4][4], int stage) {
+    const uint64_t v = Descriptor(Tile(stage), R::kHalfBytes);
+#pragma unroll
+    for (int k = 0; k < 4; ++k) WgmmaValues(o_, p[k], v + (k * 2048 >> 4));
+    WgmmaCommit();
+  }
+
+  __device__ __forceinline__ void AwaitValues(int stage) {
+    WgmmaWait<0>();
+    HoldSums(o_);
+    Release(stage);
+  }
+
+  // Of a tile of values: zero weights do not make zeros of just anything. Every group does it for
+  // itself, with the same zeros.
+  __device__ __forceinline__ void ZeroOutside(int first) const {
+    constexpr int kPieces = kHeadDim / 8;
+#pragma unroll 1
+    for (int i = thread_; i < kTileTokens * kPieces; i += kGroupThreads) {
+      const int token = i / kPieces, piece = i % kPieces;
+      if (first + token >= lo_ && first + token <= hi_) continue;
+      asm volatile("st.shared.v4.b32 [%0], {%1, %1, %1, %1};" ::"r"(
+                       Tile(ring_.stage) + piece / 8 * R::kHalfBytes + token * 128 +
+                       (((piece ^ token) & 7) << 4)),
+                   "r"(0)
+                   : "memory");
+    }
+    sm90::FenceAsync();
+    SyncGroup(group_);
+  }
+
+  // Of the thread's two pairs.
+  __device__ __forceinline__ bool LocateRow(const AttentionSegment& item, int i, int& row,
+                                            int& head) const {
+    return Locate(args_, item, group_ * 64 + thread_ / kWarp * 16 + thread_ % kWarp / 4 + i * 8,
+                  row, head);
+  }
+
+  __device__ __forceinline__ void LoadRows() {
+    const AttentionSegment item = Item();
+    constexpr int kPieces = kHeadDim / 8;
+#pragma unroll 4
+    for (int i = thread_; i < 64 * kPieces; i += kGroupThreads) {
+      const int at = i / kPieces, piece = i % kPieces;
+      int row, head;
+      uint4 x = {};
+      if (Locate(args_, item, group_ * 64 + at, row, head)) {
+        x = reinterpret_cast<const uint4*>(
+            args_.q + (static_cast<int64_t>(row) * args_.n_heads + head) * kHeadDim)[piece];
+      }
+      *reinterpret_cast<uint4*>(queries_ + piece / 8 * R::kHalfBytes + at * 128 +
+                                (((piece ^ at) & 7) << 4)) = x;
+    }
+    sm90::FenceAsync();
+    SyncGroup(group_);
+    int limits[2] = {-1, INT_MAX};
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      int row, head;
+      const bool valid = LocateRow(item, i, row, head);
+      last_[i] = valid ? args_.positions[row] : -1;
+      first_[i] = FirstPosition(args_.window, last_[i]);
+      if (valid) {
+        limits[0] = max(limits[0], first_[i]);
+        limits[1] = min(limits[1], last_[i]);
+      }
+    }
+    max_first_ = __reduce_max_sync(kAllLanes, limits[0]);
+    min_last_ = __reduce_min_sync(kAllLanes, limits[1]);
+    StartChunk();
+  }
+
+  __device__ __forceinline__ void StartChunk() {
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      m_[i] = kNever;
+      l_[i][0] = l_[i][1] = 0.0f;
+    }
+  }
+
+  // Scores to weights; see Weigh in attention_tile.h.
+  __device__ __forceinline__ void Weigh(float (&s)[32], int tile, float (&scale)[2],
+                                        uint32_t (&p)[4][4]) {
+    const int first_position = tile * kTileTokens;
+    if (first_position + kTileTokens - 1 > min_last_ || first_position < max_first_) {
+      const int column = first_position + 2 * (thread_ % 4);
+#pragma unroll
+      for (int i = 0; i < 32; ++i) {
+        const int position = column + i / 4 * 8 + (i & 1);
+        if (position < first_[(i >> 1) & 1] || position > last_[(i >> 1) & 1]) s[i] = kNever;
+      }
+    }
+    float top[2] = {kNever, kNever};
+#pragma unroll
+    for (int i = 0; i < 32; ++i) top[(i >> 1) & 1] = fmaxf(top[(i >> 1) & 1], s[i]);
+    float reference[2], sum[2][2] = {};
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      top[i] = fmaxf(top[i], __shfl_xor_sync(kAllLanes, top[i], 1));
+      top[i] = fmaxf(top[i], __shfl_xor_sync(kAllLanes, top[i], 2));
+      top[i] = fmaxf(m_[i], __fmul_rn(top[i], args_.scale_log2));
+      reference[i] = Reference(top[i]);
+      scale[i] = Exp2(__fsub_rn(m_[i], reference[i]));
+      m_[i] = top[i];
+    }
+#pragma unroll
+    for (int i = 0; i < 32; i += 2) {
+      const int row = (i >> 1) & 1;
+      const float even = Weight(s[i], args_.scale_log2, reference[row]);
+      const float odd = Weight(s[i + 1], args_.scale_log2, reference[row]);
+      sum[row][0] = __fadd_rn(sum[row][0], even);
+      sum[row][1] = __fadd_rn(sum[row][1], odd);
+      p[i / 8][i / 2 % 4] = PackBF16(even, odd);
+    }
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      l_[i][0] = __fmaf_rn(l_[i][0], scale[i], sum[i][0]);
+      l_[i][1] = __fmaf_rn(l_[i][1], scale[i], sum[i][1]);
+    }
+  }
+
+  // m, l: of the chunk that ends. last: of the segment.
+  __device__ __forceinline__ void EndChunk(int chunk, const float (&m)[2], const float (&l)[2][2],
+                                           bool last) {
+    float sums[2];
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      sums[i] = __fadd_rn(l[i][0], l[i][1]);
+      sums[i] = __fadd_rn(sums[i], __shfl_xor_sync(kAllLanes, sums[i], 1));
+      sums[i] = __fadd_rn(sums[i], __shfl_xor_sync(kAllLanes, sums[i], 2));
+    }
+    if (is_prefix_) {
+      MergePart(m, sums, last);
+      if (last) {
+        if (Item().n_segments == 1) {
+          WriteRows();
+        } else {
+          const float whole_m[2] = {whole_[0].m, whole_[1].m};
+          const float whole_l[2] = {whole_[0].l, whole_[1].l};
+          WritePart(chunk, whole_m, whole_l);
+        }
+      }
+    } else {
+      WritePart(chunk, m, sums);
+    }
+    if (!last) {
+#pragma unroll
+      for (int i = 0; i < kSums; ++i) o_[i] = 0.0f;
+    }
+  }
+
+  // What the rows have of earlier chunks lies in shared memory; each thread touches its own. The
+  // last time the merged values stay in o.
+  __device__ __forceinline__ void MergePart(const float (&m)[2], const float (&sums)[2],
+                                            bool last) {
+    MergeWeights weights[2];
+#pragma unroll
+    for (int i = 0; i < 2; ++i) weights[i] = Merge(m[i], sums[i], whole_[i]);
+#pragma unroll
+    for (int i = 0; i < kSums; i += 4) {
+      float4& place = merged_[i / 4 * kGroupThreads];
+      const float4 before = any_merged_ ? place : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+      o_[i] = MergeValue(before.x, o_[i], weights[0]);
+      o_[i + 1] = MergeValue(before.y, o_[i + 1], weights[0]);
+      o_[i + 2] = MergeValue(before.z, o_[i + 2], weights[1]);
+      o_[i + 3] = MergeValue(before.w, o_[i + 3], weights[1]);
+      if (!last) place = make_float4(o_[i], o_[i + 1], o_[i + 2], o_[i + 3]);
+    }
+    any_merged_ = true;
+  }
+
+  __device__ __forceinline__ void WritePart(int chunk, const float (&m)[2],
+                                            const float (&sums)[2]) const {
+    const AttentionSegment item = Item();
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      int row, head;
+      if (!LocateRow(item, i, row, head)) continue;
+      const int64_t part = PartOf(args_, item, chunk, first_[i], last_[i], row, head);
+      if (part < 0) continue;
+      float* const to = args_.part_values + part * kHeadDim + 2 * (thread_ % 4);
+#pragma unroll
+      for (int n = 0; n < kHeadDim / 8; ++n) {
+        *reinterpret_cast<float2*>(to + n * 8) =
+            make_float2(o_[n * 4 + 2 * i], o_[n * 4 + 2 * i + 1]);
+      }
+      if (thread_ % 4 == 0) args_.part_sums[part] = make_float2(m[i], sums[i]);
+    }
+  }
+
+  __device__ __forceinline__ void WriteRows() const {
+    const AttentionSegment item = Item();
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      int row, head;
+      if (!LocateRow(item, i, row, head)) continue;
+      const float reciprocal = __frcp_rn(whole_[i].l);
+      const int64_t at =
+          (static_cast<int64_t>(row) * args_.n_heads + head) * kHeadDim + 2 * (thread_ % 4);
+#pragma unroll
+      for (int n = 0; n < kHeadDim / 8; ++n) {
+        WritePair(args_.out, args_.out_bf16, at + n * 8, Normalised(o_[n * 4 + 2 * i], reciprocal),
+                  Normalised(o_[n * 4 + 2 * i + 1], reciprocal));
+      }
+    }
+  }
+
+  const AttentionArgs& args_;
+  const int group_, thread_;
+  Ring<kHeadDim, kStages> ring_;
+  unsigned char* const queries_;
+  float4* const merged_;  // [kSums / 4, kGroupThreads]
+  int index_;             // of the segment
+  bool is_prefix_;
+  int lo_, hi_;
+  int first_[2], last_[2];    // positions that the thread's pairs read
+  int max_first_, min_last_;  // over the warp's pairs
+  float m_[2], l_[2][2];
+  float o_[kSums];
+  Softmax whole_[2];
+  bool any_merged_;
+};
+
+template <int kHeadDim, int kGroups, int kStages>
+__global__ void __launch_bounds__((kGroups + 1) * kGroupThreads, 1)
+    WideKernel(const __grid_constant__ AttentionArgs args) {
+  extern __shared__ __align__(1024) unsigned char shared[];
+  using R = Room<kHeadDim, kGroups, kStages>;
+  const Ring<kHeadDim, kStages> ring{shared + R::kRing};
+  if (threadIdx.x == 0) ring.Init(4 * kGroups);  // a warp arrives once
+  __syncthreads();
+  constexpr int kThreads = kGroups * kGroupThreads;
+  if (threadIdx.x >= kThreads) {
+    asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kGroups == 2 ? 40 : 32));
+    if (threadIdx.x < kThreads + kWarp) sm90::FillRing<kHeadDim, kStages, false>(args, ring);
+  } else {
+    asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kGroups == 2 ? 232 : 160));
+    GroupWorker<kHeadDim, kGroups, kStages>(args, shared).Run();
+    FinishSplitTiles<kHeadDim, 8>(args, static_cast<int>(threadIdx.x), kThreads,
+                                  reinterpret_cast<int*>(shared + R::kIsLast),
+                                  [] { SyncGroups<kGroups>(); });
+  }
+}
+
+template <int kHeadDim, int kGroups, int kStages>
+cudaError_t Launch(const AttentionArgs& args, int n_workers, cudaStream_t stream) {
+  return LaunchKernel(WideKernel<kHeadDim, kGroups, kStages>, args, n_workers,
+                      (kGroups + 1) * kGroupThreads, Room<kHeadDim, kGroups, kStages>::kBytes,
+                      stream);
+}
+
+constexpr int kGroups = WideTilePairs(AttentionKernels::kHopper) / 64;
+
+}  // namespace
+
+cudaError_t LaunchHopperWide(int head_dim, const AttentionArgs& args, int n_workers,
+                             cudaStream_t stream) {
+  return head_dim == 128 ? Launch<128, kGroups, 5>(args, n_workers, stream)
+                         : Launch<64, kGroups, 12>(args, n_workers, stream);
+}
+
+}  // namespace gatefold::cuda
