@@ -11,7 +11,7 @@
 
 ABSL_FLAG(std::string, model, "", "folder of the model (Hugging Face layout)");
 ABSL_FLAG(std::string, listen, "", "host:port (port 0: any free one), unix:/path");
-ABSL_FLAG(std::string, backend, "cpu",
+ABSL_FLAG(std::string, backend, "auto",
           "where attention is computed: cpu, cuda, or auto: a CUDA device where there is one");
 ABSL_FLAG(std::string, name, "", "name for people; default: the address");
 ABSL_FLAG(int, threads, 0, "threads that compute; 0: the cores there are");
