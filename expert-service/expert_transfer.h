@@ -21,6 +21,8 @@ inline constexpr char kFetchMethod[] = "/gatefold.internal.v1.ExpertService/Fetc
 // thread that answers routers writes them to the network, too.
 inline constexpr size_t kSentPieceBytes = size_t{256} << 10;
 inline constexpr size_t kMaxPieceBytes = size_t{1} << 20;
+// Of a whole message; no piece and no header comes near it. A longer one is not even received.
+inline constexpr int kMaxFetchMessageBytes = 2 << 20;
 
 // A transfer that takes longer is given up by both ends: half a minute, and a second for each MiB.
 inline absl::Duration TransferLimit(uint64_t bytes) {

@@ -527,6 +527,45 @@ TEST_F(ReceiverTest, LeavesWhoWasSilentAloneForAWhile) {
 
 TEST_F(ReceiverTest, StopsAtOnce) {
   const Liar liar("stops", [](const auto&) { return absl::CancelledError("silence"); });
+TEST_F(ReceiverTest, TakesNoMemoryForMessagesThatNobodySends) {
+  ExpectFound(
+      [&](const auto& say) {
+        say(header_);
+        say(Piece(std::string(size_t{32} << 20, 'x')));
+        return absl::OkStatus();
+      },
+      "malformed", "larger than max");
+}
+
+TEST_F(ReceiverTest, StopsAtOnce) {
+  const Liar liar("stops", [](const auto&) { return absl::CancelledError("silence"); });
+TEST_F(ReceiverTest, TakesNoMemoryForMessagesThatNobodySends) {
+  ExpectFound(
+      [&](const auto& say) {
+        say(header_);
+        say(Piece(std::string(size_t{32} << 20, 'x')));
+        return absl::OkStatus();
+      },
+      "malformed", "larger than max");
+}
+
+// Many shards start at once, and one has what all of them need.
+TEST_F(ReceiverTest, AsksThoseWhoAreBusyAgainSoonWhereThereIsNobodyElse) {
+  std::atomic<int> n_asked{0};
+  const Liar sender("busy", [&](const auto& say) {
+    if (++n_asked <= 3) return absl::ResourceExhaustedError("at a time");
+    say(header_);
+    say(Piece(image_));
+    return absl::OkStatus();
+  });
+  Receiver receiver(kSparse, absl::Seconds(20), absl::Seconds(20));
+  receiver.Ask({Address("nobody"), sender.address()});
+  EXPECT_TRUE(receiver.Get(kId).ok());
+  EXPECT_EQ(n_asked, 4);
+  // Each is told of once, and who failed is not asked again.
+  EXPECT_THAT(receiver.counts.failed, ElementsAre(Pair("busy", 1), Pair("unavailable", 1)));
+}
+
   Receiver receiver;  // would wait for 20 s
   receiver.Ask({liar.address()});
   std::thread getting([&] { EXPECT_EQ(receiver.Get(kId).code(), absl::StatusCode::kCancelled); });

@@ -152,7 +152,9 @@ absl::StatusOr<std::shared_ptr<grpc::Channel>> ShardExperts::ChannelTo(const std
   absl::MutexLock lock(&mu_);
   std::shared_ptr<grpc::Channel>& channel = channels_[address];
   if (channel == nullptr) {
-    GF_ASSIGN_OR_RETURN(channel, MakeChannel(address, ChannelKind::kBulk, options_.channels));
+    ChannelOptions channels = options_.channels;
+    channels.max_received_bytes = kMaxFetchMessageBytes;
+    GF_ASSIGN_OR_RETURN(channel, MakeChannel(address, ChannelKind::kBulk, channels));
   }
   return channel;
 }

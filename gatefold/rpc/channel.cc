@@ -11,7 +11,7 @@ namespace {
 
 grpc::ChannelArguments ArgumentsFor(ChannelKind kind, const ChannelOptions& options) {
   grpc::ChannelArguments arguments;
-  arguments.SetMaxReceiveMessageSize(kMaxMessageBytes);
+  arguments.SetMaxReceiveMessageSize(options.max_received_bytes);
   arguments.SetMaxSendMessageSize(kMaxMessageBytes);
   arguments.SetInt("grpc.use_local_subchannel_pool", 1);
   arguments.SetInt("grpc.enable_http_proxy", 0);

@@ -9,6 +9,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "gatefold/rpc/frame.h"
 #include "gatefold/rpc/tls.h"
 
 namespace gatefold {
@@ -26,6 +27,7 @@ struct ChannelOptions {
   absl::Duration connect_timeout = absl::Seconds(2);  // of one attempt
   // Counts what goes to peers over streams (PeerLink); null: nothing does.
   std::shared_ptr<TrafficTable> traffic;
+  int max_received_bytes = kMaxMessageBytes;  // of one message; a longer one ends its call
   // Between attempts. Short: services of a cluster come and go all the time, and a request waits.
   absl::Duration max_reconnect_backoff = absl::Milliseconds(250);
 };
