@@ -15,6 +15,8 @@
 namespace gatefold {
 namespace {
 constexpr char kServiceName[] = "gatefold.internal.v1.ExpertService";
+// For shards that are busy sending, where there is nothing else to load from.
+constexpr absl::Duration kBusyPatience = absl::Seconds(10);
 }  // namespace
 
 ExpertServer::ExpertServer(const ExpertServiceOptions& options)
@@ -64,6 +66,7 @@ absl::Status ExpertServer::OpenSources() {
                                                                     : "";
   if (why_not.empty() && from != LoadFrom::kCheckpoint) {
     ShardExperts::Options peers;
+    if (checkpoint_experts_ == nullptr) peers.busy_patience = kBusyPatience;
     GF_ASSIGN_OR_RETURN(peers.channels.security, TransportSecurity::ForClient(tls));
     shard_experts_ =
         std::make_unique<ShardExperts>(catalog_.get(), backend_.get(), meter_.get(), peers);

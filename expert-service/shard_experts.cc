@@ -1,7 +1,6 @@
 #include "expert-service/shard_experts.h"
 
 #include <algorithm>
-#include <set>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -18,6 +17,11 @@ namespace {
 constexpr absl::Duration kStopLook = absl::Milliseconds(100);
 constexpr absl::Duration kFirstRest = absl::Seconds(5);
 constexpr absl::Duration kLastRest = absl::Minutes(1);
+// Before those who are busy are asked again.
+constexpr absl::Duration kFirstBusyWait = absl::Milliseconds(50);
+constexpr absl::Duration kLastBusyWait = absl::Milliseconds(400);
+
+constexpr absl::string_view kBusy = "busy";  // a reason
 
 // What an attempt failed of, as the metric says it.
 absl::string_view ReasonOf(const absl::Status& status) {
@@ -29,7 +33,7 @@ absl::string_view ReasonOf(const absl::Status& status) {
     case absl::StatusCode::kDeadlineExceeded:
       return "timeout";
     case absl::StatusCode::kResourceExhausted:
-      return "busy";
+      return kBusy;
     case absl::StatusCode::kUnavailable:
       return "unavailable";
     default:
@@ -140,7 +144,7 @@ void ShardExperts::NoteOutcome(const std::string& address, const absl::Status& s
   }
   // A word of refusal is cheap, and may be about one expert.
   const absl::string_view reason = ReasonOf(status);
-  if (reason == "busy" || reason == "refused") return;
+  if (reason == kBusy || reason == "refused") return;
   Rest& rest = rests_[address];
   const absl::Time now = absl::Now();
   if (now < rest.until) return;  // several transfers failed together
@@ -160,39 +164,54 @@ absl::StatusOr<std::shared_ptr<grpc::Channel>> ShardExperts::ChannelTo(const std
 }
 
 absl::StatusOr<LoadedExpert> ShardExperts::Get(ExpertId id, ThreadPool* threads) {
-  const std::string name = absl::StrCat("expert ", id.expert, " of layer ", id.layer);
-  const Found holders = HoldersOf(id);
-  if (holders.awake.empty() && holders.n_resting == 0) {
-    return absl::NotFoundError(absl::StrCat(name, ": no shard is known to have it"));
+  const absl::Time patient_until = absl::Now() + options_.busy_patience;
+  absl::Duration wait = kFirstBusyWait;
+  Attempts attempts;
+  absl::StatusOr<Buffer> image = AskAll(id, &attempts);
+  while (absl::IsUnavailable(image.status()) && !attempts.busy.empty() && !stopped_ &&
+         absl::Now() < patient_until) {
+    absl::SleepFor(wait);
+    wait = std::min(2 * wait, kLastBusyWait);
+    image = AskAll(id, &attempts);
   }
-  absl::Status last = absl::UnavailableError("it failed lately");
+  if (stopped_) return absl::CancelledError("this shard is ending");
+  const std::string name = absl::StrCat("expert ", id.expert, " of layer ", id.layer);
+  if (!image.ok()) return Annotate(image.status(), name);
+  const ExpertLayout layout = catalog_->Layout(id.layer, id.expert);
+  LoadedExpert loaded;
+  loaded.from = LoadedFrom::kShard;
+  loaded.bytes = layout.size_bytes();
+  auto held = backend_->Load(layout.View(image->as<char>()), threads);
+  if (!held.ok()) return Annotate(held.status(), name);
+  loaded.expert = *std::move(held);
+  return loaded;
+}
+
+absl::StatusOr<Buffer> ShardExperts::AskAll(ExpertId id, Attempts* attempts) {
+  const Found holders = HoldersOf(id);
+  const size_t n_holders = holders.awake.size() + holders.n_resting;
+  if (n_holders == 0) return absl::NotFoundError("no shard is known to have it");
+  const std::set<std::string> busy_before = std::exchange(attempts->busy, {});
   for (const std::string& address : holders.awake) {
+    if (attempts->failed.contains(address)) continue;
     absl::StatusOr<Buffer> image = Fetch(address, id);
     if (stopped_) return absl::CancelledError("this shard is ending");
     NoteOutcome(address, image.status());
-    if (!image.ok()) {
-      last = image.status();
-      LogEvent(LogLevel::kWarning, "expert_not_fetched",
-               {{"shard", address},
-                {"layer", id.layer},
-                {"expert", id.expert},
-                {"because", ReasonOf(last)},
-                {"error", last.message()}});
-      if (observer_ != nullptr) observer_->OnLoadFailed(ReasonOf(last));
-      continue;
-    }
-    const ExpertLayout layout = catalog_->Layout(id.layer, id.expert);
-    LoadedExpert loaded;
-    loaded.from = LoadedFrom::kShard;
-    loaded.bytes = layout.size_bytes();
-    auto held = backend_->Load(layout.View(image->as<char>()), threads);
-    if (!held.ok()) return Annotate(held.status(), name);
-    loaded.expert = *std::move(held);
-    return loaded;
+    if (image.ok()) return image;
+    attempts->last = image.status();
+    const absl::string_view reason = ReasonOf(attempts->last);
+    (reason == kBusy ? attempts->busy : attempts->failed).insert(address);
+    if (reason == kBusy && busy_before.contains(address)) continue;  // told already
+    LogEvent(LogLevel::kWarning, "expert_not_fetched",
+             {{"shard", address},
+              {"layer", id.layer},
+              {"expert", id.expert},
+              {"because", reason},
+              {"error", attempts->last.message()}});
+    if (observer_ != nullptr) observer_->OnLoadFailed(reason);
   }
-  return absl::UnavailableError(absl::StrCat(name, ": none of ",
-                                             holders.awake.size() + holders.n_resting,
-                                             " shards gave it; the last: ", last.message()));
+  return absl::UnavailableError(absl::StrCat("none of ", n_holders, " shards gave it; the last: ",
+                                             attempts->last.message()));
 }
 
 absl::StatusOr<Buffer> ShardExperts::Fetch(const std::string& address, ExpertId id) {

@@ -3,10 +3,12 @@
 #include <atomic>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
@@ -27,6 +29,9 @@ class ShardExperts final : public ExpertSource {
   struct Options {
     ChannelOptions channels;
     absl::Duration piece_timeout = absl::Seconds(10);  // between two messages, and until the first
+    // Where all who have an expert are busy with sending others, they are asked again for so long:
+    // for who has no checkpoint, either.
+    absl::Duration busy_patience;
   };
 
   // The catalog has digests. They outlive it; `observer` may be null.
@@ -50,9 +55,16 @@ class ShardExperts final : public ExpertSource {
     std::vector<std::string> awake;
     size_t n_resting = 0;
   };
+  // What has come of asking for one expert.
+  struct Attempts {
+    std::set<std::string> failed, busy;  // those who will not be asked again, and those who will
+    absl::Status last = absl::UnavailableError("it failed lately");
+  };
   Found HoldersOf(ExpertId id) const;
   void NoteOutcome(const std::string& address, const absl::Status& status);
   absl::StatusOr<std::shared_ptr<grpc::Channel>> ChannelTo(const std::string& address);
+  // Asks one holder after another but those that failed. NotFound: none is known.
+  absl::StatusOr<Buffer> AskAll(ExpertId id, Attempts* attempts);
   // The expert's image, checked. The error's code says what kind of failure it is: see ReasonOf.
   absl::StatusOr<Buffer> Fetch(const std::string& address, ExpertId id);
 
