@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "gatefold/base/check.h"
@@ -16,9 +17,36 @@ namespace gatefold {
 namespace {
 
 constexpr size_t kMaxDescriptionBytes = size_t{16} << 20;
+constexpr size_t kMaxNameBytes = 256, kMaxDetailBytes = 1024;
 constexpr char kDescribeExpert[] = "/gatefold.internal.v1.ExpertService/Describe";
 constexpr char kWatchExpert[] = "/gatefold.internal.v1.ExpertService/Watch";
 constexpr char kDescribeAttention[] = "/gatefold.internal.v1.AttentionService/Describe";
+
+// What workers say is shown to people, on terminals, too.
+std::string Tidy(absl::string_view text, size_t max_bytes) {
+  std::string tidy(text.substr(0, max_bytes));
+  std::replace_if(tidy.begin(), tidy.end(), [](char c) { return !absl::ascii_isprint(c); }, '?');
+  return tidy;
+}
+
+void Tidy(internal::v1::WorkerDescription* worker) {
+  for (std::string* text :
+       {worker->mutable_name(), worker->mutable_isa(), worker->mutable_version(),
+        worker->mutable_model_fingerprint(), worker->mutable_config_fingerprint(),
+        worker->mutable_metrics_address(), worker->mutable_node(), worker->mutable_zone()}) {
+    *text = Tidy(*text, kMaxNameBytes);
+  }
+}
+
+// More ranges than the model has experts say nothing more, and would be gone through with every
+// change.
+void TakeAtMost(int max_ranges, WorkerEntry* entry) {
+  if (entry->shard.held_size() <= max_ranges) return;
+  entry->state = WorkerEntry::State::kMismatch;
+  entry->detail = absl::StrCat("size of held is ", entry->shard.held_size(), ", must be at most ",
+                               max_ranges, ", the experts of the model");
+  entry->shard.clear_held();
+}
 
 // Decides whether a worker that answered may serve with this router. `numerics_class`: of the workers
 // of its kind; the first that may serve decides it.
@@ -354,10 +382,12 @@ void Directory::TakeShard(Poll* poll, internal::v1::ExpertShard* shard, WorkerEn
 
 void Directory::TakeEntry(Poll* poll, const absl::Status& status, WorkerEntry entry) {
   if (status.ok()) {
+    Tidy(&entry.worker);
     Judge(identity_, &numerics_class_[poll->expert], &entry);
+    TakeAtMost(identity_.n_layers * identity_.experts_per_layer, &entry);
     NoteBusy(poll, &entry);
   } else {
-    entry.detail = std::string(status.message());
+    entry.detail = Tidy(status.message(), kMaxDetailBytes);
   }
   poll->serves = entry.state == WorkerEntry::State::kReady && entry.shard.n_loading() == 0;
   poll->reached = status.ok();

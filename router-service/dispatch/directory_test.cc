@@ -77,6 +77,48 @@ TEST(DirectoryDiscoveryTest, TellsAShardThatEndedFromOneThatIsAway) {
   EXPECT_TRUE(await(WorkerEntry::State::kUnreachable, true));
 }
 
+TEST(DirectoryHostileTest, BelievesNoShardMoreThanTheModelHas) {
+  FakeShard shard("directory-ranges", {0}, 2);
+  shard.SetDescription([](internal::v1::ExpertShard* shard) {
+    for (int i = 0; i < 4; ++i) *shard->add_held() = shard->held(0);
+  });
+  Directory::Options options;
+  options.expert_addresses = {shard.address()};
+  ClusterIdentity identity;
+  identity.n_layers = 2;
+  identity.experts_per_layer = 2;
+  const auto directory = *Directory::Start(options, identity);
+  EXPECT_TRUE(directory->Await(
+      [](const RoutingTable& table) {
+        return table.experts[0].state == WorkerEntry::State::kMismatch;
+      },
+      absl::Now() + absl::Seconds(20)));
+  const auto table = directory->Table();
+  EXPECT_EQ(table->experts[0].detail,
+            "size of held is 6, must be at most 4, the experts of the model");
+  EXPECT_TRUE(table->HoldersOf(0, 0).empty());
+}
+
+TEST(DirectoryHostileTest, ShowsNamesThatTerminalsTakeForNothingElse) {
+  FakeShard shard("directory-names", {0}, 2);
+  shard.SetDescription([](internal::v1::ExpertShard* shard) {
+    shard->mutable_worker()->set_name("a\x1b[2J\n");
+    shard->mutable_worker()->set_node(std::string(100'000, 'n'));
+  });
+  Directory::Options options;
+  options.expert_addresses = {shard.address()};
+  ClusterIdentity identity;
+  identity.n_layers = 2;
+  identity.experts_per_layer = 2;
+  const auto directory = *Directory::Start(options, identity);
+  EXPECT_TRUE(directory->Await(
+      [](const RoutingTable& table) { return !table.HoldersOf(0, 0).empty(); },
+      absl::Now() + absl::Seconds(20)));
+  const auto table = directory->Table();
+  EXPECT_EQ(table->experts[0].name(), "a?[2J?");
+  EXPECT_EQ(table->experts[0].worker.node().size(), 256);
+}
+
 // Whatever is first; the other is not used, and its experts have no holder.
 TEST(DirectoryNumericsTest, UsesOneClassUnlessToldOtherwise) {
   FakeShard one("numerics-1", {0}, 2, /*numerics_class=*/1);

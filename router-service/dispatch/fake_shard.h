@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <functional>
 #include <memory>
 #include <set>
 #include <string>
@@ -51,6 +52,14 @@ class FakeShard final : public StreamHandler {
           absl::MutexLock lock(&mu_);
           watcher_ = std::move(stream);
         });
+    AddUnary<internal::v1::AssignRequest, internal::v1::AssignResponse>(
+        server_.get(), kService, "Assign",
+        [this](std::shared_ptr<CallContext>, const internal::v1::AssignRequest& request,
+               Respond<internal::v1::AssignResponse> respond) {
+          absl::MutexLock lock(&mu_);
+          assigned_.push_back(request);
+          respond(internal::v1::AssignResponse());
+        });
     StreamOptions streams;
     streams.n_workers = 2;  // one may be held
     AddStream(server_.get(), kService, "Run", this, streams);
@@ -94,6 +103,17 @@ class FakeShard final : public StreamHandler {
     absl::MutexLock lock(&mu_);
     const auto enough = [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { return n_calls_ >= n; };
     GF_CHECK(mu_.AwaitWithTimeout(absl::Condition(&enough), absl::Seconds(20)));
+  }
+  std::vector<internal::v1::AssignRequest> AwaitAssigned() {
+    absl::MutexLock lock(&mu_);
+    const auto some = [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { return !assigned_.empty(); };
+    GF_CHECK(mu_.AwaitWithTimeout(absl::Condition(&some), absl::Seconds(20)));
+    return assigned_;
+  }
+  // From now on it describes itself as this says; before it is asked.
+  void SetDescription(const std::function<void(internal::v1::ExpertShard*)>& change) {
+    absl::MutexLock lock(&mu_);
+    change_ = change;
   }
   void Die() { server_->Shutdown(absl::ZeroDuration()); }
 
@@ -186,6 +206,7 @@ class FakeShard final : public StreamHandler {
         range->set_n_experts(1);
       }
     }
+    if (change_) change_(&shard);
     return shard;
   }
 
@@ -200,6 +221,8 @@ class FakeShard final : public StreamHandler {
   int n_streams_ ABSL_GUARDED_BY(mu_) = 0;
   int n_held_streams_ ABSL_GUARDED_BY(mu_) = 0;
   int n_calls_ ABSL_GUARDED_BY(mu_) = 0;
+  std::vector<internal::v1::AssignRequest> assigned_ ABSL_GUARDED_BY(mu_);
+  std::function<void(internal::v1::ExpertShard*)> change_ ABSL_GUARDED_BY(mu_);
 };
 
 }  // namespace gatefold
