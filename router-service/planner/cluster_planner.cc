@@ -200,6 +200,7 @@ PlannerInput ClusterPlanner::MakeInput(const RoutingTable& table, absl::Time now
     if (known.incarnation != entry.worker.incarnation()) {
       known.incarnation = entry.worker.incarnation();
       known.planned = known.was_told = false;
+      known.epoch = 0;
     }
     ShardState& state = input.shards.emplace_back();
     state.name = entry.address;
@@ -309,10 +310,6 @@ void ClusterPlanner::LogAssignment(const std::string& shard, uint64_t epoch,
 
 void ClusterPlanner::Tell(const RoutingTable& table, const std::vector<ShardView>& views,
                           std::vector<std::optional<std::vector<uint32_t>>> next, absl::Time now) {
-  uint64_t epoch = status().epoch;
-  // Another planner may have been at work before.
-  for (const int i : of_plan_) epoch = std::max(epoch, table.experts[i].shard.epoch());
-  ++epoch;
   const std::vector<HolderView> holder_views = HolderViews(table);
   std::vector<Message> messages;
   for (size_t i = 0; i < next.size(); ++i) {
@@ -326,9 +323,12 @@ void ClusterPlanner::Tell(const RoutingTable& table, const std::vector<ShardView
                                KnowsTooLittle(of_plan_[i], missing, table, holder_views);
     if (known && !needs_holders) continue;
     const std::vector<Holder> holders = FindHolders(holder_views, of_plan_[i], missing);
-    LogAssignment(shard.address, epoch, views[i].announced, *next[i]);
+    // Another planner may have been at work before. Each shard has a count of its own: one that
+    // tells a wrong one harms no other.
+    shard.epoch = std::max(shard.epoch, table.experts[of_plan_[i]].shard.epoch()) + 1;
+    LogAssignment(shard.address, shard.epoch, views[i].announced, *next[i]);
     const internal::v1::AssignRequest request =
-        MakeRequest(epoch, *next[i], holders, table, sizes_.n_experts);
+        MakeRequest(shard.epoch, *next[i], holders, table, sizes_.n_experts);
     shard.holders = ByAddress(holders, table);
     Message& message = messages.emplace_back();
     message.shard = of_plan_[i];
@@ -339,12 +339,7 @@ void ClusterPlanner::Tell(const RoutingTable& table, const std::vector<ShardView
     shard.was_told = false;
     shard.told_at = now;
   }
-  if (messages.empty()) return;
-  {
-    absl::MutexLock lock(&mu_);
-    status_.epoch = epoch;
-  }
-  AwaitAnswers(&messages);
+  if (!messages.empty()) AwaitAnswers(&messages);
 }
 
 void ClusterPlanner::AwaitAnswers(std::vector<Message>* messages) {

@@ -41,7 +41,6 @@ class ClusterPlanner {
     uint64_t expert_bytes = 0;
   };
   struct Status {
-    uint64_t epoch = 0;      // of the newest assignment
     uint64_t n_moves = 0;    // (shard, expert) pairs that shards were told to load
     double imbalance = 1;    // of the last plan
     size_t n_uncovered = 0;  // of the last plan, for lack of room
@@ -66,6 +65,7 @@ class ClusterPlanner {
     std::string address;
     std::shared_ptr<grpc::Channel> channel;
     uint64_t incarnation = 0;      // that `target` and `told` are about
+    uint64_t epoch = 0;            // of the last assignment that was sent
     std::vector<uint32_t> target;  // of the last plan
     bool planned = false;          // `target` means something
     std::vector<uint32_t> told;    // accepted by the shard
