@@ -21,7 +21,11 @@ struct ShardView {
 // Turns a plan into what each shard is to be told now, so that every expert that is held somewhere
 // stays held: make before break. An expert is taken from a shard only when everybody who is to hold
 // it has been announcing it for `grace`: by then routers know.
-// Where two full shards would have to exchange experts that nobody else has, neither moves.
+// Full shards that are to exchange experts would wait for each other. So one of them gives up, before
+// its time, an expert that others have: at once where it is to load one that nobody has, for which
+// requests wait; else when nothing else goes on, one at a time. What nobody else has is never given
+// up: where two full shards would have to exchange such experts, neither moves. And where one that
+// nobody has cannot come to where it is planned, it comes to where there is room until it can.
 class Assigner {
  public:
   Assigner(size_t n_items, uint64_t expert_bytes, absl::Duration grace)
@@ -35,6 +39,24 @@ class Assigner {
  private:
   // Since when every shard that is to hold the item has announced it.
   void NoteComplete(const std::vector<ShardView>& shards, const Plan& plan, absl::Time now);
+  // What one shard is to hold: what it serves and must not be missed yet, and what fits beside it.
+  struct Step {
+    size_t slots = 0;
+    std::vector<uint32_t> kept, coming;
+    std::vector<uint32_t> waiting;  // to come, and there is no room
+    bool goes_on = false;           // something comes, goes, or will go once grace is over
+  };
+  // `n_holders`: by item, shards that serve it and stay.
+  Step StepOf(const ShardView& shard, const std::vector<uint32_t>& target,
+              const std::vector<int>& n_holders, absl::Time now) const;
+  // Has those that wait and that nobody serves come nevertheless, as far as it can. True: some do.
+  static bool CoverWaiting(const Plan& plan, std::vector<int>* n_holders,
+                           std::vector<Step>* steps);
+  // Gives up the kept item that most others have, for one that waits. False: there is none.
+  static bool MakeRoomFor(uint32_t item, const std::vector<uint32_t>& target,
+                          std::vector<int>* n_holders, Step* step);
+  // Where there is room, or something comes that others have. False: nowhere.
+  static bool Lodge(uint32_t item, const std::vector<int>& n_holders, std::vector<Step>* steps);
 
   const uint64_t expert_bytes_;
   const absl::Duration grace_;
