@@ -142,9 +142,12 @@ absl::StatusOr<cluster::v1::GenerationTrace> Gateway::TraceOf(absl::string_view 
                                                               const Caller* caller) const {
   const std::optional<std::string> whose =
       caller == nullptr ? std::nullopt : std::make_optional(caller->name());
+  GF_RETURN_IF_ERROR(checker_.CheckRequestId(std::string(request_id)));
+  // Before the history, or one that ends just now would be in neither. Whether another caller's
+  // request runs is not this one's to know.
+  const bool runs = live_.Contains(request_id, whose);
   if (auto trace = history_.Find(request_id, whose)) return *std::move(trace);
-  // Whether another caller's request runs is not this one's to know.
-  if (caller == nullptr && live_.Contains(request_id)) {
+  if (runs) {
     return absl::FailedPreconditionError("it is still running: ask again once it has ended");
   }
   return absl::NotFoundError(

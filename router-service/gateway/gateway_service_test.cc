@@ -310,6 +310,10 @@ TEST_F(GatewayServiceTest, TellsHowAGenerationWent) {
     return clusters->GetGenerationTrace(&context, request, &response).error_code();
   };
   EXPECT_EQ(ask(), grpc::StatusCode::INVALID_ARGUMENT);
+  for (const std::string& no_id : {std::string(129, 'x'), std::string("a\nb")}) {
+    request.set_request_id(no_id);
+    EXPECT_EQ(ask(), grpc::StatusCode::INVALID_ARGUMENT);
+  }
   request.set_request_id("job-1");
   EXPECT_EQ(ask(), grpc::StatusCode::NOT_FOUND);
 

@@ -52,7 +52,7 @@ bool GenerationRun::Accept() {
     auto lease =
         context_.live->Claim(request_.request().request_id(), context_.options.retry_delay, [weak] {
           if (auto run = weak.lock()) run->FinishEarly();
-        });
+        }, caller_ != nullptr ? caller_->name() : "");
     if (lease.ok()) {
       absl::MutexLock lock(&mu_);
       lease_ = *std::move(lease);

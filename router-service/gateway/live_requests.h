@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "absl/base/thread_annotations.h"
@@ -37,20 +38,27 @@ class LiveRequests {
   // the lease is gone, and shortly after.
   // Errors: kAlreadyExists (DUPLICATE_REQUEST), kResourceExhausted (QUEUE_FULL) with `retry_delay`.
   absl::StatusOr<std::unique_ptr<Lease>> Claim(absl::string_view id, absl::Duration retry_delay,
-                                               std::function<void()> cancel);
+                                               std::function<void()> cancel,
+                                               const std::string& caller = "");
 
   // False if no such request lives.
   bool Cancel(absl::string_view id);
 
-  bool Contains(absl::string_view id) const;
+  // `caller`: only of this caller.
+  bool Contains(absl::string_view id, const std::optional<std::string>& caller) const;
   int size() const;
 
  private:
   void Release(const std::string& id);
 
+  struct Live {
+    std::function<void()> cancel;
+    std::string caller;
+  };
+
   const int capacity_;
   mutable absl::Mutex mu_;
-  absl::flat_hash_map<std::string, std::function<void()>> cancel_by_id_ ABSL_GUARDED_BY(mu_);
+  absl::flat_hash_map<std::string, Live> live_ ABSL_GUARDED_BY(mu_);  // by id
 };
 
 }  // namespace gatefold

@@ -19,6 +19,15 @@ TEST(LiveRequestsTest, RefusesAnIdThatIsAliveAndTakesItAfterwards) {
   EXPECT_TRUE(live.Claim("a", kDelay, [] {}).ok());
 }
 
+TEST(LiveRequestsTest, KnowsWhoseTheyAre) {
+  LiveRequests live(10);
+  const auto lease = live.Claim("a", kDelay, [] {}, "alice");
+  EXPECT_TRUE(live.Contains("a", "alice"));
+  EXPECT_FALSE(live.Contains("a", "bob"));
+  EXPECT_FALSE(live.Contains("b", "alice"));
+  EXPECT_TRUE(live.Contains("a", std::nullopt));
+}
+
 TEST(LiveRequestsTest, MakesIdsOfItsOwn) {
   LiveRequests live(10);
   auto first = live.Claim("", kDelay, [] {}), second = live.Claim("", kDelay, [] {});

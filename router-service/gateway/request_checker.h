@@ -38,6 +38,8 @@ class RequestChecker {
   // A name that requests may give: empty, or the model's.
   absl::Status CheckModel(absl::string_view name) const;
 
+  absl::Status CheckRequestId(const std::string& id) const;
+
  private:
   enum class Emptiness { kAllowed, kRefused };
   absl::Status CheckPrompt(const inference::v1::Prompt& prompt, Emptiness emptiness) const;
@@ -52,7 +54,6 @@ class RequestChecker {
   absl::Status CheckTokenId(int32_t id, const std::string& field) const;
   absl::Status CheckTokenIds(const google::protobuf::RepeatedField<int32_t>& ids,
                              absl::string_view field) const;
-  absl::Status CheckRequestId(const std::string& id) const;
 
   const ModelInfo& model_;
   const RequestLimits& limits_;

@@ -46,7 +46,7 @@ bool ScoreRun::Accept() {
       if (auto run = weak.lock()) {
         run->Fail(absl::CancelledError("cancelled by an administrator"));
       }
-    });
+    }, caller_ != nullptr ? caller_->name() : "");
     if (lease.ok()) {
       absl::MutexLock lock(&mu_);
       lease_ = *std::move(lease);
