@@ -38,8 +38,8 @@ GenerationRun::GenerationRun(const GatewayContext* context, Request request, abs
       deadline_(deadline),
       caller_(std::move(caller)),
       wake_(std::move(wake)),
-      routing_(context_.options.max_kept_routing_bytes),
       events_(context_.options.max_delta_bytes, context_.options.max_unread_bytes),
+      routing_(context_.options.max_kept_routing_bytes),
       timings_{arrival_, absl::InfinitePast(), absl::InfinitePast(), absl::InfinitePast()} {}
 
 // ---- From arrival to the scheduler.
