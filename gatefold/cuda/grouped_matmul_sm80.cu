@@ -153,7 +153,8 @@ __global__ void __launch_bounds__(S::kThreads) Kernel(const __grid_constant__ Gr
 
 template <typename S>
 cudaError_t LaunchShape(const GroupedMatMul& work, cudaStream_t stream) {
-  const cudaError_t error = cudaFuncSetAttribute(
+  // Once: it would be a tenth of a launch.
+  static const cudaError_t error = cudaFuncSetAttribute(
       Kernel<S>, cudaFuncAttributeMaxDynamicSharedMemorySize, S::kSharedBytes);
   if (error != cudaSuccess) return error;
   Kernel<S><<<work.n_units * S::kBlocksOfUnit, S::kThreads, S::kSharedBytes, stream>>>(work);

@@ -308,8 +308,9 @@ int MaxClusters() {
 template <typename S>
 cudaError_t LaunchShape(const GroupedMatMul& work, int n_processors, cudaStream_t stream) {
   static_assert(S::kStages >= 3);
-  cudaError_t error = cudaFuncSetAttribute(Kernel<S>, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                           S::kSharedBytes);
+  // Once: it would be a tenth of a launch.
+  static const cudaError_t error = cudaFuncSetAttribute(
+      Kernel<S>, cudaFuncAttributeMaxDynamicSharedMemorySize, S::kSharedBytes);
   if (error != cudaSuccess) return error;
   int most = n_processors * S::kBlocksPerProcessor;
   if constexpr (S::kCluster > 1) {
