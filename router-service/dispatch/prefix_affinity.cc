@@ -6,6 +6,9 @@
 
 namespace gatefold {
 
+PrefixAffinity::PrefixAffinity(uint32_t capacity)
+    : entries_(std::max(capacity, 1u)), first_(entries_.size() + entries_.size() / 4 + 1, kNone) {}
+
 std::vector<uint64_t> PrefixAffinity::Names(uint32_t cache_domain,
                                             absl::Span<const int32_t> tokens) {
   std::vector<uint64_t> names(std::min(tokens.size() / kBlockTokens, kMaxBlocks));
@@ -16,12 +19,41 @@ std::vector<uint64_t> PrefixAffinity::Names(uint32_t cache_domain,
   return names;
 }
 
+PrefixAffinity::Index PrefixAffinity::Find(uint64_t name) {
+  Index index = *Chain(name);
+  while (index != kNone && entries_[index].name != name) index = entries_[index].next;
+  return index;
+}
+
+void PrefixAffinity::Detach(Index index) {
+  const Entry& entry = entries_[index];
+  (entry.older == kNone ? oldest_ : entries_[entry.older].newer) = entry.newer;
+  (entry.newer == kNone ? newest_ : entries_[entry.newer].older) = entry.older;
+}
+
+void PrefixAffinity::BecomeNewest(Index index) {
+  entries_[index].older = newest_;
+  entries_[index].newer = kNone;
+  (newest_ == kNone ? oldest_ : entries_[newest_].newer) = index;
+  newest_ = index;
+}
+
+PrefixAffinity::Index PrefixAffinity::Take() {
+  if (n_used_ < entries_.size()) return static_cast<Index>(n_used_++);
+  const Index index = oldest_;
+  Detach(index);
+  Index* link = Chain(entries_[index].name);
+  while (*link != index) link = &entries_[*link].next;
+  *link = entries_[index].next;
+  return index;
+}
+
 int PrefixAffinity::Known(absl::Span<const uint64_t> names, uint64_t incarnation) {
   absl::MutexLock lock(&mu_);
   int n_known = 0;
   for (uint64_t name : names) {
-    const auto it = entries_.find(name);
-    if (it == entries_.end() || it->second.incarnation != incarnation) break;
+    const Index index = Find(name);
+    if (index == kNone || entries_[index].incarnation != incarnation) break;
     ++n_known;
   }
   return n_known;
@@ -31,23 +63,22 @@ void PrefixAffinity::Remember(absl::Span<const uint64_t> names, uint64_t incarna
   absl::MutexLock lock(&mu_);
   // Last to first: the beginning of a prompt is of more use, and is forgotten after its end.
   for (auto name = names.rbegin(); name != names.rend(); ++name) {
-    const auto [it, is_new] = entries_.try_emplace(*name);
-    it->second.incarnation = incarnation;
-    if (is_new) {
-      it->second.use = uses_.insert(uses_.end(), *name);
+    Index index = Find(*name);
+    if (index != kNone) {
+      Detach(index);
     } else {
-      uses_.splice(uses_.end(), uses_, it->second.use);
+      index = Take();
+      entries_[index].name = *name;
+      entries_[index].next = std::exchange(*Chain(*name), index);
     }
-  }
-  while (entries_.size() > capacity_) {
-    entries_.erase(uses_.front());
-    uses_.pop_front();
+    entries_[index].incarnation = incarnation;
+    BecomeNewest(index);
   }
 }
 
 size_t PrefixAffinity::size() const {
   absl::MutexLock lock(&mu_);
-  return entries_.size();
+  return n_used_;
 }
 
 }  // namespace gatefold

@@ -1,6 +1,10 @@
 #include "router-service/dispatch/prefix_affinity.h"
 
+#include <algorithm>
+#include <list>
 #include <numeric>
+#include <random>
+#include <utility>
 #include <vector>
 
 #include "gtest/gtest.h"
@@ -50,6 +54,32 @@ TEST(PrefixAffinityTest, IsBoundedAndForgetsEndsBeforeBeginnings) {
   EXPECT_EQ(affinity.Known(Names(47000, 4 * kBlock), 7), 2);
   affinity.Remember(Names(0, 100 * kBlock), 7);
   EXPECT_EQ(affinity.Known(Names(0, 100 * kBlock), 7), 10);
+}
+
+// Against a list that is searched.
+TEST(PrefixAffinityTest, ForgetsAsAListWould) {
+  constexpr size_t kCapacity = 50;
+  PrefixAffinity affinity(kCapacity);
+  std::list<std::pair<uint64_t, uint64_t>> list;  // names and incarnations, newest last
+  std::mt19937 random(5);
+  for (int step = 0; step < 5000; ++step) {
+    std::vector<uint64_t> names(1 + random() % 5);
+    for (uint64_t& name : names) name = random() % 120;
+    const uint64_t incarnation = random() % 3;
+    affinity.Remember(names, incarnation);
+    for (auto name = names.rbegin(); name != names.rend(); ++name) {
+      list.remove_if([&](const auto& known) { return known.first == *name; });
+      list.emplace_back(*name, incarnation);
+    }
+    while (list.size() > kCapacity) list.pop_front();
+    ASSERT_EQ(affinity.size(), list.size());
+    const uint64_t name = random() % 120;
+    const auto known = std::find_if(list.begin(), list.end(),
+                                    [&](const auto& entry) { return entry.first == name; });
+    for (uint64_t i = 0; i < 3; ++i) {
+      ASSERT_EQ(affinity.Known({name}, i), known != list.end() && known->second == i) << step;
+    }
+  }
 }
 
 }  // namespace
