@@ -65,11 +65,8 @@ int ChooseUnitRows(const TileShape& shape, std::span<const MatMulGroup> groups) 
   for (int rows : {8, 16, 32, kNarrowUnitRows}) {
     if (max_rows <= rows) return rows;
   }
-  int best = WideUnitsOf(shape.format).most;
-  for (int most : kWideMost) {
-    if (most <= best && WideCost(shape, groups, most) <= WideCost(shape, groups, best)) best = most;
-  }
-  return best;
+  const WideUnits wide = WideUnitsOf(shape.format);
+  return WideCost(shape, groups, wide.fewer) <= WideCost(shape, groups, wide.most) ? wide.fewer : wide.most;
 }
 
 }  // namespace

@@ -10,14 +10,13 @@ inline constexpr int kNarrowUnitRows = 64;
 inline constexpr int kWideUnitTiles = 4;
 
 // The widths of wide units: `step`, 2 * step, ... `most`. Each is code of its own, which the compiler must
-// find registers for; quantised weights take some of them. unit_rows is one of `most`: with fewer rows
+// find registers for; quantised weights take some of them. unit_rows is `most` or `fewer`: with fewer rows
 // more stages of copies are under way.
-inline constexpr int kWideMost[] = {256, 192, 128};
 struct WideUnits {
-  int step, most;
+  int step, fewer, most;
 };
 GATEFOLD_HOST_DEVICE constexpr WideUnits WideUnitsOf(WeightFormat format) {
-  return format == WeightFormat::kBF16 ? WideUnits{32, 256} : WideUnits{64, 192};
+  return format == WeightFormat::kBF16 ? WideUnits{32, 128, 256} : WideUnits{64, 128, 192};
 }
 
 // Rows of each unit of a group but its last: wide units are as even as steps allow, so that 270 rows are

@@ -342,10 +342,8 @@ cudaError_t LaunchFormat(const GroupedMatMul& work, int n_processors, cudaStream
       return LaunchRows<kFormat, 32>(work, n_processors, stream);
     case 64:
       return LaunchRows<kFormat, 64>(work, n_processors, stream);
-    case 128:
-      return LaunchRows<kFormat, 128>(work, n_processors, stream);
-    case 192:
-      return LaunchRows<kFormat, 192>(work, n_processors, stream);
+    case WideUnitsOf(kFormat).fewer:
+      return LaunchRows<kFormat, WideUnitsOf(kFormat).fewer>(work, n_processors, stream);
     default:
       return LaunchRows<kFormat, WideUnitsOf(kFormat).most>(work, n_processors, stream);
   }
