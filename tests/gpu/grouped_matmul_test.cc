@@ -110,6 +110,37 @@ TEST_P(GroupedMatMulTest, MatchesFloat64AndKeepsItsBits) {
   }
 }
 
+// On the host alone, so that it runs everywhere.
+struct Cut {
+  int unit_rows, width, n_units;  // the first group's width; of all groups
+};
+Cut CutIntoUnits(const TileShape& shape, const std::vector<int>& n_rows) {
+  GroupedMatMul work;
+  work.shape = shape;
+  std::vector<MatMulGroup> groups;
+  for (int n : n_rows) groups.push_back({nullptr, nullptr, nullptr, 0, n, 0});
+  AssignUnits(groups.data(), static_cast<int>(groups.size()), &work);
+  return {work.unit_rows, UnitRows(shape.format, work.unit_rows, n_rows[0]), work.n_units};
+}
+
+TEST(AssignUnitsTest, FewRowsAreNarrowUnitsOfOneTile) {
+  const Cut cut = CutIntoUnits({4096, 14336}, {9, 2, 0});
+  EXPECT_EQ(cut.unit_rows, 16);
+  EXPECT_EQ(cut.n_units, 2 * 64);
+  EXPECT_EQ(CutIntoUnits({4096, 14336}, {64}).unit_rows, 64);
+}
+
+TEST(AssignUnitsTest, WideUnitsAreAsEvenAsTheirStepsAllow) {
+  const Cut cut = CutIntoUnits({4096, 14336}, {270});
+  EXPECT_EQ(cut.unit_rows, 256);
+  EXPECT_EQ(cut.width, 160);
+  EXPECT_EQ(cut.n_units, 2 * 16);  // of four tiles
+  EXPECT_EQ(CutIntoUnits({4096, 14336}, {1040}).width, 224);
+  EXPECT_EQ(CutIntoUnits({4096, 14336, false, WeightFormat::kInt8}, {270}).width, 192);
+  // All rows fit either: the one with more stages of copies under way.
+  EXPECT_EQ(CutIntoUnits({4096, 14336}, {100, 3}).unit_rows, 128);
+}
+
 // Each in a unit of its own width.
 TEST_P(GroupedMatMulTest, GroupsBesideDoNotShow) {
   const TileShape shape{200, 256};
