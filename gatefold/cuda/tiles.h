@@ -11,16 +11,15 @@
 
 namespace gatefold::cuda {
 
-// How matrices lie in device memory for the tensor cores. The unit is a *tile*: 64 rows of 64 bfloat16
-// (or quantised weights),
-// each row 128 bytes, whose eight 16-byte chunks are permuted (chunk c of row r is stored as chunk
+// How matrices lie in device memory for the tensor cores. The unit is a *tile*: 64 rows of 64 inputs. In
+// bfloat16 a row is 128 bytes, whose eight 16-byte chunks are permuted (chunk c of row r is stored as chunk
 // c ^ (r % 8)): what shared memory wants so that eight rows are read without bank conflicts. A tile is
 // copied into shared memory as it lies, by one instruction where the device has bulk copies.
 inline constexpr int kTileRows = 64;
 inline constexpr int kTileInputs = 64;  // along the sum
 
 // How the weights of a tile are kept. Quantised ones have a bfloat16 scale d per 32 inputs of an
-// output and lie as quantised_tile.h says; what is multiplied is bfloat16(q d), rounded to nearest.
+// output and lie as quantised_tile.cuh says; what is multiplied is bfloat16(q d), rounded to nearest.
 enum class WeightFormat : int32_t {
   kBF16,
   kInt8,  // q from -127 to 127, d = bfloat16(greatest magnitude / 127)
