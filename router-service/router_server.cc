@@ -2,12 +2,13 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <thread>
 #include <utility>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
-#include "absl/time/clock.h"
+#include "absl/synchronization/notification.h"
 #include "gatefold/base/log.h"
 #include "gatefold/base/status_macros.h"
 #include "gatefold/rpc/call_context.h"
@@ -187,9 +188,16 @@ std::string RouterServer::address() const {
 void RouterServer::Drain() {
   health_.SetAllNotServing();
   LogEvent(LogLevel::kInfo, "draining", {{"running", load().n_running}});
-  const absl::Time limit = absl::Now() + options_.drain_limit;
-  scheduler_->Drain(limit);
-  server_->Shutdown(std::max(limit - absl::Now(), absl::Seconds(1)));
+  // Connections end first, so that callers who keep one go to another router with their next request;
+  // were it refused here instead, they would be refused again and again while a long stream ends.
+  absl::Notification quiet;
+  std::thread leave([this, &quiet] {
+    server_->Shutdown(options_.drain_limit + absl::Seconds(1));
+    quiet.Notify();
+  });
+  // Before the server cancels what is left, which ends it without a reason.
+  if (!quiet.WaitForNotificationWithTimeout(options_.drain_limit)) scheduler_->Stop();
+  leave.join();
 }
 
 }  // namespace gatefold

@@ -52,7 +52,8 @@ class RouterServer {
   std::shared_ptr<grpc::Channel> InProcessChannel() { return server_->InProcessChannel(); }
   GenerationService::Load load() const { return scheduler_->load(); }
 
-  // Tells load balancers, refuses new requests, finishes those under way, and stops.
+  // Tells load balancers, sends callers away for their next requests, finishes those under way, and
+  // stops. What has not ended by the drain limit ends with kUnavailable, to be resumed elsewhere.
   void Drain();
 
  private:

@@ -65,7 +65,7 @@ void Lane::Run() {
     }
   }
   for (const auto& sequence : running_) {
-    sequence->End(StopCause::kError, absl::UnavailableError("the router is stopping"));
+    sequence->End(StopCause::kError, Draining(absl::ZeroDuration()));
   }
   DropEnded();
 }

@@ -301,7 +301,7 @@ TEST_F(PreemptionTest, EverybodyEndsWithTheRightTokensWhateverTheyNeed) {
     for (int i = 0; i < 20; ++i) {
       ExpectAllTokens(asked[i].recorder.get(), 10000 * i, asked[i].n_prompt, asked[i].n_output);
     }
-    EXPECT_TRUE(scheduler_->Drain(absl::InfiniteFuture()));
+    while (scheduler_->load().n_running > 0) absl::SleepFor(absl::Milliseconds(1));
     handles_.clear();
     scheduler_.reset();
     absl::MutexLock lock(&places_.mu);

@@ -73,7 +73,7 @@ void Scheduler::Stop() {
   std::deque<std::shared_ptr<Sequence>> waiting;
   {
     absl::MutexLock lock(&mu_);
-    stopping_ = draining_ = true;
+    stopping_ = true;
     ++news_;
   }
   for (const auto& lane : lanes_) lane->Join();
@@ -82,7 +82,7 @@ void Scheduler::Stop() {
     waiting.swap(waiting_);
   }
   for (const auto& sequence : waiting) {
-    sequence->End(StopCause::kError, absl::UnavailableError("the router is stopping"));
+    sequence->End(StopCause::kError, Draining(absl::ZeroDuration()));
   }
 }
 
@@ -90,7 +90,7 @@ absl::StatusOr<std::unique_ptr<GenerationService::Handle>> Scheduler::Submit(
     GenerationRequest request, std::shared_ptr<GenerationListener> listener) {
   GF_CHECK(!request.prompt.empty());
   absl::MutexLock lock(&mu_);
-  if (draining_) return Draining(absl::Seconds(1));
+  if (stopping_) return Draining(absl::Seconds(1));
   if (static_cast<int>(waiting_.size()) >= options_.max_waiting) {
     return QueueFull(absl::Seconds(1));
   }
@@ -106,15 +106,6 @@ GenerationService::Load Scheduler::load() const {
   return {std::accumulate(n_running_.begin(), n_running_.end(), 0),
           static_cast<int>(waiting_.size()),
           std::accumulate(n_waiting_for_expert_.begin(), n_waiting_for_expert_.end(), 0)};
-}
-
-bool Scheduler::Drain(absl::Time deadline) {
-  absl::MutexLock lock(&mu_);
-  draining_ = true;
-  const auto idle = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
-    return waiting_.empty() && std::accumulate(n_running_.begin(), n_running_.end(), 0) == 0;
-  };
-  return mu_.AwaitWithDeadline(absl::Condition(&idle), deadline);
 }
 
 std::vector<std::string> Scheduler::ShardNames() const { return lanes_.front()->ShardNames(); }

@@ -107,9 +107,6 @@ class Scheduler final : public GenerationService {
   Load load() const override;
   int max_sequence_tokens() const override { return options_.max_sequence_tokens; }
 
-  // Refuses new requests from now on; true once all have ended, false at the deadline.
-  bool Drain(absl::Time deadline);
-
   // Names by the shard indices that traces carry.
   std::vector<std::string> ShardNames() const;
 
@@ -144,7 +141,6 @@ class Scheduler final : public GenerationService {
   std::vector<int> n_waiting_for_expert_ ABSL_GUARDED_BY(mu_);          // by lane
   uint64_t next_id_ ABSL_GUARDED_BY(mu_) = 1;
   uint64_t news_ ABSL_GUARDED_BY(mu_) = 0;
-  bool draining_ ABSL_GUARDED_BY(mu_) = false;
   bool stopping_ ABSL_GUARDED_BY(mu_) = false;
 };
 

@@ -2,8 +2,10 @@
 
 #include <signal.h>
 
+#include <algorithm>
 #include <functional>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "absl/time/clock.h"
@@ -92,6 +94,45 @@ TEST(FailoverTest, ADrainedShardExitsByItselfAndNoRequestNotices) {
   EXPECT_EQ(*exit_code, 0);
 }
 
+bool LeavesReady(grpc::Channel* channel) {
+  return channel->WaitForStateChange(GRPC_CHANNEL_READY,
+                                     absl::ToChronoTime(absl::Now() + absl::Seconds(30)));
+}
+
+// Its stream cannot end before the connection does, for its experts stand still.
+TEST(FailoverTest, ADrainingRouterSendsCallersAwayWhileItsStreamsGoOn) {
+  auto shape = StartCluster({"all"});
+  ASSERT_NE(shape, nullptr);
+  Client client(shape->channel());
+  ExpectTokens(Stream(&client,
+                      [&] {
+                        shape->expert(0)->Signal(SIGSTOP);
+                        shape->router()->Signal(SIGTERM);
+                        EXPECT_TRUE(LeavesReady(shape->channel().get()));
+                        shape->expert(0)->Signal(SIGCONT);
+                      }),
+               QuietTokens());
+  EXPECT_EQ(*shape->router()->Wait(absl::Now() + absl::Seconds(30)), 0);
+}
+
+TEST(FailoverTest, AStreamThatOutlivesTheDrainLimitIsToBeResumed) {
+  const std::vector<int32_t> quiet = QuietTokens();
+  auto shape = StartCluster({"all"}, {"--drain-limit=500ms"});
+  ASSERT_NE(shape, nullptr);
+  Client client(shape->channel());
+  const Streamed streamed = Stream(&client, [&] {
+    shape->expert(0)->Signal(SIGSTOP);
+    shape->router()->Signal(SIGTERM);
+  });
+  EXPECT_EQ(streamed.status.error_code(), grpc::StatusCode::UNAVAILABLE)
+      << streamed.status.error_message();
+  EXPECT_NE(streamed.status.error_details().find("DRAINING"), std::string::npos);
+  ASSERT_LT(streamed.tokens.size(), quiet.size());
+  EXPECT_TRUE(std::equal(streamed.tokens.begin(), streamed.tokens.end(), quiet.begin()));
+  EXPECT_EQ(*shape->router()->Wait(absl::Now() + absl::Seconds(30)), 0);
+  shape->expert(0)->Signal(SIGCONT);
+}
+
 TEST(FailoverTest, AnOldConnectionEndsAndItsStreamDoesNot) {
   const std::vector<int32_t> quiet = QuietTokens();
   auto shape = StartCluster({"all"}, {"--max-connection-age=20ms"});
@@ -101,8 +142,7 @@ TEST(FailoverTest, AnOldConnectionEndsAndItsStreamDoesNot) {
   ExpectTokens(Stream(&client), quiet);
   EXPECT_GT(absl::Now() - start, absl::Milliseconds(25));  // else it did not outlive anything
   // The client was told meanwhile; with its stream over, it has left.
-  EXPECT_TRUE(shape->channel()->WaitForStateChange(GRPC_CHANNEL_READY,
-                                                   absl::ToChronoTime(absl::Now() + absl::Seconds(30))));
+  EXPECT_TRUE(LeavesReady(shape->channel().get()));
   ExpectTokens(Stream(&client), quiet);
 }
 
