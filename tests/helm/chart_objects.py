@@ -221,3 +221,12 @@ class ChartObjectsTest(unittest.TestCase):
                     if volume["name"] in ("tls", "worker-tls") and made:
                         self.assertIn(volume["secret"]["secretName"], made)
         self.each(check)
+
+    def test_a_claim_that_names_its_volume_gets_no_default_class(self):
+        def storage_class(*sets):
+            objs = chart.objects((), ("model.source=pvc", "model.path=m", *sets))
+            [claim] = chart.of_kind(objs, "PersistentVolumeClaim")
+            return claim["spec"].get("storageClassName")
+        self.assertIsNone(storage_class())
+        self.assertEqual(storage_class("model.pvc.volumeName=v"), "")
+        self.assertEqual(storage_class("model.pvc.volumeName=v", "model.pvc.storageClassName=fast"), "fast")
