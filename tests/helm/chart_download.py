@@ -83,7 +83,7 @@ class ChartDownloadTest(unittest.TestCase):
     def test_believes_nothing_whose_digest_differs(self):
         done = self.run_script(sha="0" * 64)
         self.assertEqual(done.returncode, 1)
-        self.assertIn(f"has sha256 {SHA}  -, must be {'0' * 64}", done.stderr)
+        self.assertIn(f"has sha256 {SHA}, must be {'0' * 64}", done.stderr)
         self.assertFalse((self.folder / "models/m/a.safetensors").exists())
 
     def test_fails_where_nothing_is(self):

@@ -69,7 +69,7 @@
         curl --fail --silent --show-error --location --retry 5 --retry-all-errors \
           {{ if $download.headerSecret }}--header @/etc/gatefold/download/header {{ end }}--output "$target.part" "$2"
         if ! echo "$3  $target.part" | sha256sum --check --status; then
-          echo "$1 has sha256 $(sha256sum <"$target.part"), must be $3" >&2
+          echo "$1 has sha256 $(sha256sum <"$target.part" | cut -d ' ' -f 1), must be $3" >&2
           exit 1
         fi
         mv "$target.part" "$target"
