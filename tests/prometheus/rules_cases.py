@@ -1,5 +1,6 @@
 """Alert rules and scrape configuration as promtool sees them, and as the documentation names them."""
 
+import json
 import pathlib
 import re
 import subprocess
@@ -66,3 +67,18 @@ class FilesTest(unittest.TestCase):
         self.assertEqual((DEPLOY / "alerts.yaml").resolve(), chart / "alerts.yaml")
         self.assertEqual(pathlib.Path(DEPLOY.parent / "grafana" / "dashboards").resolve(),
                          chart / "dashboards")
+
+
+class DashboardsTest(unittest.TestCase):
+    def check_panels(self, kind, check):
+        for path in sorted(DASHBOARDS.glob("*.json")):
+            for panel in json.loads(path.read_text())["panels"]:
+                if panel["type"] == kind:
+                    with self.subTest(dashboard=path.name, panel=panel["title"]):
+                        check(panel)
+
+    def test_a_number_has_a_colour_only_by_thresholds_of_its_own(self):
+        # Where a panel has none Grafana puts some: green, and red from 80 on.
+        self.check_panels("stat", lambda panel: self.assertNotEqual(
+            "thresholds" in panel["fieldConfig"]["defaults"],
+            panel.get("options", {}).get("colorMode") == "none"))
