@@ -82,3 +82,11 @@ class DashboardsTest(unittest.TestCase):
         self.check_panels("stat", lambda panel: self.assertNotEqual(
             "thresholds" in panel["fieldConfig"]["defaults"],
             panel.get("options", {}).get("colorMode") == "none"))
+
+    def test_a_matrix_is_sorted_by_number(self):
+        # Prometheus answers in no order, and labels are text: 10 would come before 2.
+        def check(panel):
+            ids = [one["id"] for one in panel.get("transformations", [])]
+            if "groupingToMatrix" in ids:
+                self.assertEqual(ids, ["convertFieldType", "sortBy", "groupingToMatrix", "sortBy"])
+        self.check_panels("table", check)
