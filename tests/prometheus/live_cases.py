@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import time
 import unittest
 
@@ -113,6 +114,8 @@ class LiveMetricsTest(unittest.TestCase):
                         answer = self.cluster.query(expression)
                         self.assertTrue(answer)
                         self.assertTrue(any(not math.isnan(value) for _, value in answer))
+                        for name in re.findall(r"{{(\w+)}}", target.get("legendFormat", "")):
+                            self.assertTrue(all(labels.get(name) for labels, _ in answer), name)
         self.assertGreater(n_queries, 40)
 
     def test_series_carry_the_labels_that_dashboards_go_by(self):
