@@ -90,3 +90,11 @@ class DashboardsTest(unittest.TestCase):
             if "groupingToMatrix" in ids:
                 self.assertEqual(ids, ["convertFieldType", "sortBy", "groupingToMatrix", "sortBy"])
         self.check_panels("table", check)
+
+    def test_no_line_of_a_stack_hides_another(self):
+        # What is 0 has its line where the series below it has it, in another colour.
+        def check(panel):
+            custom = panel["fieldConfig"]["defaults"].get("custom", {})
+            if "stacking" in custom:
+                self.assertEqual(custom.get("lineWidth"), 0)
+        self.check_panels("timeseries", check)
