@@ -114,7 +114,8 @@ Specs OfDispatchAndPlacement() {
       {"gatefold_router_coverage_ratio", G, "", "ratio", "router",
        "(layer, expert) pairs with a live shard, of all; below 1 some requests wait"},
       {"gatefold_router_placement_epoch", G, "", "1", "router",
-       "Version of the routing table; counts up whenever a shard comes, goes or changes"},
+       "Version of the routing table; counts up whenever a worker comes, goes or changes, other than in "
+       "how full it is"},
       {"gatefold_router_placement_moves_total", C, "", "experts", "router",
        "(shard, expert) pairs that the planner told shards to load; only where it runs"},
   };

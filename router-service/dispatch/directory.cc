@@ -83,6 +83,15 @@ bool SameEntry(const WorkerEntry& a, const WorkerEntry& b) {
          MessageDifferencer::Equals(a.attention, b.attention);
 }
 
+// How full an attention-service is changes with every sequence, and nothing is routed by the table
+// that was not before.
+bool SameRoutes(const WorkerEntry& before, const WorkerEntry& entry) {
+  WorkerEntry as_full = before;
+  as_full.attention.set_n_kv_blocks_free(entry.attention.n_kv_blocks_free());
+  as_full.attention.set_n_sequences(entry.attention.n_sequences());
+  return SameEntry(as_full, entry);
+}
+
 uint64_t CountHeld(const internal::v1::ExpertShard& shard) {
   uint64_t n = 0;
   for (const internal::v1::ExpertRange& range : shard.held()) n += range.n_experts();
@@ -471,10 +480,13 @@ void Directory::Update(const Poll& poll, WorkerEntry entry) {
               {"bytes", entry.shard.loaded_bytes()},
               {"epoch", entry.shard.epoch()}});
   }
+  const bool same_routes = SameRoutes(before, entry);
   auto table = std::make_shared<RoutingTable>(*old);
   (poll.expert ? table->experts : table->attention)[poll.index] = std::move(entry);
-  ++table->version;
-  Rebuild(table.get());
+  if (!same_routes) {
+    ++table->version;
+    Rebuild(table.get());
+  }
   absl::MutexLock lock(&mu_);
   table_ = std::move(table);
 }

@@ -49,7 +49,7 @@ struct WorkerEntry {
 // one that is long gone may be another's one day, at another address.
 inline constexpr int kMaxWorkers = 255;  // of a kind
 struct RoutingTable {
-  uint64_t version = 0;  // counts up with every change
+  uint64_t version = 0;  // counts up with every change but of how full attention-services are
   std::vector<WorkerEntry> experts;
   std::vector<WorkerEntry> attention;
   // [layer * experts_per_layer + expert]: indices of the shards that announce it and are ready;

@@ -77,6 +77,49 @@ TEST(DirectoryDiscoveryTest, TellsAShardThatEndedFromOneThatIsAway) {
   EXPECT_TRUE(await(WorkerEntry::State::kUnreachable, true));
 }
 
+// A step of the version makes planners plan and watchers of the topology hear.
+TEST(DirectoryVersionTest, StandsStillWhileAnAttentionServiceFillsUp) {
+  using Request = internal::v1::AttentionServiceDescribeRequest;
+  using Response = internal::v1::AttentionServiceDescribeResponse;
+  std::atomic<uint32_t> n_free = 8;
+  ServerOptions server_options;
+  server_options.addresses = {absl::StrCat("unix-abstract:gatefold-", getpid(), "-directory-version")};
+  RpcServer server(server_options);
+  AddUnary<Request, Response>(
+      &server, "gatefold.internal.v1.AttentionService", "Describe",
+      [&](std::shared_ptr<CallContext>, const Request&, Respond<Response> respond) {
+        Response response;
+        response.mutable_worker()->set_wire_version(kWireVersion);
+        response.set_n_kv_blocks(8);
+        response.set_n_kv_blocks_free(n_free);
+        respond(response);
+      });
+  ASSERT_TRUE(server.Start().ok());
+  Directory::Options options;
+  options.attention_addresses = {server.address()};
+  options.interval = options.starting_interval = absl::Milliseconds(10);
+  const auto directory = *Directory::Start(options, ClusterIdentity());
+  const auto await_free = [&](uint32_t wanted) {
+    return directory->Await(
+        [=](const RoutingTable& table) {
+          return table.attention[0].attention.n_kv_blocks_free() == wanted;
+        },
+        absl::Now() + absl::Seconds(20));
+  };
+  ASSERT_TRUE(await_free(8));
+  const uint64_t version = directory->Table()->version;
+  n_free = 3;
+  EXPECT_TRUE(await_free(3));
+  EXPECT_EQ(directory->Table()->version, version);
+  server.Shutdown(absl::ZeroDuration());
+  EXPECT_TRUE(directory->Await(
+      [](const RoutingTable& table) {
+        return table.attention[0].state == WorkerEntry::State::kUnreachable;
+      },
+      absl::Now() + absl::Seconds(20)));
+  EXPECT_GT(directory->Table()->version, version);
+}
+
 TEST(DirectoryHostileTest, BelievesNoShardMoreThanTheModelHas) {
   FakeShard shard("directory-ranges", {0}, 2);
   shard.SetDescription([](internal::v1::ExpertShard* shard) {
