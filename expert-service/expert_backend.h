@@ -12,15 +12,9 @@
 #include "gatefold/base/thread_pool.h"
 #include "gatefold/model/expert_layout.h"
 #include "gatefold/model/model_weights.h"
+#include "gatefold/tensor/quantise.h"
 
 namespace gatefold {
-
-// How a backend keeps weights: in the checkpoint's type, or quantised when they are loaded.
-enum class WeightKind {
-  kCheckpoint,
-  kInt8,  // a two-byte scale per 32 weights of a row, as for int4; gatefold/cuda/tiles.h has the formulas
-  kInt4,
-};
 
 // "checkpoint", "int8" or "int4"; InvalidArgument for another name.
 absl::StatusOr<WeightKind> ParseWeightKind(absl::string_view name);

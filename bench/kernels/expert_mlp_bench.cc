@@ -13,7 +13,7 @@ constexpr int64_t kD = 1024;
 constexpr int64_t kF = 2816;
 constexpr int kExperts = 8;
 constexpr int kTopK = 2;
-constexpr int kLayers = 2;  // 277 MB
+constexpr int kLayers = 4;  // 554 MB in bfloat16, 156 MB in int4
 
 // Two experts per row, spread as a fair gate would spread them.
 struct Routes {
@@ -33,20 +33,22 @@ struct Routes {
   int n_visited = 0;
 };
 
-void ExpertMlpBench(benchmark::State& state, const Bench& bench, int n_rows) {
+void ExpertMlpBench(benchmark::State& state, const Bench& bench, WeightKind kind, int n_rows) {
   const std::vector<char> weights = RandomWeights(DType::kBF16, kD * kF);
   const MatrixView up{DType::kBF16, kF, kD, kD, weights.data()};
   const MatrixView down{DType::kBF16, kD, kF, kF, weights.data()};
   std::vector<ExpertWeights> experts;
   for (int i = 0; i < kLayers * kExperts; ++i) {
-    experts.emplace_back(ExpertWeights::Views{up, up, down, {}, {}, {}}, bench.threads);
+    experts.emplace_back(ExpertWeights::Views{up, up, down, {}, {}, {}}, bench.threads,
+                         kind);
   }
   const Routes routes(n_rows);
   const std::vector<float> x = RandomFloats(n_rows * kD);
   std::vector<float> y(kTopK * n_rows * kD);
   int layer = 0;
   const double numbers = 3.0 * kD * kF;  // of one expert
-  const Work work{.bytes = 2 * numbers * routes.n_visited, .flops = 2 * numbers * kTopK * n_rows};
+  const double bytes = PackedMatrix::LineBytes(DType::kBF16, kind) * numbers / PackedMatrix::kLine;
+  const Work work{.bytes = bytes * routes.n_visited, .flops = 2 * numbers * kTopK * n_rows};
   MeasureAgainstLimits(state, bench.limits, work, [&] {
     std::vector<kernels::ExpertGroup> groups;
     for (int e = 0; e < kExperts; ++e) {
@@ -61,11 +63,14 @@ void ExpertMlpBench(benchmark::State& state, const Bench& bench, int n_rows) {
 }  // namespace
 
 void RegisterExpertMlp(const Bench& bench) {
-  for (int n_rows : {1, 4, 16, 128, 512}) {
-    benchmark::RegisterBenchmark(absl::StrCat("expert_mlp/rows:", n_rows).c_str(), ExpertMlpBench,
-                                 bench, n_rows)
-        ->UseManualTime()
-        ->Unit(benchmark::kMicrosecond);
+  for (WeightKind kind : {WeightKind::kCheckpoint, WeightKind::kInt8, WeightKind::kInt4}) {
+    const char* name = kind == WeightKind::kCheckpoint ? "bfloat16" : WeightKindName(kind);
+    for (int n_rows : {1, 2, 4, 8, 16, 128, 512}) {
+      benchmark::RegisterBenchmark(absl::StrCat("expert_mlp/", name, "/rows:", n_rows).c_str(),
+                                   ExpertMlpBench, bench, kind, n_rows)
+          ->UseManualTime()
+          ->Unit(benchmark::kMicrosecond);
+    }
   }
 }
 

@@ -19,7 +19,7 @@ inline constexpr int kTileRows = 64;
 inline constexpr int kTileInputs = 64;  // along the sum
 
 // How the weights of a tile are kept. Quantised ones have a bfloat16 scale d per 32 inputs of an
-// output and lie as quantised_tile.cuh says; what is multiplied is bfloat16(q d), rounded to nearest.
+// output, by the formula of gatefold/tensor/quantise.h, and lie as quantised_tile.cuh says; what is multiplied is bfloat16(q d), rounded to nearest.
 enum class WeightFormat : int32_t {
   kBF16,
   kInt8,  // q from -127 to 127, d = bfloat16(greatest magnitude / 127)

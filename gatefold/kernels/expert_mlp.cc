@@ -10,15 +10,15 @@
 
 namespace gatefold {
 
-ExpertWeights::ExpertWeights(const Views& views, ThreadPool* threads)
-    : w2_(views.w2, threads),
+ExpertWeights::ExpertWeights(const Views& views, ThreadPool* threads, WeightKind kind)
+    : w2_(views.w2, threads, kind),
       b1_(ToFloats(views.b1)),
       b3_(ToFloats(views.b3)),
       b2_(ToFloats(views.b2)) {
   const int64_t f = views.w1.n_rows, d = views.w1.n_cols;
   GF_CHECK(views.w3.n_rows == f && views.w3.n_cols == d && w2_.n_in() == f && w2_.n_out() == d);
   const int64_t n_panels = (f + PackedMatrix::kPanel - 1) / PackedMatrix::kPanel;
-  w13_ = PackedMatrix(views.w1.dtype, 2 * n_panels * PackedMatrix::kPanel, d);
+  w13_ = PackedMatrix(views.w1.dtype, 2 * n_panels * PackedMatrix::kPanel, d, kind);
   w13_.FillEveryOtherPanel(0, views.w1, threads);
   w13_.FillEveryOtherPanel(1, views.w3, threads);
 }
@@ -47,10 +47,10 @@ struct Piece {
 
 // Cuts [0, n_panels) into runs and each group's rows into blocks. Runs come before blocks: then
 // threads that work on neighbouring pieces read one stream of weights.
-void AddPieces(const ExpertGroup& group, int64_t n_lines, int64_t n_panels, int64_t panels_per_run,
-               std::vector<Piece>* pieces) {
+void AddPieces(const ExpertGroup& group, const PackedMatrix& w, int64_t n_panels,
+               int64_t panels_per_run, std::vector<Piece>* pieces) {
   const int64_t n_rows = static_cast<int64_t>(group.rows.size());
-  const int64_t rows_per_block = RowsPerBlock(n_lines);
+  const int64_t rows_per_block = RowsPerBlock(w);
   for (int64_t row = 0; row < n_rows; row += rows_per_block) {
     for (int64_t panel = 0; panel < n_panels; panel += panels_per_run) {
       pieces->push_back({&group, row, std::min(row + rows_per_block, n_rows), panel,
@@ -68,13 +68,14 @@ void HiddenPiece(const Piece& piece, const SplitRows& x, SplitRows* hidden) {
   const ExpertWeights& expert = *piece.group->expert;
   const PackedMatrix& w = expert.w13();
   const KernelTable& kernels = Kernels();
-  const KernelTable::PanelDot dot = PanelDotFor(w.dtype());
+  const KernelTable::PanelDot dot = PanelDotFor(w);
+  const int64_t tile = TileRows(w);
   const int64_t first = piece.panel_begin * kPanel;
   const int64_t count = std::min(piece.panel_end * kPanel, expert.d_ff()) - first;
   float gates[kMaxTileRows][kMaxHiddenPanels * kPanel];
   float ups[kMaxTileRows][kMaxHiddenPanels * kPanel];
-  for (int64_t r = piece.row_begin; r < piece.row_end; r += kernels.best_rows) {
-    const int n = static_cast<int>(std::min<int64_t>(kernels.best_rows, piece.row_end - r));
+  for (int64_t r = piece.row_begin; r < piece.row_end; r += tile) {
+    const int n = static_cast<int>(std::min<int64_t>(tile, piece.row_end - r));
     const float* rows[kMaxTileRows];
     for (int m = 0; m < n; ++m) rows[m] = x.row(piece.group->rows[r + m]);
     for (int64_t panel = piece.panel_begin; panel < piece.panel_end; ++panel) {
@@ -120,7 +121,7 @@ void ExpertMlp(absl::Span<const ExpertGroup> groups, const float* x, int64_t n_r
   for (const ExpertGroup& group : groups) {
     const PackedMatrix& w = group.expert->w13();
     const int64_t per_run = PanelsPerRun(w) / kPanelsPerLine * kPanelsPerLine;
-    AddPieces(group, w.n_lines(), w.n_panels() / 2,
+    AddPieces(group, w, w.n_panels() / 2,
               std::clamp<int64_t>(per_run, kPanelsPerLine, kMaxHiddenPanels), &pieces);
   }
   const std::vector<Piece>& cut = pieces;
@@ -131,7 +132,7 @@ void ExpertMlp(absl::Span<const ExpertGroup> groups, const float* x, int64_t n_r
   pieces.clear();
   for (const ExpertGroup& group : groups) {
     const PackedMatrix& w = group.expert->w2();
-    AddPieces(group, w.n_lines(), w.n_panels(), PanelsPerRun(w), &pieces);
+    AddPieces(group, w, w.n_panels(), PanelsPerRun(w), &pieces);
   }
   ParallelFor(threads, static_cast<int64_t>(cut.size()), 1, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {

@@ -1,6 +1,7 @@
 #include "gatefold/kernels/expert_mlp.h"
 
 #include <cmath>
+#include <numeric>
 #include <utility>
 #include <vector>
 
@@ -130,18 +131,41 @@ TEST_P(ExpertMlpTest, NanOfARowStaysInItsRow) {
   for (int64_t i = 0; i < 3 * d; ++i) EXPECT_EQ(std::isnan(y[i]), i / d == 1) << i;
 }
 
+TEST_P(ExpertMlpTest, AQuantisedExpertGivesTheBitsOfTheFloatsItStandsFor) {
+  const int64_t d = 70, f = 1090, n_rows = 29;
+  const Weights w1(DType::kBF16, f, d, 1), w3(DType::kBF16, f, d, 2), w2(DType::kBF16, d, f, 3);
+  const std::vector<float> b1 = Random(f, 5);
+  const TensorView bias = {DType::kF32, {f}, b1.data()};
+  const std::vector<float> x = Random(n_rows * d, 4);
+  std::vector<int32_t> rows(n_rows);
+  std::iota(rows.begin(), rows.end(), 0);
+  const auto run = [&](const ExpertWeights& expert) {
+    std::vector<float> y(n_rows * d);
+    ExpertMlp({{&expert, rows, rows}}, x.data(), n_rows, y.data(), nullptr);
+    return y;
+  };
+  for (WeightKind kind : kQuantisedKinds) {
+    const Weights f1 = Dequantised(w1, kind), f3 = Dequantised(w3, kind), f2 = Dequantised(w2, kind);
+    const ExpertWeights quantised({w1.View(), w3.View(), w2.View(), bias, {}, {}}, nullptr, kind);
+    const ExpertWeights floats({f1.View(), f3.View(), f2.View(), bias, {}, {}}, nullptr);
+    EXPECT_EQ(run(quantised), run(floats));
+  }
+}
+
 TEST(ExpertMlpIsaTest, AllInstructionSetsGiveTheSameBits) {
   const int64_t d = 70, f = 1090;
   for (DType dtype : {DType::kF32, DType::kBF16, DType::kF16}) {
     const Weights w1(dtype, f, d, 1), w3(dtype, f, d, 2), w2(dtype, d, f, 3);
-    const ExpertWeights expert({w1.View(), w3.View(), w2.View(), {}, {}, {}}, nullptr);
-    const std::vector<float> x = Random(9 * d, 4);
-    const std::vector<int32_t> rows = {0, 1, 2, 3, 4, 5, 6, 7, 8};
-    ExpectSameBitsOnAllIsas([&] {
-      std::vector<float> y(9 * d);
-      ExpertMlp({{&expert, rows, rows}}, x.data(), 9, y.data(), nullptr);
-      return y;
-    });
+    for (WeightKind kind : {WeightKind::kCheckpoint, WeightKind::kInt8, WeightKind::kInt4}) {
+      const ExpertWeights expert({w1.View(), w3.View(), w2.View(), {}, {}, {}}, nullptr, kind);
+      const std::vector<float> x = Random(9 * d, 4);
+      const std::vector<int32_t> rows = {0, 1, 2, 3, 4, 5, 6, 7, 8};
+      ExpectSameBitsOnAllIsas([&] {
+        std::vector<float> y(9 * d);
+        ExpertMlp({{&expert, rows, rows}}, x.data(), 9, y.data(), nullptr);
+        return y;
+      });
+    }
   }
 }
 

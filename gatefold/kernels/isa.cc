@@ -90,7 +90,7 @@ const KernelTable& Kernels() {
   return *table;
 }
 
-uint64_t NumericsClass() {
+uint64_t NumericsClass(WeightKind kind) {
   constexpr int kRows = 7, kIn = 71, kOut = 45, kPositions = 37;
   uint64_t hash = 0xcbf29ce484222325u;
   const std::vector<float> x = TestValues(kRows * kIn, 1);
@@ -101,8 +101,8 @@ uint64_t NumericsClass() {
     for (float weight : weights) halves.push_back(FloatToBF16(weight) & 0xbfff);
     const void* data = dtype == DType::kF32 ? static_cast<const void*>(weights.data())
                                             : static_cast<const void*>(halves.data());
-    const PackedMatrix w1({dtype, kOut, kIn, kIn, data}, nullptr);
-    const PackedMatrix w2({dtype, kIn, kOut, kOut, data}, nullptr);
+    const PackedMatrix w1({dtype, kOut, kIn, kIn, data}, nullptr, kind);
+    const PackedMatrix w2({dtype, kIn, kOut, kOut, data}, nullptr, kind);
     std::vector<float> y(kRows * kOut), z(kRows * kIn);
     MatMul(w1, x.data(), y.data(), kRows, nullptr);
     Kernels().silu_mul(y.data(), y.data(), y.data(), y.size());

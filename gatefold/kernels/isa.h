@@ -5,6 +5,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 #include "gatefold/kernels/kernel_table.h"
+#include "gatefold/tensor/quantise.h"
 
 namespace gatefold::kernels {
 
@@ -16,7 +17,8 @@ absl::Status SelectIsa(absl::string_view name);
 const KernelTable& Kernels();
 
 // A hash of what a fixed self-test of the chosen kernels computes. Two processes of equal class
-// give equal bits for equal rows.
-uint64_t NumericsClass();
+// give equal bits for equal rows. Quantised weights are a class of their own: the self-test
+// quantises, too.
+uint64_t NumericsClass(WeightKind kind = WeightKind::kCheckpoint);
 
 }  // namespace gatefold::kernels

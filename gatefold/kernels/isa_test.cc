@@ -1,6 +1,7 @@
 #include "gatefold/kernels/isa.h"
 
 #include <cmath>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -36,14 +37,19 @@ TEST_P(IsaKernelsTest, ExpKeepsItsEnds) {
   EXPECT_TRUE(std::isnan(out[7]));
 }
 
-TEST(IsaTest, AllInstructionSetsAreOneNumericsClass) {
-  std::vector<uint64_t> classes;
-  for (const std::string& isa : Isas()) {
-    ASSERT_TRUE(SelectIsa(isa).ok());
-    classes.push_back(NumericsClass());
+TEST(IsaTest, AllInstructionSetsAreOneNumericsClassForEachKindOfWeights) {
+  std::set<uint64_t> of_kinds;
+  for (WeightKind kind : {WeightKind::kCheckpoint, WeightKind::kInt8, WeightKind::kInt4}) {
+    std::vector<uint64_t> classes;
+    for (const std::string& isa : Isas()) {
+      ASSERT_TRUE(SelectIsa(isa).ok());
+      classes.push_back(NumericsClass(kind));
+    }
+    ASSERT_TRUE(SelectIsa("auto").ok());
+    EXPECT_THAT(classes, testing::Each(classes[0]));
+    of_kinds.insert(classes[0]);
   }
-  ASSERT_TRUE(SelectIsa("auto").ok());
-  EXPECT_THAT(classes, testing::Each(classes[0]));
+  EXPECT_EQ(of_kinds.size(), 3);
 }
 
 TEST(IsaTest, RefusesUnknownNames) {

@@ -18,7 +18,12 @@ struct KernelTable {
   PanelDot panel_dot_f32;
   PanelDot panel_dot_bf16;
   PanelDot panel_dot_f16;
-  int best_rows;  // of a PanelDot call: as many as the registers hold, and no more
+  PanelDot panel_dot_int8;
+  PanelDot panel_dot_int4;
+  // The most rows of a call, and the best: as many as the registers hold; with quantised weights as
+  // many as are worth making float32 of a panel for.
+  int best_rows;
+  int best_rows_quantised;
 
   // Puts n floats into even/odd order per 32, padded with zeros to n_lines * 32.
   void (*split_even_odd)(const float* x, int64_t n, float* out);

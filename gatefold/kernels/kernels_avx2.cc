@@ -11,6 +11,7 @@ namespace {
 
 constexpr char kIsaName[] = "avx2";
 constexpr int kTileRows = 3;  // 3 x 4 sums, 3 inputs, 1 weight: all 16 registers
+constexpr int kConvertRows = 2;  // with 3, what converts a quantised weight finds no register
 
 using Reg = __m256;
 constexpr int kRegs = 2;
@@ -73,6 +74,18 @@ inline Reg HighHalves(const char* p) {
 }
 inline Reg LoadF16(const char* p) {
   return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+}
+inline Reg LoadBf16(const char* p) {
+  const __m128i halves = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+  return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(halves), 16));
+}
+inline Reg LoadInt8(const char* p, float scale) {
+  const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p));
+  return _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes)), _mm256_set1_ps(scale));
+}
+inline Reg LoadInt4(const char* p, int nibble, float scale) {
+  const __m256i q = _mm256_srai_epi32(_mm256_slli_epi32(LoadWords(p), 28 - 4 * nibble), 28);
+  return _mm256_mul_ps(_mm256_cvtepi32_ps(q), _mm256_set1_ps(scale));
 }
 inline float Sum(Vec v) {
   const __m256 eight = _mm256_add_ps(v.low, v.high);

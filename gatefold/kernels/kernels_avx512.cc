@@ -11,6 +11,7 @@ namespace {
 
 constexpr char kIsaName[] = "avx512";
 constexpr int kTileRows = 6;  // 6 x 4 sums, 6 inputs, 1 weight: 31 of 32 registers
+constexpr int kConvertRows = 4;  // leaves registers to what converts a quantised weight
 
 using Vec = __m512;
 using Reg = Vec;
@@ -25,6 +26,7 @@ inline Vec Load(const float* x) { return _mm512_loadu_ps(x); }
 inline void Store(float* x, Vec v) { _mm512_storeu_ps(x, v); }
 inline Vec Fma(Vec a, Vec b, Vec c) { return _mm512_fmadd_ps(a, b, c); }
 inline Reg LoadReg(const float* x) { return Load(x); }
+inline void StoreReg(float* x, Reg v) { Store(x, v); }
 inline Reg FmaReg(Reg a, Reg b, Reg c) { return Fma(a, b, c); }
 inline Vec Add(Vec a, Vec b) { return _mm512_add_ps(a, b); }
 inline Vec Sub(Vec a, Vec b) { return _mm512_sub_ps(a, b); }
@@ -48,6 +50,20 @@ inline Reg HighHalves(const char* p) {
 }
 inline Reg LoadF16(const char* p) {
   return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+}
+inline Reg LoadBf16(const char* p) {
+  const __m256i halves = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));
+}
+inline Reg LoadInt8(const char* p, float scale) {
+  const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+  return Mul(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes)), Set(scale));
+}
+// By a table of all 16 weights: two instructions where a conversion and a product are four.
+inline Reg LoadInt4(const char* p, int nibble, float scale) {
+  const Vec q = _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, -8, -7, -6, -5, -4, -3, -2, -1);
+  const __m512i index = _mm512_srli_epi32(_mm512_loadu_si512(p), 4 * nibble);  // low 4 bits count
+  return _mm512_permutexvar_ps(index, Mul(q, Set(scale)));
 }
 inline float Sum(Vec v) {
   const __m256 eight = _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1));

@@ -3,6 +3,7 @@
 // What the kernels' tests share: seeded values, weights of any type, and the instruction sets that
 // this machine has.
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <random>
@@ -11,6 +12,7 @@
 
 #include "gatefold/kernels/isa.h"
 #include "gatefold/tensor/dtype.h"
+#include "gatefold/tensor/quantise.h"
 #include "gatefold/tensor/tensor_view.h"
 #include "gtest/gtest.h"
 
@@ -30,16 +32,19 @@ struct Weights {
   Weights(DType dtype, int64_t n_out, int64_t n_in, uint32_t seed)
       : dtype(dtype), n_out(n_out), n_in(n_in), values(Random(n_out * n_in, seed)) {
     bytes.resize(values.size() * DTypeBytes(dtype) + 1);
-    for (size_t i = 0; i < values.size(); ++i) {
-      if (dtype == DType::kF32) {
-        std::memcpy(&bytes[1 + 4 * i], &values[i], 4);
-        continue;
-      }
-      uint16_t half = FloatToBF16(values[i]);
-      if (dtype == DType::kF16) half &= 0xbfff;  // below 2
-      values[i] = dtype == DType::kBF16 ? BF16ToFloat(half) : F16ToFloat(half);
-      std::memcpy(&bytes[1 + 2 * i], &half, 2);
+    for (size_t i = 0; i < values.size(); ++i) Set(i, values[i]);
+  }
+  // As near to it as the type can be; of float16, any value.
+  void Set(size_t i, float value) {
+    values[i] = value;
+    if (dtype == DType::kF32) {
+      std::memcpy(&bytes[1 + 4 * i], &value, 4);
+      return;
     }
+    uint16_t half = FloatToBF16(value);
+    if (dtype == DType::kF16) half &= 0xbfff;  // below 2
+    values[i] = dtype == DType::kBF16 ? BF16ToFloat(half) : F16ToFloat(half);
+    std::memcpy(&bytes[1 + 2 * i], &half, 2);
   }
   // Unaligned on purpose: checkpoints promise nothing.
   MatrixView View() const { return {dtype, n_out, n_in, n_in, bytes.data() + 1}; }
@@ -49,6 +54,24 @@ struct Weights {
   std::vector<float> values;
   std::vector<char> bytes;
 };
+
+// The float32 weights that w stands for, quantised.
+inline Weights Dequantised(const Weights& w, WeightKind kind) {
+  Weights back(DType::kF32, w.n_out, w.n_in, 0);
+  for (int64_t row = 0; row < w.n_out; ++row) {
+    for (int64_t first = 0; first < w.n_in; first += kQuantGroup) {
+      float x[kQuantGroup] = {};
+      const size_t at = row * w.n_in + first;
+      const int n = static_cast<int>(std::min<int64_t>(kQuantGroup, w.n_in - first));
+      std::copy_n(&w.values[at], n, x);
+      const QuantisedGroup group = kind == WeightKind::kInt8 ? Quantise<8>(x) : Quantise<4>(x);
+      for (int i = 0; i < n; ++i) back.Set(at + i, group.q[i] * BF16ToFloat(group.scale));
+    }
+  }
+  return back;
+}
+
+inline constexpr WeightKind kQuantisedKinds[] = {WeightKind::kInt8, WeightKind::kInt4};
 
 // The product of every row of x with w, in double precision.
 inline std::vector<float> Reference(const Weights& w, const std::vector<float>& x, int64_t n_rows) {

@@ -12,6 +12,7 @@ namespace {
 
 constexpr char kIsaName[] = "scalar";
 constexpr int kTileRows = 1;
+constexpr int kConvertRows = 1;
 
 struct Vec {
   float lane[16];
@@ -87,6 +88,20 @@ inline Vec HighHalves(const char* p) {
 }
 inline Vec LoadF16(const char* p) {
   return ForEachLane([&](int j) { return F16ToFloat(Half(p, j)); });
+}
+inline void StoreReg(float* x, const Reg& v) { Store(x, v); }
+inline Vec LoadBf16(const char* p) {
+  return ForEachLane([&](int j) { return BF16ToFloat(Half(p, j)); });
+}
+inline Vec LoadInt8(const char* p, float scale) {
+  return ForEachLane([&](int j) { return static_cast<float>(static_cast<int8_t>(p[j])) * scale; });
+}
+// 16 words of 8 nibbles.
+inline Vec LoadInt4(const char* p, int nibble, float scale) {
+  return ForEachLane([&](int j) {
+    const int q = static_cast<unsigned char>(p[4 * j + nibble / 2]) >> (nibble % 2 * 4) & 15;
+    return static_cast<float>(q < 8 ? q : q - 16) * scale;
+  });
 }
 inline float Sum(const Vec& v) {
   float sums[16];

@@ -14,7 +14,7 @@ void MatMul(const PackedMatrix& w, const float* x, float* y, int64_t n_rows, Thr
   rows.Assign(x, n_rows, w.n_in(), threads);
   const SplitRows& split = rows;  // this thread's; the workers must not look up their own
   const int64_t n_out = w.n_out();
-  const int64_t rows_per_block = RowsPerBlock(w.n_lines());
+  const int64_t rows_per_block = RowsPerBlock(w);
   const int64_t panels_per_run = PanelsPerRun(w);
   const int64_t n_runs = (w.n_panels() + panels_per_run - 1) / panels_per_run;
   const int64_t n_blocks = (n_rows + rows_per_block - 1) / rows_per_block;

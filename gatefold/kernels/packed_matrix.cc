@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "gatefold/base/check.h"
+#include "gatefold/kernels/to_floats.h"
 
 namespace gatefold {
 namespace {
@@ -60,19 +61,59 @@ void UnpackLine(DType dtype, const char* from, char* to) {
   }
 }
 
+static_assert(kLine == kQuantGroup);
+
+// `to`: the line of one output.
+void PackInt8(const int8_t* q, char* to) {
+  for (int j = 0; j < kLine / 2; ++j) {
+    to[j] = static_cast<char>(q[2 * j]);
+    to[kLine / 2 + j] = static_cast<char>(q[2 * j + 1]);
+  }
+}
+
+// `to`: byte p of the panel's four lines, where p is the output.
+void PackInt4(const int8_t* q, char* to) {
+  for (int j = 0; j < kLine / 2; ++j) {
+    to[PackedMatrix::kPanel * j] =
+        static_cast<char>((q[2 * j] & 15) | (q[2 * j + 1] & 15) << 4);
+  }
+}
+
 }  // namespace
 
-PackedMatrix::PackedMatrix(DType dtype, int64_t n_out, int64_t n_in)
-    : dtype_(dtype), n_out_(n_out), n_in_(n_in) {
+PackedMatrix::PackedMatrix(DType dtype, int64_t n_out, int64_t n_in, WeightKind kind)
+    : dtype_(dtype), kind_(kind), n_out_(n_out), n_in_(n_in) {
   buffer_ = Buffer(n_panels() * PanelBytes());
 }
 
-PackedMatrix::PackedMatrix(const MatrixView& weights, ThreadPool* threads)
-    : PackedMatrix(weights.dtype, weights.n_rows, weights.n_cols) {
+PackedMatrix::PackedMatrix(const MatrixView& weights, ThreadPool* threads, WeightKind kind)
+    : PackedMatrix(weights.dtype, weights.n_rows, weights.n_cols, kind) {
   Fill(0, weights, threads);
 }
 
+void PackedMatrix::QuantiseRow(const char* from, int64_t out) {
+  static_assert(kPanel == 4);  // bytes of a word
+  char* panel = buffer_.as<char>() + out / kPanel * PanelBytes();
+  const int64_t p = out % kPanel;
+  const size_t line_bytes = WeightBytes();
+  for (int64_t line = 0; line < n_lines(); ++line) {
+    const int64_t first = line * kLine;
+    float x[kLine] = {};
+    ReadFloats(dtype_, from + first * DTypeBytes(dtype_), std::min<int64_t>(kLine, n_in_ - first), x);
+    const bool int8 = kind_ == WeightKind::kInt8;
+    const QuantisedGroup group = int8 ? Quantise<8>(x) : Quantise<4>(x);
+    std::memcpy(panel + (line * kPanel + p) * 2, &group.scale, 2);
+    char* lines = panel + ScaleBytes() + line * kPanel * line_bytes;
+    if (int8) {
+      PackInt8(group.q, lines + p * line_bytes);
+    } else {
+      PackInt4(group.q, lines + p);
+    }
+  }
+}
+
 void PackedMatrix::PackRow(const char* from, int64_t out) {
+  if (kind_ != WeightKind::kCheckpoint) return QuantiseRow(from, out);
   const size_t line_bytes = kLine * DTypeBytes(dtype_);
   char* to = buffer_.as<char>() + out / kPanel * PanelBytes() + out % kPanel * line_bytes;
   for (int64_t in = 0; in + kLine <= n_in_; in += kLine) {
@@ -87,7 +128,7 @@ void PackedMatrix::PackRow(const char* from, int64_t out) {
 }
 
 void PackedMatrix::CopyRow(int64_t out, void* to) const {
-  GF_CHECK(out >= 0 && out < n_out_);
+  GF_CHECK(out >= 0 && out < n_out_ && kind_ == WeightKind::kCheckpoint);
   const size_t line_bytes = kLine * DTypeBytes(dtype_);
   const char* from = Panel(out / kPanel) + out % kPanel * line_bytes;
   char* at = static_cast<char*>(to);

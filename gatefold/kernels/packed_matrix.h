@@ -4,6 +4,7 @@
 
 #include "gatefold/base/thread_pool.h"
 #include "gatefold/tensor/buffer.h"
+#include "gatefold/tensor/quantise.h"
 #include "gatefold/tensor/tensor_view.h"
 
 namespace gatefold {
@@ -15,18 +16,23 @@ namespace gatefold {
 //
 // A line serves the 16 lanes of the virtual vector twice: lane j first takes input 2j of the 32,
 // then input 2j + 1 (see vector_kernels.h). bfloat16 lines keep the checkpoint's order, in which
-// the two are the halves of one 32-bit word; float16 and float32 lines hold the 16 even inputs,
-// then the 16 odd ones.
+// the two are the halves of one 32-bit word; float16, float32 and int8 lines hold the 16 even
+// inputs, then the 16 odd ones.
+//
+// Quantised, a line is one group (quantise.h), and a panel begins with the bfloat16 scales of its
+// lines, 4 by 4, padded to 64 bytes. The 4 int4 lines of a panel lie together: byte p of the word j
+// of 16 has the inputs that lane j takes of output p, the first in the low half.
 class PackedMatrix {
  public:
   static constexpr int kPanel = 4;
   static constexpr int kLine = 32;
 
   PackedMatrix() = default;
-  // All zeros, to be filled.
-  PackedMatrix(DType dtype, int64_t n_out, int64_t n_in);
+  // All zeros, to be filled. `dtype`: of what fills it.
+  PackedMatrix(DType dtype, int64_t n_out, int64_t n_in, WeightKind kind = WeightKind::kCheckpoint);
   // Filled from a view; `threads` may be null.
-  PackedMatrix(const MatrixView& weights, ThreadPool* threads);
+  PackedMatrix(const MatrixView& weights, ThreadPool* threads,
+               WeightKind kind = WeightKind::kCheckpoint);
 
   // Copies the rows of `weights` to outputs [first_out, first_out + weights.n_rows).
   void Fill(int64_t first_out, const MatrixView& weights, ThreadPool* threads);
@@ -34,7 +40,7 @@ class PackedMatrix {
   // of which a kernel reads the same outputs together, as one stream.
   void FillEveryOtherPanel(int64_t first_panel, const MatrixView& weights, ThreadPool* threads);
 
-  // The n_in weights of one output as they were filled, bit for bit.
+  // The n_in weights of one output as they were filled, bit for bit; not if they are quantised.
   void CopyRow(int64_t out, void* to) const;
   // Of row `row` of a matrix that was filled into every other panel from `first_panel` on: the
   // output.
@@ -43,19 +49,36 @@ class PackedMatrix {
   }
 
   DType dtype() const { return dtype_; }
+  WeightKind kind() const { return kind_; }
   int64_t n_out() const { return n_out_; }
   int64_t n_in() const { return n_in_; }
   int64_t n_panels() const { return (n_out_ + kPanel - 1) / kPanel; }
   int64_t n_lines() const { return (n_in_ + kLine - 1) / kLine; }  // per output
-  size_t PanelBytes() const { return n_lines() * kPanel * kLine * DTypeBytes(dtype_); }
+  size_t PanelBytes() const { return ScaleBytes() + n_lines() * kPanel * WeightBytes(); }
   const char* Panel(int64_t panel) const { return buffer_.as<char>() + panel * PanelBytes(); }
   size_t size_bytes() const { return buffer_.size_bytes(); }
 
+  // Of 32 weights of one output, with their scale.
+  static constexpr size_t LineBytes(DType dtype, WeightKind kind) {
+    return kind == WeightKind::kCheckpoint ? kLine * DTypeBytes(dtype)
+           : kind == WeightKind::kInt8     ? kLine + 2
+                                           : kLine / 2 + 2;
+  }
+
  private:
+  // Of a panel's scales, and of the weights of a line.
+  size_t ScaleBytes() const {
+    return kind_ == WeightKind::kCheckpoint ? 0 : (n_lines() * kPanel * 2 + 63) / 64 * 64;
+  }
+  size_t WeightBytes() const {
+    return LineBytes(dtype_, kind_) - (kind_ == WeightKind::kCheckpoint ? 0 : 2);
+  }
+  void QuantiseRow(const char* from, int64_t out);
   // `from`: n_in weights, aligned or not.
   void PackRow(const char* from, int64_t out);
 
   DType dtype_ = DType::kF32;
+  WeightKind kind_ = WeightKind::kCheckpoint;
   int64_t n_out_ = 0;
   int64_t n_in_ = 0;
   Buffer buffer_;

@@ -12,13 +12,24 @@
 
 namespace gatefold::kernels {
 
-constexpr int kMaxTileRows = 8;  // at least any KernelTable::best_rows
+constexpr int kMaxTileRows = 24;  // at least what TileRows() gives
 
-// Rows of one piece: as many as fit a third of a 1 MiB cache, in whole tiles.
-inline int64_t RowsPerBlock(int64_t n_lines) {
-  const int64_t row_bytes = n_lines * PackedMatrix::kLine * sizeof(float);
+// As many rows as fit a third of a 1 MiB cache.
+inline int64_t RowsInCache(const PackedMatrix& w) {
+  return (int64_t{384} << 10) / (w.n_lines() * PackedMatrix::kLine * sizeof(float));
+}
+
+// Rows of one call of a PanelDot.
+inline int64_t TileRows(const PackedMatrix& w) {
   const int64_t tile = Kernels().best_rows;
-  return std::max<int64_t>(tile, (int64_t{384} << 10) / row_bytes / tile * tile);
+  if (w.kind() == WeightKind::kCheckpoint) return tile;
+  return std::max(tile, std::min<int64_t>(RowsInCache(w), Kernels().best_rows_quantised) / tile * tile);
+}
+
+// Rows of one piece: as many as fit the cache, in whole tiles.
+inline int64_t RowsPerBlock(const PackedMatrix& w) {
+  const int64_t tile = TileRows(w);
+  return std::max(tile, RowsInCache(w) / tile * tile);
 }
 
 // Panels of one piece: about 128 KiB of weights.
@@ -26,8 +37,10 @@ inline int64_t PanelsPerRun(const PackedMatrix& w) {
   return std::clamp<int64_t>((int64_t{128} << 10) / w.PanelBytes(), 1, 64);
 }
 
-inline KernelTable::PanelDot PanelDotFor(DType dtype) {
-  switch (dtype) {
+inline KernelTable::PanelDot PanelDotFor(const PackedMatrix& w) {
+  if (w.kind() == WeightKind::kInt8) return Kernels().panel_dot_int8;
+  if (w.kind() == WeightKind::kInt4) return Kernels().panel_dot_int4;
+  switch (w.dtype()) {
     case DType::kF32:
       return Kernels().panel_dot_f32;
     case DType::kBF16:
@@ -45,8 +58,8 @@ template <typename XRow, typename YRow>
 void RunPanels(const PackedMatrix& w, const float* bias, int64_t row_begin, int64_t row_end,
                int64_t panel_begin, int64_t panel_end, XRow x_row, YRow y_row) {
   constexpr int kPanel = PackedMatrix::kPanel;
-  const KernelTable::PanelDot dot = PanelDotFor(w.dtype());
-  const int tile = Kernels().best_rows;
+  const KernelTable::PanelDot dot = PanelDotFor(w);
+  const int64_t tile = TileRows(w);
   for (int64_t r = row_begin; r < row_end; r += tile) {
     const int n = static_cast<int>(std::min<int64_t>(tile, row_end - r));
     const float* x[kMaxTileRows];

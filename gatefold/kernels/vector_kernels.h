@@ -32,6 +32,8 @@ inline Vec Exp(Vec x) {
   return Mul(p, PowerOfTwo(t));  // n stands in the low bits of t
 }
 
+constexpr int kPanel = 4;  // outputs
+
 // A line of 32 weights of one output (see PackedMatrix): what register r of the virtual vector
 // takes first, the even inputs, and second, the odd ones.
 struct F32Line {
@@ -52,7 +54,82 @@ struct F16Line {
   static Reg Odd(const char* line, int r) { return Even(line + 32, r); }
 };
 
-constexpr int kPanel = 4;  // outputs
+// The lines of a panel's 4 outputs for 32 inputs, and by Next() those for the following 32. A
+// quantised weight is its q times its scale, which float32 holds exactly.
+template <typename Line>
+struct PlainLines {
+  static constexpr int kBytes = kPanel * Line::kBytes;
+  const char* at;
+  Reg Even(int p, int r) const { return Line::Even(at + p * Line::kBytes, r); }
+  Reg Odd(int p, int r) const { return Line::Odd(at + p * Line::kBytes, r); }
+  void Next() { at += kBytes; }
+};
+struct Int8Lines {
+  static constexpr int kBytes = kPanel * 32;
+  const char* at;
+  const float* scales;
+  Reg Even(int p, int r) const { return LoadInt8(at + p * 32 + r * kRegLanes, scales[p]); }
+  Reg Odd(int p, int r) const { return LoadInt8(at + p * 32 + 16 + r * kRegLanes, scales[p]); }
+  void Next() {
+    at += kBytes;
+    scales += kPanel;
+  }
+};
+struct Int4Lines {
+  static constexpr int kBytes = kPanel * 16;
+  const char* at;
+  const float* scales;
+  Reg Even(int p, int r) const { return LoadInt4(at + r * kRegLanes * 4, 2 * p, scales[p]); }
+  Reg Odd(int p, int r) const { return LoadInt4(at + r * kRegLanes * 4, 2 * p + 1, scales[p]); }
+  void Next() {
+    at += kBytes;
+    scales += kPanel;
+  }
+};
+
+// Rows of one call of a product with quantised weights, and how far ahead of its turn a line is then
+// asked for, in bytes: it comes while the rows before it are multiplied.
+constexpr int kWideRows = 24;
+constexpr int kWideAhead = 4096;
+
+// Lines that are summed in one go. Where the virtual vector is several registers, a tile of rows
+// sums one of them after the other over as many lines as the first-level cache holds: so more of
+// the sums stay in registers.
+constexpr int64_t kLinesInCache = 32;
+
+// A panel as its lines, run by run.
+template <typename Line>
+struct PlainPanel {
+  using Lines = PlainLines<Line>;
+  PlainPanel(const char* panel, int64_t n) : lines(panel), n_lines(n) {}
+  int64_t MostLines() const { return kRegs == 1 ? n_lines : kLinesInCache; }
+  Lines Run(int64_t first, int64_t /*count*/) { return {lines + first * Lines::kBytes}; }
+
+  const char* const lines;
+  const int64_t n_lines;
+};
+template <typename QuantisedLines>
+struct QuantisedPanel {
+  using Lines = QuantisedLines;
+  QuantisedPanel(const char* panel, int64_t n_lines)
+      : scales(panel), lines(panel + (n_lines * kPanel * 2 + 63) / 64 * 64) {}
+  int64_t MostLines() const { return kLinesInCache; }
+  // Valid until the next call.
+  Lines Run(int64_t first, int64_t count) {
+    const char* from = scales + first * kPanel * 2;
+    for (int64_t i = 0; i < count * kPanel; i += kRegLanes) {
+      StoreReg(wide + i, LoadBf16(from + i * 2));
+    }
+    for (int i = 0; i < kLinesInCache * kPanel * 2; i += 64) {
+      Prefetch(from + kLinesInCache * kPanel * 2 + i);
+    }
+    return {lines + first * Lines::kBytes, wide};
+  }
+
+  const char* const scales;
+  const char* const lines;
+  alignas(64) float wide[kLinesInCache * kPanel];  // the scales of a run
+};
 
 // What a tile of M rows asks memory for ahead of its turn. One row computes so little that the
 // hardware's own prefetcher keeps up, and is only slowed by ours. Two need help across its 4 KiB
@@ -73,99 +150,149 @@ inline void PrefetchLines(const char* lines, int bytes) {
 
 // sums[m][p] += the products of M rows with n_lines lines of each of the panel's 4 outputs, for
 // register r of the virtual vector. `at`: where in the rows the lines begin, in floats.
-template <typename Line, int M, int r, bool kPrefetch>
-inline void AddLines(const char* lines, int64_t n_lines, const float* const* x, int64_t at,
+template <int M, int r, bool kPrefetch, typename Lines>
+inline void AddLines(Lines lines, int64_t n_lines, const float* const* x, int64_t at,
                      Reg (&sums)[M][kPanel]) {
   const int64_t end = at + n_lines * 32;
   for (at += r * kRegLanes; at < end; at += 32) {
-    if constexpr (kPrefetch) PrefetchLines<M>(lines, kPanel * Line::kBytes);
+    if constexpr (kPrefetch) PrefetchLines<M>(lines.at, Lines::kBytes);
     Reg v[M];
     for (int m = 0; m < M; ++m) v[m] = LoadReg(x[m] + at);
     for (int p = 0; p < kPanel; ++p) {
-      const Reg w = Line::Even(lines + p * Line::kBytes, r);
+      const Reg w = lines.Even(p, r);
       for (int m = 0; m < M; ++m) sums[m][p] = FmaReg(v[m], w, sums[m][p]);
     }
     for (int m = 0; m < M; ++m) v[m] = LoadReg(x[m] + at + 16);
     for (int p = 0; p < kPanel; ++p) {
-      const Reg w = Line::Odd(lines + p * Line::kBytes, r);
+      const Reg w = lines.Odd(p, r);
       for (int m = 0; m < M; ++m) sums[m][p] = FmaReg(v[m], w, sums[m][p]);
     }
-    lines += kPanel * Line::kBytes;
+    lines.Next();
   }
 }
 
-// Where the virtual vector is several registers, a tile of rows sums one of them after the other
-// over as many lines as the first-level cache holds: so more of the sums stay in registers.
-constexpr int64_t kLinesInCache = 32;
+using Parts = float[kPanel][16];  // the sums of one row, lane by lane
 
 // Apart, or the compiler keeps sums of both registers at once and runs out of registers.
-template <typename Line, int M, int r, bool kPrefetch>
-__attribute__((noinline)) void AddToParts(const char* lines, int64_t n_lines, const float* const* x,
-                                          int64_t at, float (&parts)[M][kPanel][16]) {
+template <int M, int r, bool kPrefetch, typename Lines>
+__attribute__((noinline)) void AddToParts(Lines lines, int64_t n_lines, const float* const* x,
+                                          int64_t at, Parts* parts) {
   Reg sums[M][kPanel];
   for (int m = 0; m < M; ++m) {
     for (int p = 0; p < kPanel; ++p) sums[m][p] = LoadReg(parts[m][p] + r * kRegLanes);
   }
-  AddLines<Line, M, r, kPrefetch>(lines, n_lines, x, at, sums);
+  AddLines<M, r, kPrefetch>(lines, n_lines, x, at, sums);
   for (int m = 0; m < M; ++m) {
     for (int p = 0; p < kPanel; ++p) StoreReg(parts[m][p] + r * kRegLanes, sums[m][p]);
   }
 }
 
-template <typename Line, int M, bool kPrefetch>
-void TileDot(const char* panel, int64_t n_lines, const float* const* x, float* const* y) {
+inline void SumParts(const Parts& parts, float* y) {
+  Sum4(Load(parts[0]), Load(parts[1]), Load(parts[2]), Load(parts[3]), y);
+}
+
+template <typename Panel, int M, bool kPrefetch>
+void TileDot(const char* from, int64_t n_lines, const float* const* x, float* const* y) {
+  Panel panel(from, n_lines);
+  const int64_t most = panel.MostLines();
   if constexpr (kRegs == 1) {
     Reg sums[M][kPanel];
     for (int m = 0; m < M; ++m) {
       for (int p = 0; p < kPanel; ++p) sums[m][p] = Set(0);
     }
-    AddLines<Line, M, 0, kPrefetch>(panel, n_lines, x, 0, sums);
+    for (int64_t first = 0; first < n_lines; first += most) {
+      const int64_t count = n_lines - first < most ? n_lines - first : most;
+      AddLines<M, 0, kPrefetch>(panel.Run(first, count), count, x, first * 32, sums);
+    }
     for (int m = 0; m < M; ++m) Sum4(sums[m][0], sums[m][1], sums[m][2], sums[m][3], y[m]);
   } else {
-    alignas(64) float parts[M][kPanel][16] = {};
-    for (int64_t first = 0; first < n_lines; first += kLinesInCache) {
-      const int64_t count = n_lines - first < kLinesInCache ? n_lines - first : kLinesInCache;
-      const char* lines = panel + first * kPanel * Line::kBytes;
-      AddToParts<Line, M, 0, kPrefetch>(lines, count, x, first * 32, parts);
-      AddToParts<Line, M, 1, false>(lines, count, x, first * 32, parts);
+    alignas(64) Parts parts[M] = {};
+    for (int64_t first = 0; first < n_lines; first += most) {
+      const int64_t count = n_lines - first < most ? n_lines - first : most;
+      const typename Panel::Lines lines = panel.Run(first, count);
+      AddToParts<M, 0, kPrefetch>(lines, count, x, first * 32, parts);
+      AddToParts<M, 1, false>(lines, count, x, first * 32, parts);
     }
-    for (int m = 0; m < M; ++m) {
-      Sum4(Load(parts[m][0]), Load(parts[m][1]), Load(parts[m][2]), Load(parts[m][3]), y[m]);
-    }
+    for (int m = 0; m < M; ++m) SumParts(parts[m], y[m]);
   }
 }
 
-template <typename Line, bool kPrefetch>
-void RowsDot(const char* panel, int64_t n_lines, const float* const* x, int n_rows,
-             float* const* y) {
-  constexpr int M = kTileRows;  // cases beyond it do not occur, and need no code of their own
-  switch (n_rows) {
+// Calls tile<M>() for M = n, which is 1 to kTileRows: cases beyond it need no code of their own.
+template <typename Tile>
+inline void WithTileRows(int n, Tile tile) {
+  constexpr int M = kTileRows;
+  switch (n) {
     case 1:
-      return TileDot<Line, 1, kPrefetch>(panel, n_lines, x, y);
+      return tile.template operator()<1>();
     case 2:
-      return TileDot < Line, M < 2 ? M : 2, kPrefetch > (panel, n_lines, x, y);
+      return tile.template operator()<(M < 2 ? M : 2)>();
     case 3:
-      return TileDot < Line, M < 3 ? M : 3, kPrefetch > (panel, n_lines, x, y);
+      return tile.template operator()<(M < 3 ? M : 3)>();
     case 4:
-      return TileDot < Line, M < 4 ? M : 4, kPrefetch > (panel, n_lines, x, y);
+      return tile.template operator()<(M < 4 ? M : 4)>();
     case 5:
-      return TileDot < Line, M < 5 ? M : 5, kPrefetch > (panel, n_lines, x, y);
+      return tile.template operator()<(M < 5 ? M : 5)>();
     case 6:
-      return TileDot < Line, M < 6 ? M : 6, kPrefetch > (panel, n_lines, x, y);
+      return tile.template operator()<(M < 6 ? M : 6)>();
     default:
       break;
   }
 }
-static_assert(kTileRows <= 6);
+static_assert(kTileRows <= 6 && kConvertRows <= kTileRows);
 
-template <typename Line>
+template <typename Panel>
 void PanelDot(const char* panel, int64_t n_lines, const float* const* x, int n_rows,
               float* const* y, bool from_memory) {
-  if (from_memory) {
-    RowsDot<Line, true>(panel, n_lines, x, n_rows, y);
-  } else {
-    RowsDot<Line, false>(panel, n_lines, x, n_rows, y);
+  WithTileRows(n_rows, [&]<int M>() {
+    if (from_memory) {
+      TileDot<Panel, M, true>(panel, n_lines, x, y);
+    } else {
+      TileDot<Panel, M, false>(panel, n_lines, x, y);
+    }
+  });
+}
+
+// More than kConvertRows: a run of quantised lines becomes float32 once, in the first-level cache, for
+// all rows. Fewer have it converted in registers on the way.
+template <typename Panel>
+void WideDot(const char* from, int64_t n_lines, const float* const* x, int n_rows, float* const* y) {
+  using Lines = typename Panel::Lines;
+  alignas(64) float floats[kLinesInCache * kPanel * 32];
+  alignas(64) Parts parts[kWideRows];
+  for (int m = 0; m < n_rows; ++m) {
+    for (int p = 0; p < kPanel; ++p) Store(parts[m][p], Set(0));
   }
+  Panel panel(from, n_lines);
+  for (int64_t first = 0; first < n_lines; first += kLinesInCache) {
+    const int64_t count = n_lines - first < kLinesInCache ? n_lines - first : kLinesInCache;
+    Lines lines = panel.Run(first, count);
+    for (float* to = floats; to < floats + count * kPanel * 32;) {
+      for (int at = 0; at < Lines::kBytes; at += 64) Prefetch(lines.at + kWideAhead + at);
+      for (int p = 0; p < kPanel; ++p, to += 32) {
+        for (int r = 0; r < kRegs; ++r) {
+          StoreReg(to + r * kRegLanes, lines.Even(p, r));
+          StoreReg(to + 16 + r * kRegLanes, lines.Odd(p, r));
+        }
+      }
+      lines.Next();
+    }
+    const PlainLines<F32Line> wide = {reinterpret_cast<const char*>(floats)};
+    for (int m = 0; m < n_rows; m += kTileRows) {
+      WithTileRows(n_rows - m < kTileRows ? n_rows - m : kTileRows, [&]<int M>() {
+        AddToParts<M, 0, false>(wide, count, x + m, first * 32, parts + m);
+        if constexpr (kRegs > 1) AddToParts<M, 1, false>(wide, count, x + m, first * 32, parts + m);
+      });
+    }
+  }
+  for (int m = 0; m < n_rows; ++m) SumParts(parts[m], y[m]);
+}
+
+template <typename Lines>
+void QuantisedDot(const char* panel, int64_t n_lines, const float* const* x, int n_rows,
+                  float* const* y, bool from_memory) {
+  using Panel = QuantisedPanel<Lines>;
+  if (n_rows > kConvertRows) return WideDot<Panel>(panel, n_lines, x, n_rows, y);
+  PanelDot<Panel>(panel, n_lines, x, n_rows, y, from_memory);
 }
 
 void SplitEvenOdd(const float* x, int64_t n, float* out) {
@@ -447,10 +574,13 @@ void AttentionTile(const KernelTable::AttentionTile& tile) {
 
 constexpr KernelTable kTable = {
     kIsaName,
-    PanelDot<F32Line>,
-    PanelDot<Bf16Line>,
-    PanelDot<F16Line>,
+    PanelDot<PlainPanel<F32Line>>,
+    PanelDot<PlainPanel<Bf16Line>>,
+    PanelDot<PlainPanel<F16Line>>,
+    QuantisedDot<Int8Lines>,
+    QuantisedDot<Int4Lines>,
     kTileRows,
+    kWideRows,
     SplitEvenOdd,
     SiluMul,
     RmsNorm,
