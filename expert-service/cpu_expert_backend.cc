@@ -10,7 +10,8 @@ namespace gatefold {
 namespace {
 
 struct CpuExpert final : HeldExpert {
-  CpuExpert(const ExpertWeights::Views& views, ThreadPool* threads) : weights(views, threads) {}
+  CpuExpert(const ExpertWeights::Views& views, ThreadPool* threads, WeightKind kind)
+      : weights(views, threads, kind) {}
   size_t size_bytes() const override { return weights.size_bytes(); }
   void CopyRow(ExpertPart part, DType dtype, int64_t row, void* to) const override {
     switch (part) {
@@ -34,17 +35,26 @@ struct CpuExpert final : HeldExpert {
 
 class CpuExpertBackend final : public ExpertBackend {
  public:
-  explicit CpuExpertBackend(ThreadPool* threads) : threads_(threads) {}
+  CpuExpertBackend(ThreadPool* threads, const ExpertBackendOptions& options)
+      : threads_(threads), kind_(options.weights), dtype_(options.dtype) {}
 
   std::string name() const override { return "cpu"; }
-  std::string device() const override { return kernels::Kernels().isa; }
-  uint64_t numerics_class() const override { return kernels::NumericsClass(); }
-  bool can_read_back() const override { return true; }
+  std::string device() const override {
+    const std::string isa = kernels::Kernels().isa;
+    return kind_ == WeightKind::kCheckpoint ? isa : isa + ", " + WeightKindName(kind_);
+  }
+  uint64_t numerics_class() const override { return kernels::NumericsClass(kind_); }
+  double held_share() const override {
+    return static_cast<double>(PackedMatrix::LineBytes(dtype_, kind_)) /
+           PackedMatrix::LineBytes(dtype_, WeightKind::kCheckpoint);
+  }
+  bool can_read_back() const override { return kind_ == WeightKind::kCheckpoint; }
 
   absl::StatusOr<std::shared_ptr<const HeldExpert>> Load(const ExpertWeightsView& view,
                                                          ThreadPool* threads) override {
     return std::make_shared<const CpuExpert>(
-        ExpertWeights::Views{view.w1, view.w3, view.w2, view.b1, view.b3, view.b2}, threads);
+        ExpertWeights::Views{view.w1, view.w3, view.w2, view.b1, view.b3, view.b2}, threads,
+        kind_);
   }
 
   absl::Status Run(absl::Span<const HeldGroup> groups, const float* x, int n_rows, float* y) override {
@@ -59,12 +69,15 @@ class CpuExpertBackend final : public ExpertBackend {
 
  private:
   ThreadPool* const threads_;
+  const WeightKind kind_;
+  const DType dtype_;
 };
 
 }  // namespace
 
-std::unique_ptr<ExpertBackend> MakeCpuExpertBackend(ThreadPool* threads) {
-  return std::make_unique<CpuExpertBackend>(threads);
+std::unique_ptr<ExpertBackend> MakeCpuExpertBackend(ThreadPool* threads,
+                                                    const ExpertBackendOptions& options) {
+  return std::make_unique<CpuExpertBackend>(threads, options);
 }
 
 }  // namespace gatefold

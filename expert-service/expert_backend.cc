@@ -34,13 +34,7 @@ absl::StatusOr<std::unique_ptr<ExpertBackend>> ChooseExpertBackend(const ExpertB
       reason = std::string(cuda.status().message());
     }
   }
-  if (chosen == nullptr && options.weights != WeightKind::kCheckpoint) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        "--weights: the cpu backend keeps weights as the checkpoint has them; int8 and int4 need the "
-        "cuda backend (",
-        reason, ")"));
-  }
-  if (chosen == nullptr) chosen = MakeCpuExpertBackend(threads);
+  if (chosen == nullptr) chosen = MakeCpuExpertBackend(threads, options);
   LogEvent(LogLevel::kInfo, "backend",
            {{"backend", chosen->name()}, {"device", chosen->device()}, {"because", reason}});
   return chosen;

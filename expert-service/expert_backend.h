@@ -43,7 +43,8 @@ class ExpertBackend {
   virtual ~ExpertBackend() = default;
 
   virtual std::string name() const = 0;    // "cpu" or "cuda"
-  virtual std::string device() const = 0;  // for people: the instruction set, or the device's name
+  // For people: the instruction set or the device's name, and how weights are kept if quantised.
+  virtual std::string device() const = 0;
   // Of what this backend computes; see NumericsClass() in gatefold/kernels/isa.h.
   virtual uint64_t numerics_class() const = 0;
 
@@ -54,7 +55,7 @@ class ExpertBackend {
   // Memory that an expert takes here over its bytes in the checkpoint, but for padding.
   virtual double held_share() const { return 1; }
 
-  // Whether HeldExpert::CopyRow works: not where experts lie in a device's memory.
+  // Whether HeldExpert::CopyRow works: not where experts are quantised or lie in a device's memory.
   virtual bool can_read_back() const = 0;
 
   // Copies an expert, out of the checkpoint or from wherever the view points. Threads: safe, and
@@ -68,9 +69,6 @@ class ExpertBackend {
   virtual absl::Status Run(absl::Span<const HeldGroup> groups, const float* x, int n_rows, float* y) = 0;
 };
 
-// Computes with the threads, which outlive it.
-std::unique_ptr<ExpertBackend> MakeCpuExpertBackend(ThreadPool* threads);
-
 // What a backend is made for.
 struct ExpertBackendOptions {
   std::string name = "auto";  // cpu, cuda, or auto: CUDA where it can be had
@@ -79,12 +77,16 @@ struct ExpertBackendOptions {
   int64_t d_model = 0;
 };
 
+// Computes with the threads, which outlive it.
+std::unique_ptr<ExpertBackend> MakeCpuExpertBackend(ThreadPool* threads,
+                                                    const ExpertBackendOptions& options = {});
+
 // On the first CUDA device. FailedPrecondition, saying why: this build has no CUDA, there is no device,
 // it is too old, or the model's experts are of a type or shape that it does not compute.
 absl::StatusOr<std::unique_ptr<ExpertBackend>> MakeCudaExpertBackend(const ExpertBackendOptions& options);
 
 // By name. Logs what was chosen and why. The threads are the CPU's. InvalidArgument for another name; for
-// "cuda" the errors of MakeCudaExpertBackend; FailedPrecondition for quantised weights on the CPU.
+// "cuda" the errors of MakeCudaExpertBackend.
 absl::StatusOr<std::unique_ptr<ExpertBackend>> ChooseExpertBackend(const ExpertBackendOptions& options,
                                                                    ThreadPool* threads);
 

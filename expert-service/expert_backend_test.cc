@@ -1,5 +1,8 @@
 #include "expert-service/expert_backend.h"
 
+#include <set>
+#include <vector>
+
 #include "gatefold/kernels/isa.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -39,13 +42,41 @@ TEST_F(ExpertBackendTest, AutoIsWhatCanBeHad) {
   }
 }
 
-TEST_F(ExpertBackendTest, QuantisesWhereItSaysSoOrNotAtAll) {
-  EXPECT_EQ(*ParseWeightKind("int4"), WeightKind::kInt4);
+TEST_F(ExpertBackendTest, KnowsHowWeightsCanBeKept) {
+  for (WeightKind kind : {WeightKind::kCheckpoint, WeightKind::kInt8, WeightKind::kInt4}) {
+    EXPECT_EQ(*ParseWeightKind(WeightKindName(kind)), kind);
+  }
   EXPECT_THAT(std::string(ParseWeightKind("int2").status().message()),
               HasSubstr("\"int2\", must be checkpoint, int8 or int4"));
-  const auto on_cpu = ChooseExpertBackend(Options("cpu", WeightKind::kInt8), nullptr);
-  EXPECT_EQ(on_cpu.status().code(), absl::StatusCode::kFailedPrecondition);
-  EXPECT_THAT(std::string(on_cpu.status().message()), HasSubstr("--weights: the cpu backend"));
+}
+
+// What a planner is told about memory is true, and nobody is told that the checkpoint can be had back.
+TEST_F(ExpertBackendTest, QuantisesOnTheCpu) {
+  constexpr int64_t kModel = 256, kHidden = 512;
+  const std::vector<char> zeros(kModel * kHidden * sizeof(float));
+  for (DType dtype : {DType::kF32, DType::kBF16, DType::kF16}) {
+    const MatrixView up{dtype, kHidden, kModel, kModel, zeros.data()};
+    const MatrixView down{dtype, kModel, kHidden, kHidden, zeros.data()};
+    const double bytes = 3.0 * kModel * kHidden * DTypeBytes(dtype);
+    std::set<uint64_t> classes;
+    for (WeightKind weights : {WeightKind::kCheckpoint, WeightKind::kInt8, WeightKind::kInt4}) {
+      ExpertBackendOptions options = Options("cpu", weights);
+      options.dtype = dtype;
+      const auto backend = ChooseExpertBackend(options, nullptr);
+      ASSERT_TRUE(backend.ok()) << backend.status();
+      const auto expert = (*backend)->Load({.w1 = up, .w3 = up, .w2 = down}, nullptr);
+      ASSERT_TRUE(expert.ok()) << expert.status();
+      EXPECT_DOUBLE_EQ((*backend)->held_share(), (*expert)->size_bytes() / bytes);
+      EXPECT_EQ((*backend)->can_read_back(), weights == WeightKind::kCheckpoint);
+      classes.insert((*backend)->numerics_class());
+    }
+    EXPECT_EQ(classes.size(), 3);
+  }
+  EXPECT_THAT((*ChooseExpertBackend(Options("cpu", WeightKind::kInt4), nullptr))->device(),
+              HasSubstr(", int4"));
+}
+
+TEST_F(ExpertBackendTest, QuantisesOnADevice) {
   const auto plain = MakeCudaExpertBackend(Options("cuda"));
   if (!plain.ok()) GTEST_SKIP() << "skipped: " << plain.status().message();
   for (WeightKind weights : {WeightKind::kInt8, WeightKind::kInt4}) {

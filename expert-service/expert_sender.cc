@@ -95,7 +95,7 @@ absl::Status ExpertSender::Rows(Transfer* transfer) const {
   const std::string name = absl::StrCat("expert ", expert, " of layer ", layer);
   if (transfer->held != nullptr) {
     return absl::UnimplementedError(
-        absl::StrCat(name, " is on a device, and there is no checkpoint here"));
+        absl::StrCat(name, " is quantised or on a device, and there is no checkpoint here"));
   }
   return absl::NotFoundError(absl::StrCat(name, " is not held, and there is no checkpoint here"));
 }

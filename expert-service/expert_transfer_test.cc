@@ -64,8 +64,10 @@ std::unique_ptr<RpcServer> MakeServer(const std::string& name) {
 // A shard that serves.
 struct Shard {
   Shard(const std::string& name, std::unique_ptr<ExpertCatalog> its_catalog,
-        ExpertSender::Options options)
+        ExpertSender::Options options,
+        std::unique_ptr<ExpertBackend> its_backend = MakeCpuExpertBackend(nullptr))
       : catalog(std::move(its_catalog)),
+        backend(std::move(its_backend)),
         sender(catalog.get(), &store, options),
         server(MakeServer(name)) {
     service.SetSender(&sender);
@@ -73,8 +75,10 @@ struct Shard {
     service.Register(server.get());
     EXPECT_TRUE(server->Start().ok());
   }
-  explicit Shard(const std::string& name, const char* model = kSparse, bool weights = true)
-      : Shard(name, weights ? WithWeights(model) : WithoutWeights(model), {}) {}
+  explicit Shard(const std::string& name, const char* model = kSparse, bool weights = true,
+                 std::unique_ptr<ExpertBackend> its_backend = MakeCpuExpertBackend(nullptr))
+      : Shard(name, weights ? WithWeights(model) : WithoutWeights(model), {},
+              std::move(its_backend)) {}
   ~Shard() { server->Shutdown(absl::ZeroDuration()); }
   void Hold(const char* model, const std::vector<ExpertId>& experts) {
     const auto weights = *ModelWeights::Open(model, {3});
@@ -85,7 +89,7 @@ struct Shard {
   std::string address() const { return server->address(); }
 
   std::unique_ptr<ExpertCatalog> catalog;
-  std::unique_ptr<ExpertBackend> backend = MakeCpuExpertBackend(nullptr);
+  const std::unique_ptr<ExpertBackend> backend;
   ExpertStore store{catalog->config(), backend.get()};
   ExpertRunner runner{&store};
   ExpertSender sender;
@@ -203,6 +207,26 @@ TEST_F(SenderTest, SaysThatItHasNotWhatItNeitherHoldsNorCanRead) {
   EXPECT_TRUE(Fetch(shard).ok());
   EXPECT_FALSE(shard.service.Describe().has_checkpoint());
   EXPECT_TRUE(shard.service.Describe().sends_held());
+}
+
+// What is quantised does not give the checkpoint's bits back; the files beside it do.
+TEST_F(SenderTest, QuantisedExpertsAreSentFromTheCheckpointOrNotAtAll) {
+  const auto int8 = [] { return MakeCpuExpertBackend(nullptr, {.weights = WeightKind::kInt8}); };
+  Shard without("int8-without", kSparse, /*weights=*/false, int8());
+  without.Hold(kSparse, {{1, 2}});
+  const absl::Status status = Fetch(without);
+  EXPECT_EQ(status.code(), absl::StatusCode::kUnimplemented);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("expert 2 of layer 1 is quantised"));
+  EXPECT_FALSE(without.service.Describe().sends_held());
+
+  Shard with("int8-with", kSparse, /*weights=*/true, int8());
+  with.Hold(kSparse, {{1, 2}});
+  Receiver receiver(kSparse);
+  receiver.Ask({with.address()});
+  ASSERT_TRUE(receiver.Get({1, 2}).ok());
+  const ExpertWeightsView view = with.catalog->weights()->Expert(1, 2);
+  const ExpertLayout layout = ExpertLayout::Of(view);
+  EXPECT_EQ(HeldImage(layout, *receiver.got), Image(layout, RowsOf(view)));
 }
 
 // A receiver that asks and then takes nothing.

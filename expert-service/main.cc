@@ -14,8 +14,8 @@ ABSL_FLAG(std::string, listen, "", "host:port (port 0: any free one), unix:/path
 ABSL_FLAG(std::string, backend, "auto",
           "where experts are computed: cpu, cuda, or auto: a CUDA device where there is one");
 ABSL_FLAG(std::string, weights, "checkpoint",
-          "how experts are kept: checkpoint (as they are there), or quantised when loaded, on a CUDA "
-          "device: int8 or int4; all shards of a cluster alike");
+          "how experts are kept: checkpoint (as they are there), or quantised when loaded: int8 or "
+          "int4; all shards of a cluster alike");
 ABSL_FLAG(std::string, experts, "all",
           "all, none (a planner assigns them), I/N, or LAYER:FIRST-LAST,... (* for all)");
 ABSL_FLAG(std::string, capacity, "0",

@@ -34,7 +34,7 @@ MATRIX = [
     ["expert.autoscaling.keda.enabled=true", "attention.autoscaling.keda.enabled=true",
      "router.autoscaling.keda.enabled=true"],
     ["groups.a.replicas=2", "groups.b.replicas=1", "groups.b.backend=cuda", "groups.b.capacity=1GiB",
-     "groups.b.weights=int8"],
+     "expert.weights=int8"],
     ["metrics.podMonitor.enabled=true", "metrics.prometheusRule.enabled=true",
      "metrics.dashboards.enabled=true", "metrics.podMonitor.labels.release=kps",
      "metrics.perExpert=true"],

@@ -54,8 +54,7 @@ REFUSALS = [
     (["tls.enabled=true", "tls.existingSecret=a", "tls.router.clientCertificates=true"], "tests.tlsSecret"),
     (["groups.cpu.enabled=false"], "no group is enabled"),
     ([GPU], "groups.gpu.capacity is auto"),
-    (["expert.weights=int4"], "groups.cpu.weights is int4, which needs groups.cpu.backend=cuda"),
-    ([GPU, "groups.gpu.capacity=1GiB", "groups.gpu.weights=int2"], "weights"),
+    (["expert.weights=int2"], "weights"),
     (["fullnameOverride=" + "x" * 50], "may have 52"),
 ]
 

@@ -23,9 +23,6 @@
 {{- if and $w.autoscaled (gt (int $w.values.autoscaling.minReplicas) (int $w.values.autoscaling.maxReplicas)) -}}
 {{- fail (printf "%s.autoscaling.minReplicas is %d, above maxReplicas, which is %d" $at (int $w.values.autoscaling.minReplicas) (int $w.values.autoscaling.maxReplicas)) -}}
 {{- end -}}
-{{- if and $w.group (ne $w.values.weights "checkpoint") (ne $w.values.backend "cuda") -}}
-{{- fail (printf "%s.weights is %s, which needs %s.backend=cuda" $at $w.values.weights $at) -}}
-{{- end -}}
 {{- if and $w.group (eq $w.values.backend "cuda") (eq (toString $w.values.capacity) "auto") -}}
 {{- fail (printf "%s.capacity is auto, which looks at the container's memory; with backend cuda say how much of the device's memory experts may take, as 70GiB" $at) -}}
 {{- end -}}
