@@ -2,6 +2,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "cli/error_report.h"
+#include "expert-service/expert_backend.h"
 #include "gatefold/base/status_macros.h"
 #include "gatefold/worker/worker.h"
 
@@ -17,6 +18,9 @@ void LocalFlags::AddTo(FlagSet* flags) {
   flags->Add("max-step-tokens", "N", "rows of one step, decode and prefill together (default 512)",
              &max_step_tokens);
   flags->Add("n-slices", "N", "parts of a dense layer's MLP (default 8)", &n_slices);
+  flags->Add("weights", "KIND",
+             "how experts are kept: checkpoint (default), or quantised when loaded: int8 or int4",
+             &weights);
   flags->Add("wire-dtype", "TYPE", "rounding of hidden states: float32 (default) or bfloat16",
              &wire_dtype);
   flags->Add("isa", "NAME", "auto (default), avx512, avx2 or scalar; the numbers are the same",
@@ -26,7 +30,7 @@ void LocalFlags::AddTo(FlagSet* flags) {
 std::string LocalFlags::AnyGiven(const FlagSet& flags) {
   for (const char* name :
        {"threads", "kv-memory", "prefix-cache", "lanes", "max-step-tokens", "n-slices",
-        "wire-dtype", "isa"}) {
+        "weights", "wire-dtype", "isa"}) {
     if (flags.OnCommandLine(name)) return absl::StrCat("--", name);
   }
   return "";
@@ -66,7 +70,10 @@ absl::StatusOr<LocalRouterOptions> LocalFlags::ToOptions(const std::string& mode
   if (!kv_memory_bytes.ok()) {
     return UsageError(absl::StrCat("--kv-memory: ", kv_memory_bytes.status().message()));
   }
+  const absl::StatusOr<WeightKind> kind = ParseWeightKind(weights);
+  if (!kind.ok()) return UsageError(kind.status().message());
   LocalRouterOptions options;
+  options.weights = *kind;
   options.model_dir = model_dir;
   options.kv_memory_bytes = *kv_memory_bytes;
   options.prefix_cache = prefix_cache == "on";

@@ -37,7 +37,7 @@ class LocalView final : public ClusterView {
     worker->set_state(cluster::v1::WORKER_STATE_READY);
     worker->set_n_experts(static_cast<uint32_t>(runner_->store().Held().size()));
     worker->set_loaded_bytes(runner_->store().loaded_bytes());
-    worker->set_isa(kernels::Kernels().isa);
+    worker->set_isa(runner_->store().backend()->device());
     worker->set_version(kVersion);
     worker->set_n_kv_blocks(kv_->n_blocks());
     worker->set_n_kv_blocks_free(kv_->n_available());
@@ -107,7 +107,7 @@ class LocalRouterImplementation final : public LocalRouter {
     host_options.kv_memory_bytes = local.kv_memory_bytes;
     host_options.prefix_cache = local.prefix_cache;
     GF_ASSIGN_OR_RETURN(host_, AttentionHost::Load(*weights_, host_options, &threads_, &progress));
-    backend_ = MakeCpuExpertBackend(&threads_);
+    backend_ = MakeCpuExpertBackend(&threads_, {.weights = local.weights});
     store_ = std::make_unique<ExpertStore>(config, backend_.get());
     GF_ASSIGN_OR_RETURN(const std::vector<ExpertId> all,
                         ParseExpertSelection("all", config.n_layers, config.experts_per_layer()));

@@ -5,6 +5,7 @@
 
 #include "absl/status/statusor.h"
 #include "gatefold/rpc/tls.h"
+#include "gatefold/tensor/quantise.h"
 #include "grpcpp/channel.h"
 #include "router-service/gateway/api_keyring.h"
 
@@ -26,6 +27,7 @@ struct LocalRouterOptions {
   size_t kv_memory_bytes = size_t{1} << 30;
   bool prefix_cache = true;
   std::string isa = "auto";
+  WeightKind weights = WeightKind::kCheckpoint;  // of experts
   std::string wire_dtype = "float32";
   int metrics_port = -1;       // -1: none; 0: any
   bool show_load_progress = true;

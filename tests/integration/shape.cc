@@ -6,6 +6,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
 #include "cli/local_router.h"
+#include "expert-service/expert_backend.h"
 #include "gatefold/base/status_macros.h"
 #include "gatefold/worker/worker.h"
 #include "grpcpp/create_channel.h"
@@ -33,6 +34,7 @@ absl::StatusOr<std::unique_ptr<Shape>> StartLocal(const std::string& model_dir,
   local.max_step_tokens = options.max_step_tokens;
   local.isa = options.isa;
   local.wire_dtype = options.wire_dtype;
+  GF_ASSIGN_OR_RETURN(local.weights, ParseWeightKind(options.weights));
   GF_ASSIGN_OR_RETURN(local.kv_memory_bytes, ParseBytes(options.kv_memory));
   local.prefix_cache = options.prefix_cache;
   local.show_load_progress = false;

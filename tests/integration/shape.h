@@ -33,7 +33,7 @@ struct ShapeOptions {
   int max_step_tokens = 512;
   std::string isa = "auto";
   std::string backend = "cpu";         // of the expert-services
-  std::string weights = "checkpoint";  // as they keep them
+  std::string weights = "checkpoint";  // as experts are kept
   std::string wire_dtype = "float32";
 };
 

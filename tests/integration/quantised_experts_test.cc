@@ -1,0 +1,153 @@
+// Models whose experts are quantised when they are loaded: they are the models of the weights they
+// stand for, and keep the row law.
+
+#include <signal.h>
+
+#include <algorithm>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <thread>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "expert-service/expert_backend.h"
+#include "gatefold/checkpoint/safetensors.h"
+#include "gatefold/checkpoint/temp_dir.h"
+#include "gtest/gtest.h"
+#include "tests/integration/client.h"
+#include "tests/integration/shape.h"
+
+namespace gatefold {
+namespace {
+
+// In float32, which holds exactly what a quantised weight stands for.
+constexpr char kModel[] = "tests/golden/mixtral/f32";
+constexpr int kOutput = 48;
+
+using Kind = ShapeOptions::Kind;
+
+std::vector<int32_t> Prompt(int seed, int length) {
+  std::vector<int32_t> prompt;
+  for (int i = 0; i < length; ++i) prompt.push_back((seed * 131 + i * i * 7 + i * 29) % 512);
+  return prompt;
+}
+
+// Rows of n weights, quantised and back.
+void Dequantise(WeightKind kind, int64_t n, std::vector<float>* weights) {
+  for (size_t row = 0; row < weights->size(); row += n) {
+    for (int64_t first = 0; first < n; first += kQuantGroup) {
+      float x[kQuantGroup] = {};
+      float* const at = weights->data() + row + first;
+      const int64_t count = std::min<int64_t>(kQuantGroup, n - first);
+      std::copy_n(at, count, x);
+      const QuantisedGroup group = kind == WeightKind::kInt8 ? Quantise<8>(x) : Quantise<4>(x);
+      for (int64_t i = 0; i < count; ++i) at[i] = group.q[i] * BF16ToFloat(group.scale);
+    }
+  }
+}
+
+// The model with its experts' weights quantised and back, in a folder.
+void WriteDequantised(WeightKind kind, const std::string& to) {
+  const std::string weights = to + "/model.safetensors";
+  for (const char* name : {"/config.json", "/model.safetensors"}) {
+    std::filesystem::copy_file(std::string(kModel) + name, to + name);
+  }
+  const auto file = SafetensorsFile::Open(std::string(kModel) + "/model.safetensors");
+  ASSERT_TRUE(file.ok()) << file.status();
+  uint64_t data_bytes = 0;
+  for (const SafetensorsTensor& tensor : (*file)->tensors()) {
+    data_bytes = std::max(data_bytes, tensor.end);
+  }
+  const uint64_t data_at = std::filesystem::file_size(weights) - data_bytes;
+  std::fstream out(weights, std::ios::in | std::ios::out | std::ios::binary);
+  int n_experts = 0;
+  for (const SafetensorsTensor& tensor : (*file)->tensors()) {
+    if (!absl::StrContains(tensor.name, ".experts.")) continue;
+    ++n_experts;
+    std::vector<float> values(tensor.size_bytes() / sizeof(float));
+    std::memcpy(values.data(), tensor.data, tensor.size_bytes());
+    Dequantise(kind, tensor.shape[1], &values);
+    out.seekp(static_cast<std::streamoff>(data_at + tensor.begin));
+    out.write(reinterpret_cast<const char*>(values.data()),
+              static_cast<std::streamsize>(tensor.size_bytes()));
+  }
+  ASSERT_GT(n_experts, 0);
+  ASSERT_TRUE(out.good());
+}
+
+struct Bits {
+  Client::Score score;
+  std::vector<int32_t> tokens;
+  friend bool operator==(const Bits&, const Bits&) = default;
+};
+
+class QuantisedExpertsTest : public testing::TestWithParam<const char*> {
+ protected:
+  std::unique_ptr<Shape> Start(ShapeOptions options, const std::string& model = kModel) {
+    auto shape = Shape::Start(model, options);
+    EXPECT_TRUE(shape.ok()) << shape.status();
+    return shape.ok() ? *std::move(shape) : nullptr;
+  }
+
+  static Bits Observe(Shape* shape) {
+    Client client(shape->channel());
+    Bits bits;
+    const auto score = client.ScoreTokens(Prompt(0, 100));
+    const auto tokens = client.Generate(Prompt(0, 100), kOutput);
+    EXPECT_TRUE(score.ok() && tokens.ok()) << score.status() << tokens.status();
+    if (score.ok()) bits.score = *score;
+    if (tokens.ok()) bits.tokens = *tokens;
+    return bits;
+  }
+};
+
+TEST_P(QuantisedExpertsTest, AreTheFloatsTheyStandFor) {
+  const TempDir folder;
+  WriteDequantised(*ParseWeightKind(GetParam()), folder.path());
+  auto quantised = Start({.weights = GetParam()});
+  auto floats = Start({}, folder.path());
+  auto plain = Start({});
+  ASSERT_TRUE(quantised != nullptr && floats != nullptr && plain != nullptr);
+  const Bits bits = Observe(quantised.get());
+  EXPECT_TRUE(bits == Observe(floats.get()));
+  EXPECT_FALSE(bits.score == Observe(plain.get()).score);
+}
+
+// One process and a cluster, alone and beside others, and after the death of a shard.
+TEST_P(QuantisedExpertsTest, KeepTheRowLaw) {
+  auto local = Start({.weights = GetParam()});
+  ASSERT_NE(local, nullptr);
+  const Bits quiet = Observe(local.get());
+  for (const char* isa : {"auto", "scalar"}) {
+    auto one = Start({.kind = Kind::kCluster, .experts = {"all"}, .isa = isa, .weights = GetParam()});
+    ASSERT_NE(one, nullptr);
+    EXPECT_TRUE(Observe(one.get()) == quiet) << isa;
+  }
+
+  auto three = Start({.kind = Kind::kCluster,
+                      .experts = {"0/2", "1/2", "all"},
+                      .weights = GetParam()});
+  ASSERT_NE(three, nullptr);
+  const auto observe_in_a_batch = [&] {
+    std::vector<std::thread> others;
+    for (int i = 1; i <= 17; ++i) {
+      others.emplace_back([&, i] {
+        Client client(three->channel());
+        EXPECT_TRUE(client.Generate(Prompt(i, 7 * i), 10 + 3 * i).ok());
+      });
+    }
+    const Bits bits = Observe(three.get());
+    for (std::thread& other : others) other.join();
+    return bits;
+  };
+  EXPECT_TRUE(observe_in_a_batch() == quiet);
+  three->expert(0)->Signal(SIGKILL);
+  EXPECT_TRUE(observe_in_a_batch() == quiet);
+}
+
+INSTANTIATE_TEST_SUITE_P(Weights, QuantisedExpertsTest, testing::Values("int8", "int4"),
+                         [](const auto& info) { return std::string(info.param); });
+
+}  // namespace
+}  // namespace gatefold
