@@ -59,6 +59,7 @@ struct F16Line {
 template <typename Line>
 struct PlainLines {
   static constexpr int kBytes = kPanel * Line::kBytes;
+  static constexpr bool kBusy = false;
   const char* at;
   Reg Even(int p, int r) const { return Line::Even(at + p * Line::kBytes, r); }
   Reg Odd(int p, int r) const { return Line::Odd(at + p * Line::kBytes, r); }
@@ -66,6 +67,7 @@ struct PlainLines {
 };
 struct Int8Lines {
   static constexpr int kBytes = kPanel * 32;
+  static constexpr bool kBusy = kRegs > 1;
   const char* at;
   const float* scales;
   Reg Even(int p, int r) const { return LoadInt8(at + p * 32 + r * kRegLanes, scales[p]); }
@@ -77,6 +79,7 @@ struct Int8Lines {
 };
 struct Int4Lines {
   static constexpr int kBytes = kPanel * 16;
+  static constexpr bool kBusy = kRegs > 1;
   const char* at;
   const float* scales;
   Reg Even(int p, int r) const { return LoadInt4(at + r * kRegLanes * 4, 2 * p, scales[p]); }
@@ -135,6 +138,7 @@ struct QuantisedPanel {
 // hardware's own prefetcher keeps up, and is only slowed by ours. Two need help across its 4 KiB
 // pages. With more, computation and memory take turns unless the weights are already on their way:
 // far ahead into the second-level cache, where there is room, then into the first.
+// Quantised lines of one row compute more, too (kBusy; looked at with AVX2 alone).
 // One core of a Zen 4, GB/s with (nothing, near, far and near): 1 row 32, 32, 23; 2 rows 26, 29,
 // 24; 3 rows 15, 18, 27; 4 rows 10, 13, 24.
 template <int M>
@@ -155,7 +159,7 @@ inline void AddLines(Lines lines, int64_t n_lines, const float* const* x, int64_
                      Reg (&sums)[M][kPanel]) {
   const int64_t end = at + n_lines * 32;
   for (at += r * kRegLanes; at < end; at += 32) {
-    if constexpr (kPrefetch) PrefetchLines<M>(lines.at, Lines::kBytes);
+    if constexpr (kPrefetch) PrefetchLines<Lines::kBusy ? 3 : M>(lines.at, Lines::kBytes);
     Reg v[M];
     for (int m = 0; m < M; ++m) v[m] = LoadReg(x[m] + at);
     for (int p = 0; p < kPanel; ++p) {
