@@ -41,24 +41,27 @@ struct Quantised {
   int8_t q[kQuantGroup];
 };
 
-// One group of inputs of one output, of which there are `n`. Every operation is rounded as written, so
-// that a host does the same.
+// One group of inputs of one output, of which there are `n`, as gatefold/tensor/quantise.h has it: every
+// operation is rounded as written there, and a value that is infinite or NaN makes the scale NaN.
 __device__ Quantised Quantise(WeightFormat format, const __nv_bfloat16* from, int n) {
   float x[kQuantGroup];
   float extreme = 0;  // the first of the greatest magnitude
+  bool broken = false;
 #pragma unroll
   for (int i = 0; i < kQuantGroup; ++i) {
     x[i] = i < n ? __bfloat162float(from[i]) : 0.0f;
     if (fabsf(x[i]) > fabsf(extreme)) extreme = x[i];
+    broken |= !isfinite(x[i]);
   }
   const bool int8 = format == WeightFormat::kInt8;
   Quantised to;
   to.scale = __float2bfloat16_rn(int8 ? __fdiv_rn(fabsf(extreme), 127.0f) : __fdiv_rn(extreme, -8.0f));
+  if (broken) to.scale = __ushort_as_bfloat16(0x7fc0);
   const float scale = __bfloat162float(to.scale);
   const float least = int8 ? -127.0f : -8.0f, most = int8 ? 127.0f : 7.0f;
 #pragma unroll
   for (int i = 0; i < kQuantGroup; ++i) {
-    const float q = scale == 0.0f ? 0.0f : rintf(__fdiv_rn(x[i], scale));
+    const float q = scale == 0.0f || broken ? 0.0f : rintf(__fdiv_rn(x[i], scale));
     to.q[i] = static_cast<int8_t>(fminf(fmaxf(q, least), most));
   }
   return to;

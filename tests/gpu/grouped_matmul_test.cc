@@ -2,6 +2,7 @@
 
 #include "gatefold/cuda/grouped_matmul.h"
 
+#include <cmath>
 #include <functional>
 
 #include "gatefold/cuda/grouped_matmul_plan.h"
@@ -176,6 +177,23 @@ TEST_P(GroupedMatMulTest, QuantisedWeightsAreTheBFloat16TheyStandFor) {
         ASSERT_EQ(-1, FirstDifference(Multiply(quantised, quantised_tiles.get(), x, n_rows),
                                       Multiply(shape, tiles.get(), x, n_rows)))
             << n_rows;
+      }
+    }
+  }
+}
+
+TEST_P(GroupedMatMulTest, ABrokenWeightShowsInItsOutputAlone) {
+  for (WeightFormat format : {WeightFormat::kInt8, WeightFormat::kInt4}) {
+    for (uint16_t broken : {0x7fc0, 0x7f80, 0xff80}) {  // NaN and the infinities
+      const TileShape shape = {200, 130, false, format};
+      std::vector<uint16_t> weights = RandomWeights(shape);
+      weights[3 * shape.n_in + 129] = broken;
+      DeviceArray<char> tiles(shape.weight_bytes());
+      Pack(shape, weights, &tiles);
+      const std::vector<float> y =
+          Multiply(shape, tiles.get(), RandomFloats(30 * shape.n_in, 1.0f, 5), 30);
+      for (size_t i = 0; i < y.size(); ++i) {
+        ASSERT_EQ(std::isnan(y[i]), i % shape.n_out == 3) << FormatName(format) << " " << i;
       }
     }
   }
