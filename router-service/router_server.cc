@@ -84,6 +84,10 @@ absl::Status RouterOptions::Validate() const {
     return absl::InvalidArgumentError(absl::StrCat(
         "--max-connection-age is ", absl::FormatDuration(max_connection_age), ", must be above 0"));
   }
+  if (drain_limit < absl::ZeroDuration()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--drain-limit is ", absl::FormatDuration(drain_limit), ", must not be negative"));
+  }
   WorkerOptions common = worker;
   if (common.listen.empty()) common.listen = "in process";
   return common.Validate();
@@ -191,11 +195,13 @@ void RouterServer::Drain() {
   // Connections end first, so that callers who keep one go to another router with their next request;
   // were it refused here instead, they would be refused again and again while a long stream ends.
   absl::Notification quiet;
+  constexpr absl::Duration kLastStep = absl::Seconds(5);
   std::thread leave([this, &quiet] {
-    server_->Shutdown(options_.drain_limit + absl::Seconds(1));
+    server_->Shutdown(options_.drain_limit + kLastStep);
     quiet.Notify();
   });
-  // Before the server cancels what is left, which ends it without a reason.
+  // Before the server cancels what is left, which ends it without a reason. A step under way is
+  // finished first.
   if (!quiet.WaitForNotificationWithTimeout(options_.drain_limit)) scheduler_->Stop();
   leave.join();
 }

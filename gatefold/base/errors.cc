@@ -212,6 +212,13 @@ absl::Status Draining(absl::Duration retry_delay) {
   return Error(absl::StatusCode::kUnavailable, "draining: no new work is taken", details);
 }
 
+absl::Status DrainLimitPassed() {
+  ErrorDetails details;
+  details.reason = kDraining;
+  return Error(absl::StatusCode::kUnavailable,
+               "draining, and what is under way may take no longer: resume at another router", details);
+}
+
 absl::Status ExpertUnavailable(int layer, int expert, absl::Duration retry_delay) {
   ErrorDetails details;
   details.reason = kExpertUnavailable;

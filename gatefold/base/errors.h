@@ -75,6 +75,7 @@ absl::Status AdminKeyRequired(absl::string_view method);
 // kUnavailable.
 absl::Status ModelLoading(absl::Duration retry_delay);
 absl::Status Draining(absl::Duration retry_delay);
+absl::Status DrainLimitPassed();  // the same reason, for what was under way
 absl::Status ExpertUnavailable(int layer, int expert, absl::Duration retry_delay);
 // kFailedPrecondition. `what` names the thing that differs, as "model fingerprint".
 absl::Status CheckpointMismatch(absl::string_view what, absl::string_view ours,

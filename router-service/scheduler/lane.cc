@@ -65,7 +65,7 @@ void Lane::Run() {
     }
   }
   for (const auto& sequence : running_) {
-    sequence->End(StopCause::kError, Draining(absl::ZeroDuration()));
+    sequence->End(StopCause::kError, DrainLimitPassed());
   }
   DropEnded();
 }

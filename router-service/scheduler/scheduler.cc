@@ -82,7 +82,7 @@ void Scheduler::Stop() {
     waiting.swap(waiting_);
   }
   for (const auto& sequence : waiting) {
-    sequence->End(StopCause::kError, Draining(absl::ZeroDuration()));
+    sequence->End(StopCause::kError, DrainLimitPassed());
   }
 }
 
