@@ -87,7 +87,11 @@ class Stream {
     grpc::Status status;
     do {
       status = Attempt(&tokens);
-      if (status.error_code() != grpc::StatusCode::UNAVAILABLE) break;
+      // Cancelled: by a router that went in the moment of the call.
+      if (status.error_code() != grpc::StatusCode::UNAVAILABLE &&
+          status.error_code() != grpc::StatusCode::CANCELLED) {
+        break;
+      }
       ++router_;
       ++seen.n_resumed;
       absl::SleepFor(absl::Milliseconds(20));

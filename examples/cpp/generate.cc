@@ -110,7 +110,11 @@ int main(int argc, char** argv) {
     auto stub =
         inference::InferenceService::NewStub(grpc::CreateChannel(router, credentials));
     status = Run(stub.get(), &generation);
-    if (status.error_code() != grpc::StatusCode::UNAVAILABLE) break;
+    // Another router may do better. A call can be cancelled by a router that goes in that moment.
+    if (status.error_code() != grpc::StatusCode::UNAVAILABLE &&
+        status.error_code() != grpc::StatusCode::CANCELLED) {
+      break;
+    }
     // All tokens may have come before the router went: then there is nothing left to ask for.
     if (generation.finished) return 0;
     std::fprintf(stderr, "\n%s: %s\n", router.c_str(), status.error_message().c_str());

@@ -53,8 +53,8 @@ def run(stub, request):
                 print(f"\n{usage.prompt_tokens} prompt tokens, {usage.output_tokens} output tokens",
                       file=sys.stderr)
     except grpc.RpcError as error:
-        # Only this code means that another router may do better.
-        if error.code() != grpc.StatusCode.UNAVAILABLE:
+        # Another router may do better. A call can be cancelled by a router that goes in that moment.
+        if error.code() not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
             raise
         print(f"\n{error.details()}", file=sys.stderr)
         request.resume_token_ids.extend(tokens)
