@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # A cluster of processes on this machine, in the foreground:
 #   deploy/local-cluster.sh --model DIR --experts N --attention N --port P [--lanes L] [--threads T]
-#     [--n-slices S] [--routers R] [--planner [--min-replicas M]] [--restart]
+#     [--n-slices S] [--weights KIND] [--routers R] [--planner [--min-replicas M]] [--restart]
 # A router listens on 127.0.0.1:P, others on the ports after it. N expert-services each hold an N-th
 # of the experts of every layer; with --planner they start empty and a planner assigns M copies of
 # each. Prints where everything is, then a line that starts with `ready` once requests can be sent.
@@ -18,7 +18,7 @@ usage() {
 }
 
 model='' experts='' attention='' port='' lanes=1 threads='' n_slices=8 routers=1 min_replicas=1
-planner='' restart=''
+planner='' restart='' weights=checkpoint
 while [ $# -gt 0 ]; do
   case $1 in
     -h | --help) sed -n '2,9p' "$0" | cut -c3-; exit 0 ;;
@@ -29,6 +29,7 @@ while [ $# -gt 0 ]; do
   esac
   case $option in
     --model) model=$value; continue ;;
+    --weights) weights=$value; continue ;;
     --experts) experts=$value most=256 ;;
     --attention) attention=$value most=64 ;;
     --port) port=$value most=65535 ;;
@@ -152,7 +153,7 @@ for ((i = 0; i < experts; i++)); do
   held=$i/$experts
   [ -z "$planner" ] || held=none
   start "expert-$i" expert-service --listen="${expert_addresses[i]}" --experts="$held" \
-    --threads="$expert_threads" --n-slices="$n_slices" --metrics-port=0
+    --threads="$expert_threads" --n-slices="$n_slices" --weights="$weights" --metrics-port=0
 done
 for ((i = 0; i < attention; i++)); do
   attention_addresses+=("unix:$folder/attention-$i.sock")

@@ -100,7 +100,7 @@ class PlanVerb final : public Verb {
     GF_ASSIGN_OR_RETURN(const std::string text, ReadConfig(config_));
     const absl::StatusOr<Architecture> model = ReadArchitecture(text, n_slices_);
     if (!model.ok()) return Annotate(model.status(), config_);
-    const bool chosen = !weights_.empty();
+    const bool chosen = !weights_.empty() && weights_ != "checkpoint";
     const auto format = FindWeightFormat(chosen ? weights_ : model->stored_as);
     if (!format.ok()) {
       return chosen ? UsageError(absl::StrCat("--weights: ", format.status().message()))

@@ -91,6 +91,7 @@ TEST_F(PlanVerbTest, RefusesWithBothNumbers) {
   EXPECT_THAT(err_, HasSubstr("--memory \"80\" must be a positive number with a unit"));
   EXPECT_EQ(Run({kMixtral, "--shards=0"}), 2);
   EXPECT_EQ(Run({kMixtral, "--weights=fp3"}), 2);
+  EXPECT_EQ(Run({kMixtral, "--weights=checkpoint"}), 0);
   EXPECT_EQ(Run({kMixtral, "--kv-dtype=int8"}), 2);
   EXPECT_EQ(Run({}), 2);
   EXPECT_EQ(Run({"--config=examples"}), 2);
