@@ -190,7 +190,7 @@ absl::StatusOr<LoadedExpert> ShardExperts::Get(ExpertId id, ThreadPool* threads)
 absl::StatusOr<Buffer> ShardExperts::AskAll(ExpertId id, Attempts* attempts) {
   const Found holders = HoldersOf(id);
   const size_t n_holders = holders.awake.size() + holders.n_resting;
-  if (n_holders == 0) return absl::NotFoundError("no shard is known to have it");
+  if (n_holders == 0) return absl::NotFoundError("no shard is known that gives it; from quantised ones and devices it cannot be had");
   const std::set<std::string> busy_before = std::exchange(attempts->busy, {});
   for (const std::string& address : holders.awake) {
     if (attempts->failed.contains(address)) continue;

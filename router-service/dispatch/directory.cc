@@ -48,11 +48,12 @@ void TakeAtMost(int max_ranges, WorkerEntry* entry) {
   entry->shard.clear_held();
 }
 
-// Decides whether a worker that answered may serve with this router. `numerics_class`: of the workers
-// of its kind; the first that may serve decides it.
-void Judge(const ClusterIdentity& identity, uint64_t* numerics_class, WorkerEntry* entry) {
+// Decides whether a worker that answered may serve with this router. `numerics`: of the workers of its
+// kind; the first that may serve decides it.
+void Judge(const ClusterIdentity& identity, Directory::Numerics* numerics, WorkerEntry* entry) {
   const internal::v1::WorkerDescription& worker = entry->worker;
-  const bool same_class = *numerics_class == 0 || *numerics_class == worker.numerics_class();
+  const bool same_class =
+      numerics->numerics_class == 0 || numerics->numerics_class == worker.numerics_class();
   entry->state = WorkerEntry::State::kMismatch;
   if (worker.wire_version() != kWireVersion) {
     entry->detail = absl::StrCat("speaks wire version ", worker.wire_version(),
@@ -62,14 +63,15 @@ void Judge(const ClusterIdentity& identity, uint64_t* numerics_class, WorkerEntr
     entry->detail = absl::StrCat("CHECKPOINT_MISMATCH: serves model ", worker.model_fingerprint(),
                                  ", this router serves ", identity.model_fingerprint);
   } else if (!same_class && !identity.allow_mixed_numerics) {
-    entry->detail =
-        "computes in another numerics class than those this router uses; --allow-mixed-numerics would "
-        "use it, too";
+    entry->detail = absl::StrCat(
+        "computes as \"", worker.isa(), "\", in another numerics class than \"", numerics->isa,
+        "\", which this router found first and keeps until it restarts; --allow-mixed-numerics would "
+        "use both");
   } else if (worker.draining()) {
     entry->state = WorkerEntry::State::kDraining;
     entry->detail.clear();
   } else {
-    *numerics_class = worker.numerics_class();
+    *numerics = {worker.numerics_class(), worker.isa()};
     entry->state = worker.ready() ? WorkerEntry::State::kReady : WorkerEntry::State::kLoading;
     entry->detail.clear();
   }
@@ -392,7 +394,7 @@ void Directory::TakeShard(Poll* poll, internal::v1::ExpertShard* shard, WorkerEn
 void Directory::TakeEntry(Poll* poll, const absl::Status& status, WorkerEntry entry) {
   if (status.ok()) {
     Tidy(&entry.worker);
-    Judge(identity_, &numerics_class_[poll->expert], &entry);
+    Judge(identity_, &numerics_[poll->expert], &entry);
     TakeAtMost(identity_.n_layers * identity_.experts_per_layer, &entry);
     NoteBusy(poll, &entry);
   } else {

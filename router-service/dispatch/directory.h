@@ -83,6 +83,11 @@ class Directory {
     ChannelOptions channels;
   };
 
+  struct Numerics {
+    uint64_t numerics_class = 0;  // 0: none may serve yet
+    std::string isa;       // as a worker of it says, for people
+  };
+
   static absl::StatusOr<std::unique_ptr<Directory>> Start(const Options& options,
                                                           const ClusterIdentity& identity);
   ~Directory();
@@ -136,9 +141,9 @@ class Directory {
   Options options_;  // never changes once it runs
   const ClusterIdentity identity_;
   std::vector<std::unique_ptr<Poll>> polls_;  // of both kinds; the thread's alone once it runs
-  // Of attention-services, of expert-services; 0: none may serve yet. Kept as long as the router lives:
+  // Of attention-services, of expert-services. Kept as long as the router lives:
   // a sequence must not go on in another class because the shards of its own are away.
-  uint64_t numerics_class_[2] = {0, 0};
+  Numerics numerics_[2];
   StreamSet streams_;                         // the thread's alone, but for Wake()
 
   mutable absl::Mutex mu_;

@@ -4,6 +4,7 @@
 #include <memory>
 #include <set>
 
+#include "absl/strings/match.h"
 #include "absl/time/clock.h"
 #include "gtest/gtest.h"
 #include "router-service/dispatch/fake_shard.h"
@@ -185,6 +186,11 @@ TEST(DirectoryNumericsTest, UsesOneClassUnlessToldOtherwise) {
         },
         absl::Now() + absl::Seconds(20)));
     EXPECT_EQ(directory->Table()->CoverageRatio(), allowed ? 1 : 0.5);
+    for (const WorkerEntry& entry : directory->Table()->experts) {
+      EXPECT_EQ(absl::StrContains(entry.detail, "in another numerics class than \"of "),
+                entry.state == WorkerEntry::State::kMismatch)
+          << entry.detail;
+    }
   }
 }
 

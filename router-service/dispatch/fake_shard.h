@@ -197,6 +197,7 @@ class FakeShard final : public StreamHandler {
     shard.mutable_worker()->set_incarnation(7);
     shard.mutable_worker()->set_wire_version(kWireVersion);
     shard.mutable_worker()->set_numerics_class(numerics_class_);
+    shard.mutable_worker()->set_isa(absl::StrCat("of ", name_));
     shard.mutable_worker()->set_ready(true);
     for (int layer = 0; layer < n_layers_; ++layer) {
       for (int expert : experts_) {

@@ -30,9 +30,29 @@
 {{- if eq $groups 0 -}}
 {{- fail "groups: no group is enabled, so nobody would hold experts" -}}
 {{- end -}}
+{{- include "gatefold.checks.numerics" . -}}
 {{- include "gatefold.checks.ports" . -}}
 {{- include "gatefold.checks.model" (dict "root" . "pods" $pods) -}}
 {{- include "gatefold.checks.tls" . -}}
+{{- end -}}
+
+{{/* Each router would use the class of the shard that it found first, and refuse the others. */}}
+{{- define "gatefold.checks.numerics" -}}
+{{- if not .Values.router.allowMixedNumerics -}}
+{{- $first := dict -}}
+{{- range $w := (include "gatefold.workloads" . | fromJson).items -}}
+{{- range $what := ternary (list "weights" "backend") (list) (not (empty $w.group)) -}}
+{{- $is := index $w.values $what -}}
+{{- if ne $is "auto" -}}
+{{- if not (hasKey $first $what) -}}
+{{- $_ := set $first $what (dict "group" $w.group "is" $is) -}}
+{{- else if ne $is (index $first $what).is -}}
+{{- fail (printf "groups.%s.%s is %s and groups.%s.%s is %s, which compute different bits: have them alike, or set router.allowMixedNumerics" $w.group $what $is (index $first $what).group $what (index $first $what).is) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}
 
 {{/* A kubelet has no certificate: probes need a port that is not the service's. */}}
