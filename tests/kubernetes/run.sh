@@ -1,24 +1,28 @@
 #!/usr/bin/env bash
 # The chart on a real cluster, changed and hurt under load:
 #   tests/kubernetes/run.sh [--image REPOSITORY:TAG] [--values FILE] [--streams N] [--tokens N]
+#                           [--drain-node NODE]
 # Needs kubectl whose context is a cluster, helm ($HELM or on the PATH), an image that its nodes can
 # get, and build/release/bin/drill_streams, which is copied into a pod of that image. Installs into a
 # namespace of its own, which is deleted at the end, and prints what the streams saw of each change.
-# Exits 1 if a request failed, a token was lost or is another than in the quiet run, or the release
-# left something behind; 77 where there is nothing to run it on. Takes about ten minutes.
+# NODE, if given, is drained and taken back: all its pods are evicted, other people's as well.
+# Exits 1 if a request failed, a token was lost or is another than in the quiet run, a network policy
+# lets through more or less than it should, or the release left something behind; 77 where there is
+# nothing to run it on. Takes about ten minutes.
 set -uo pipefail
 root=$(cd "$(dirname "$0")/../.." && pwd)
 streams_program=${GATEFOLD_BIN:-$root/build/release/bin}/drill_streams
 chart=$root/helm/gatefold
 helm=${HELM:-helm}
 
-image=gatefold:0.1.0 values=$chart/examples/laptop.yaml streams=4 tokens=100
+image=gatefold:0.1.0 values=$chart/examples/laptop.yaml streams=4 tokens=100 drain_node=
 while [ $# -gt 0 ]; do
   case $1 in
-    -h | --help) sed -n '2,9p' "$0" | cut -c3-; exit 0 ;;
-    --image | --values | --streams | --tokens)
+    -h | --help) sed -n '2,12p' "$0" | cut -c3-; exit 0 ;;
+    --image | --values | --streams | --tokens | --drain-node)
       [ $# -gt 1 ] || { echo "$1 needs a value" >&2; exit 2; }
-      declare "${1#--}=$2"; shift 2 ;;
+      flag=${1#--}
+      declare "${flag//-/_}=$2"; shift 2 ;;
     *) echo "$1 is no flag of this script" >&2; exit 2 ;;
   esac
 done
@@ -59,6 +63,7 @@ await() {
 pods() { k get pods --selector "app.kubernetes.io/instance=$release,app.kubernetes.io/component=$1" "${@:2}"; }
 pod() { pods "$1" --output 'jsonpath={.items[0].metadata.name}'; }
 load() { k exec load -- "$@"; }
+. "$(dirname "$0")/policies.sh"
 
 # As many pods of a component as wanted are ready, and none is on its way out.
 ready() {
@@ -68,11 +73,12 @@ ready() {
 # ... and the router sees $1 shards that are ready, all with experts.
 settled() {
   local json
-  ready router 1 && ready planner 1 && ready attention 1 && ready expert "$1" || return 1
+  ready router "$n_routers" && ready planner 1 && ready attention "$n_attention" && ready expert "$1" ||
+    return 1
   json=$(load gatefold get workers --router "$name-router:7070" --timeout 3s --output json |
     tr '{' '\n' | grep '"state":"ready"') || return 1
   [ "$(grep -c '"kind":"expert"' <<<"$json")" -eq "$1" ] &&
-    [ "$(grep -c '"n_experts":0[,}]' <<<"$json")" -eq 1 ]  # attention's
+    [ "$(grep -c '"n_experts":0[,}]' <<<"$json")" -eq "$n_attention" ]
 }
 
 bad=0
@@ -102,8 +108,13 @@ install_flags=(--values "$values" --set "image.repository=${image%:*},image.tag=
 start=$SECONDS
 "$helm" install "$release" "$chart" --namespace "$namespace" --create-namespace "${install_flags[@]}" \
   >"$folder/install" || fail "helm install"
+elsewhere='{}'  # than the node that is drained: the pod of the streams is to see it
+[ -z "$drain_node" ] || elsewhere='{"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {
+  "nodeSelectorTerms": [{"matchFields": [
+    {"key": "metadata.name", "operator": "NotIn", "values": ["'"$drain_node"'"]}]}]}}}'
 k run load --image "$image" --restart Never --overrides '{"spec": {
     "automountServiceAccountToken": false, "terminationGracePeriodSeconds": 1,
+    "affinity": '"$elsewhere"',
     "volumes": [{"name": "scratch", "emptyDir": {}}],
     "containers": [{"name": "load", "image": "'"$image"'", "command": ["sleep", "infinity"],
                     "volumeMounts": [{"name": "scratch", "mountPath": "/load"}]}]}}' >/dev/null
@@ -111,6 +122,8 @@ k rollout status "deploy/$name-router" --timeout 10m >/dev/null || fail "the rou
 took=$((SECONDS - start))
 k wait --for=condition=Ready pod/load --timeout 2m >/dev/null || fail "the pod of the load"
 k cp "$streams_program" load:/load/drill_streams || fail "kubectl cp"
+n_routers=$(k get "deploy/$name-router" --output 'jsonpath={.spec.replicas}')
+n_attention=$(k get "statefulset/$name-attention" --output 'jsonpath={.spec.replicas}')
 await 120 settled 3 || fail "the cluster did not come to rest"
 load /load/drill_streams --routers="$name-router:7070" --streams="$streams" --tokens="$tokens" \
   --write=/load/quiet >/dev/null || fail "the quiet run"
@@ -120,6 +133,10 @@ printed 'helm install, until the router is ready' "$took" '' '' '' '' ''
 start=$SECONDS
 "$helm" test "$release" --namespace "$namespace" >"$folder/test" 2>&1 || fail "helm test"
 printed 'helm test' $((SECONDS - start)) '' '' '' '' ''
+
+start=$SECONDS
+policies >"$folder/policies" || { bad=1; cat "$folder/policies" >&2; }
+printed "network policies: $(tail -n 1 "$folder/policies")" $((SECONDS - start)) '' '' '' '' ''
 
 scale() { k scale "deploy/$name-expert-cpu" --replicas "$1"; }
 # A pod of a component is asked to go, by the way that a node's drain asks.
@@ -148,6 +165,10 @@ row 'rollout restart of attention' 3 restart statefulset attention
 row 'attention is killed (--force)' 3 k delete pod "$(pod attention)" --force --grace-period 0
 row 'rollout restart of the router' 3 restart deploy router
 row 'helm upgrade that restarts all pods' 3 upgrade
+if [ -n "$drain_node" ]; then
+  row 'a node is drained' 3 kubectl drain "$drain_node" --ignore-daemonsets --delete-emptydir-data
+  kubectl uncordon "$drain_node" >/dev/null
+fi
 
 "$helm" uninstall "$release" --namespace "$namespace" --wait >/dev/null || fail "helm uninstall"
 # All but the pod of helm test, which is Helm's to keep, for its log.
