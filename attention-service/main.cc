@@ -81,7 +81,7 @@ int main(int argc, char** argv) {
   auto server = gatefold::Start();
   if (!server.ok()) {
     std::fprintf(stderr, "attention-service: %s\n", server.status().ToString().c_str());
-    return 1;
+    return absl::IsInvalidArgument(server.status()) ? 2 : 1;
   }
   gatefold::PrintReady((*server)->address(), (*server)->metrics_address());
   gatefold::WaitForTermination(absl::InfiniteFuture());

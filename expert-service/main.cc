@@ -79,7 +79,7 @@ int main(int argc, char** argv) {
   const absl::StatusOr<uint64_t> capacity = gatefold::ParseBytes(absl::GetFlag(FLAGS_capacity));
   if (!capacity.ok()) {
     std::fprintf(stderr, "expert-service: --capacity: %s\n", capacity.status().ToString().c_str());
-    return 1;
+    return 2;
   }
   options.capacity_bytes = *capacity;
   options.wait = absl::GetFlag(FLAGS_wait);
@@ -88,7 +88,7 @@ int main(int argc, char** argv) {
   auto server = gatefold::ExpertServer::Start(options);
   if (!server.ok()) {
     std::fprintf(stderr, "expert-service: %s\n", server.status().ToString().c_str());
-    return 1;
+    return absl::IsInvalidArgument(server.status()) ? 2 : 1;
   }
   gatefold::PrintReady((*server)->address(), (*server)->metrics_address());
   gatefold::WaitForTermination(absl::InfiniteFuture());

@@ -97,6 +97,19 @@ TEST_F(HealthOfProcessesTest, ADrainingShardIsNotReadyAndAlive) {
   EXPECT_EQ(*expert->Wait(absl::Now() + kLimit), 0);
 }
 
+// As what supervises processes tells a wrong flag, which no restart mends, from the rest.
+TEST_F(HealthOfProcessesTest, AWrongFlagEndsWithTwo) {
+  const std::string workers[] = {absl::StrCat("--experts=", Address("expert")),
+                                 absl::StrCat("--attention=", Address("attention"))};
+  const auto router =
+      Start("router-service", "router", {workers[0], workers[1], "--drain-limit=-1s"});
+  const auto expert = Start("expert-service", "expert", {"--weights=int2"});
+  const auto attention = Start("attention-service", "attention", {"--kv-memory=much"});
+  for (Process* process : {router.get(), expert.get(), attention.get()}) {
+    EXPECT_EQ(*process->Wait(absl::Now() + kLimit), 2) << process->Log();
+  }
+}
+
 TEST_F(HealthOfProcessesTest, APlannerIsReadyWithoutShards) {
   const auto planner = Start("router-service", "planner",
                              {"--planner=only", absl::StrCat("--experts=", Address("expert"))});
