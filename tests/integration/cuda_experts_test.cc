@@ -3,17 +3,15 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <filesystem>
-#include <fstream>
 #include <thread>
 
-#include "absl/strings/match.h"
 #include "expert-service/expert_backend.h"
 #include "gatefold/checkpoint/safetensors.h"
 #include "gatefold/checkpoint/temp_dir.h"
 #include "gtest/gtest.h"
 #include "tests/gpu/quantised_reference.h"
 #include "tests/integration/client.h"
+#include "tests/integration/rewritten_experts.h"
 #include "tests/integration/shape.h"
 
 namespace gatefold {
@@ -80,29 +78,14 @@ TEST_F(CudaExpertsTest, AreNearTheReference) {
 }
 
 // The model with its experts' weights quantised and back, in a folder.
-void WriteDequantised(cuda::WeightFormat format, const std::string& to) {
-  const std::string weights = to + "/model.safetensors";
-  for (const char* name : {"/config.json", "/model.safetensors"}) {
-    std::filesystem::copy_file(std::string(kModel) + name, to + name);
-  }
-  const auto file = SafetensorsFile::Open(std::string(kModel) + "/model.safetensors");
-  ASSERT_TRUE(file.ok()) << file.status();
-  uint64_t data_bytes = 0;
-  for (const SafetensorsTensor& tensor : (*file)->tensors()) data_bytes = std::max(data_bytes, tensor.end);
-  const uint64_t data_at = std::filesystem::file_size(weights) - data_bytes;
-  std::fstream out(weights, std::ios::in | std::ios::out | std::ios::binary);
-  int n_experts = 0;
-  for (const SafetensorsTensor& tensor : (*file)->tensors()) {
-    if (!absl::StrContains(tensor.name, ".experts.")) continue;
-    ++n_experts;
-    std::vector<uint16_t> values(tensor.size_bytes() / 2);
-    std::memcpy(values.data(), tensor.data, tensor.size_bytes());
-    values = cuda::Dequantised(format, values, tensor.shape[1]);
-    out.seekp(static_cast<std::streamoff>(data_at + tensor.begin));
-    out.write(reinterpret_cast<const char*>(values.data()), static_cast<std::streamsize>(tensor.size_bytes()));
-  }
-  ASSERT_GT(n_experts, 0);
-  ASSERT_TRUE(out.good());
+absl::Status WriteDequantised(cuda::WeightFormat format, const std::string& to) {
+  return CopyWithRewrittenExperts(
+      kModel, to, [format](const SafetensorsTensor& tensor, std::vector<char>* bytes) {
+        std::vector<uint16_t> values(bytes->size() / 2);
+        std::memcpy(values.data(), bytes->data(), bytes->size());
+        values = cuda::Dequantised(format, values, tensor.shape[1]);
+        std::memcpy(bytes->data(), values.data(), bytes->size());
+      });
 }
 
 TEST_F(CudaExpertsTest, QuantisedOnesAreTheBFloat16TheyStandFor) {
@@ -114,7 +97,8 @@ TEST_F(CudaExpertsTest, QuantisedOnesAreTheBFloat16TheyStandFor) {
                                         std::pair("int4", cuda::WeightFormat::kInt4)}) {
     SCOPED_TRACE(weights);
     const TempDir folder;
-    WriteDequantised(format, folder.path());
+    const absl::Status written = WriteDequantised(format, folder.path());
+    ASSERT_TRUE(written.ok()) << written;
     auto quantised = Start({"0/2", "1/2"}, weights);
     auto dequantised = Start({"all"}, "checkpoint", folder.path());
     ASSERT_TRUE(quantised != nullptr && dequantised != nullptr);

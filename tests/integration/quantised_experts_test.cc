@@ -5,17 +5,14 @@
 
 #include <algorithm>
 #include <cstring>
-#include <filesystem>
-#include <fstream>
 #include <thread>
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "expert-service/expert_backend.h"
-#include "gatefold/checkpoint/safetensors.h"
 #include "gatefold/checkpoint/temp_dir.h"
 #include "gtest/gtest.h"
 #include "tests/integration/client.h"
+#include "tests/integration/rewritten_experts.h"
 #include "tests/integration/shape.h"
 
 namespace gatefold {
@@ -48,32 +45,14 @@ void Dequantise(WeightKind kind, int64_t n, std::vector<float>* weights) {
 }
 
 // The model with its experts' weights quantised and back, in a folder.
-void WriteDequantised(WeightKind kind, const std::string& to) {
-  const std::string weights = to + "/model.safetensors";
-  for (const char* name : {"/config.json", "/model.safetensors"}) {
-    std::filesystem::copy_file(std::string(kModel) + name, to + name);
-  }
-  const auto file = SafetensorsFile::Open(std::string(kModel) + "/model.safetensors");
-  ASSERT_TRUE(file.ok()) << file.status();
-  uint64_t data_bytes = 0;
-  for (const SafetensorsTensor& tensor : (*file)->tensors()) {
-    data_bytes = std::max(data_bytes, tensor.end);
-  }
-  const uint64_t data_at = std::filesystem::file_size(weights) - data_bytes;
-  std::fstream out(weights, std::ios::in | std::ios::out | std::ios::binary);
-  int n_experts = 0;
-  for (const SafetensorsTensor& tensor : (*file)->tensors()) {
-    if (!absl::StrContains(tensor.name, ".experts.")) continue;
-    ++n_experts;
-    std::vector<float> values(tensor.size_bytes() / sizeof(float));
-    std::memcpy(values.data(), tensor.data, tensor.size_bytes());
-    Dequantise(kind, tensor.shape[1], &values);
-    out.seekp(static_cast<std::streamoff>(data_at + tensor.begin));
-    out.write(reinterpret_cast<const char*>(values.data()),
-              static_cast<std::streamsize>(tensor.size_bytes()));
-  }
-  ASSERT_GT(n_experts, 0);
-  ASSERT_TRUE(out.good());
+absl::Status WriteDequantised(WeightKind kind, const std::string& to) {
+  return CopyWithRewrittenExperts(
+      kModel, to, [kind](const SafetensorsTensor& tensor, std::vector<char>* bytes) {
+        std::vector<float> values(bytes->size() / sizeof(float));
+        std::memcpy(values.data(), bytes->data(), bytes->size());
+        Dequantise(kind, tensor.shape[1], &values);
+        std::memcpy(bytes->data(), values.data(), bytes->size());
+      });
 }
 
 struct Bits {
@@ -104,7 +83,8 @@ class QuantisedExpertsTest : public testing::TestWithParam<const char*> {
 
 TEST_P(QuantisedExpertsTest, AreTheFloatsTheyStandFor) {
   const TempDir folder;
-  WriteDequantised(*ParseWeightKind(GetParam()), folder.path());
+  const absl::Status written = WriteDequantised(*ParseWeightKind(GetParam()), folder.path());
+  ASSERT_TRUE(written.ok()) << written;
   auto quantised = Start({.weights = GetParam()});
   auto floats = Start({}, folder.path());
   auto plain = Start({});
