@@ -36,8 +36,10 @@ kubectl get --raw /readyz --request-timeout=5s >/dev/null 2>&1 || skip "kubectl 
 release=drill name=drill-gatefold
 folder=$(mktemp -d "${TMPDIR:-/tmp}/gatefold-kubernetes.XXXXXX") || exit 1
 namespace=gatefold-$(basename "$folder" | tr '[:upper:].' '[:lower:]-' | tail -c 7)
+drained=''
 leave() {
   trap '' INT TERM
+  [ -z "$drained" ] || kubectl uncordon "$drained" >/dev/null
   kubectl delete namespace "$namespace" --wait=false >/dev/null 2>&1
   rm -rf "$folder"
 }
@@ -166,8 +168,8 @@ row 'attention is killed (--force)' 3 k delete pod "$(pod attention)" --force --
 row 'rollout restart of the router' 3 restart deploy router
 row 'helm upgrade that restarts all pods' 3 upgrade
 if [ -n "$drain_node" ]; then
+  drained=$drain_node  # to be taken back, however this ends
   row 'a node is drained' 3 kubectl drain "$drain_node" --ignore-daemonsets --delete-emptydir-data
-  kubectl uncordon "$drain_node" >/dev/null
 fi
 
 "$helm" uninstall "$release" --namespace "$namespace" --wait >/dev/null || fail "helm uninstall"
