@@ -37,6 +37,12 @@ struct MissingExpert {
   bool held = false;  // by a shard that does not answer now
 };
 
+enum class ExpertState {
+  kNotHeld,  // by no live shard
+  kSilent,   // all that hold it owe answers
+  kLive,     // there is a shard to ask
+};
+
 // The step loop's door to the experts: in this process or over gRPC, with the same bits. One object
 // belongs to one lane. Threads: one at a time.
 class ExpertClient {
@@ -58,8 +64,7 @@ class ExpertClient {
     return *none;
   }
 
-  // Whether there is a live shard to ask for it now.
-  virtual bool Holds(int /*layer*/, int /*expert*/) { return true; }
+  virtual ExpertState StateOf(int /*layer*/, int /*expert*/) { return ExpertState::kLive; }
 
   // Names by shard index; grows, never changes an entry.
   virtual std::vector<std::string> ShardNames() const = 0;

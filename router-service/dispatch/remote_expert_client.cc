@@ -37,12 +37,15 @@ std::vector<std::string> RemoteExpertClient::ShardNames() const {
   return names;
 }
 
-bool RemoteExpertClient::Holds(int layer, int expert) {
+ExpertState RemoteExpertClient::StateOf(int layer, int expert) {
   if (n_owed_ > 0) CatchUp();
   const std::shared_ptr<const RoutingTable> table = directory_->Table();
   const std::vector<int>& holders = table->HoldersOf(layer, expert);
-  return std::any_of(holders.begin(), holders.end(),
-                     [this](int shard) { return pace_.Lag(shard) < ShardPace::kOwes; });
+  if (holders.empty()) return ExpertState::kNotHeld;
+  const bool live = std::any_of(holders.begin(), holders.end(), [this](int shard) {
+    return pace_.Lag(shard) < ShardPace::kOwes;
+  });
+  return live ? ExpertState::kLive : ExpertState::kSilent;
 }
 
 absl::Status RemoteExpertClient::Run(const Step& step, int layer, const float* h,

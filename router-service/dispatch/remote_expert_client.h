@@ -53,8 +53,7 @@ class RemoteExpertClient final : public ExpertClient {
   absl::Status Run(const Step& step, int layer, const float* h, const Routes& routes,
                    float* answers, uint8_t* served_by) override;
   const std::vector<MissingExpert>& missing() const override { return missing_; }
-  // False as well for a shard that owes an answer.
-  bool Holds(int layer, int expert) override;
+  ExpertState StateOf(int layer, int expert) override;
   std::vector<std::string> ShardNames() const override;
 
  private:

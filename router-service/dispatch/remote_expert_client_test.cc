@@ -256,12 +256,14 @@ TEST_F(RemoteExpertClientTest, OtherRowsDoNotWaitForASilentShard) {
     EXPECT_EQ(missing.row, 1);
     EXPECT_TRUE(missing.held);
   }
-  EXPECT_FALSE(client_->Holds(1, 0));
-  EXPECT_TRUE(client_->Holds(1, 2));
+  EXPECT_EQ(client_->StateOf(1, 0), ExpertState::kSilent);
+  EXPECT_EQ(client_->StateOf(1, 2), ExpertState::kLive);
   ASSERT_TRUE(Run({{2, 3}}).ok());
   shard(0).Release();
   const absl::Time deadline = absl::Now() + absl::Seconds(20);
-  while (!client_->Holds(1, 0) && absl::Now() < deadline) std::this_thread::yield();
+  while (client_->StateOf(1, 0) != ExpertState::kLive && absl::Now() < deadline) {
+    std::this_thread::yield();
+  }
   ASSERT_TRUE(Run({{2, 3}, {0, 1}}).ok());
   ExpectRightAnswers();
   EXPECT_EQ(counters_.queue_rows, 0u);
@@ -335,10 +337,10 @@ TEST_F(RemoteExpertClientTest, AMissingExpertIsNamedWithWhoHeldItAndWhoNeedsIt) 
   AddShard({3});
   Connect();
   ASSERT_TRUE(Run({{0, 3}}).ok());
-  EXPECT_TRUE(client_->Holds(1, 3));
+  EXPECT_EQ(client_->StateOf(1, 3), ExpertState::kLive);
   shard(1).Die();
   ASSERT_TRUE(AwaitNotHeld(3));
-  EXPECT_FALSE(client_->Holds(1, 3));
+  EXPECT_EQ(client_->StateOf(1, 3), ExpertState::kNotHeld);
   const absl::Status status = Run({{0, 1}, {1, 3}, {0, 2}, {2, 3}});
   EXPECT_EQ(ReasonOf(status), kExpertUnavailable);
   const std::string message(status.message());

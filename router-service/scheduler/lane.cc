@@ -16,14 +16,19 @@ namespace {
 constexpr absl::Duration kAdmissionRetryDelay = absl::Milliseconds(5);
 constexpr absl::Duration kReportInterval = absl::Seconds(5);
 
-// What a share's rows lack; null: nothing. `missing` is in ascending rows.
-const MissingExpert* FindMissing(const std::vector<MissingExpert>& missing,
-                                 const Sequence::Share& share) {
-  const auto found = std::lower_bound(
-      missing.begin(), missing.end(), share.first_row,
-      [](const MissingExpert& each, int row) { return each.row < row; });
+// What a share's rows lack, each expert once. `missing` is in ascending rows and of one layer.
+std::vector<MissingExpert> MissingOf(const Sequence::Share& share,
+                                     const std::vector<MissingExpert>& missing) {
+  std::vector<MissingExpert> lacks;
+  std::set<int> experts;
   const int end = share.first_row + share.span.n_tokens;
-  return found != missing.end() && found->row < end ? &*found : nullptr;
+  for (auto it = std::lower_bound(
+           missing.begin(), missing.end(), share.first_row,
+           [](const MissingExpert& each, int row) { return each.row < row; });
+       it != missing.end() && it->row < end; ++it) {
+    if (experts.insert(it->expert).second) lacks.push_back(*it);
+  }
+  return lacks;
 }
 
 }  // namespace
@@ -171,14 +176,15 @@ void Lane::Fail(const absl::Status& status) {
     // A failure that names some leaves the others as they were: they run the step again.
     const auto its_own = failed.find(share.sequence->id());
     if (!failed.empty() && its_own == failed.end()) continue;
-    const MissingExpert* lacks = FindMissing(missing, share);
-    if (!missing.empty() && lacks == nullptr) continue;
+    std::vector<MissingExpert> lacks = MissingOf(share, missing);
+    if (!missing.empty() && lacks.empty()) continue;
     if (its_own != failed.end() && absl::IsResourceExhausted(its_own->second)) {
       starved.push_back(share.sequence);
       continue;
     }
     ++n_failed;
-    FailSequence(share.sequence, its_own != failed.end() ? its_own->second : status, lacks, now);
+    FailSequence(share.sequence, its_own != failed.end() ? its_own->second : status,
+                 std::move(lacks), now);
   }
   Preempt(starved);  // after the others, whose KV blocks may be what was wanting
   if (n_failed > 0) {
@@ -196,15 +202,21 @@ void Lane::Fail(const absl::Status& status) {
 
 bool Lane::Held(const Sequence& sequence, absl::Time now) const {
   const Sequence::Hold& hold = sequence.hold;
-  return now < hold.retry_at ||
-         (hold.expert >= 0 && !engine_.experts->Holds(hold.layer, hold.expert));
+  const auto as_it_was = [this](const MissingExpert& lacks) {
+    const ExpertState state = engine_.experts->StateOf(lacks.layer, lacks.expert);
+    if (state == ExpertState::kLive) return false;
+    // Silent then and given up since: what becomes of its rows now is for the policy to say.
+    return !(lacks.held && state == ExpertState::kNotHeld);
+  };
+  return now < hold.retry_at || (!hold.lacks.empty() && std::all_of(hold.lacks.begin(),
+                                                                    hold.lacks.end(), as_it_was));
 }
 
 void Lane::ReportWaits(absl::Time now) {
   int n = 0;
   const Sequence* oldest = nullptr;
   for (const auto& sequence : running_) {
-    if (sequence->hold.expert < 0) continue;
+    if (sequence->hold.lacks.empty()) continue;
     ++n;
     if (oldest == nullptr || sequence->hold.since < oldest->hold.since) oldest = sequence.get();
   }
@@ -217,31 +229,33 @@ void Lane::ReportWaits(absl::Time now) {
   if (n == 0 || now < next_report_) return;
   next_report_ = now + kReportInterval;
   const Sequence::Hold& hold = oldest->hold;
+  const MissingExpert& first = hold.lacks.front();
   LogEvent(LogLevel::kWarning, "waiting_for_expert",
            {{"lane", index_},
             {"requests", n},
-            {"layer", hold.layer},
-            {"expert", hold.expert},
+            {"layer", first.layer},
+            {"expert", first.expert},
             {"request_id", oldest->request_id()},
             {"since_seconds", absl::ToDoubleSeconds(now - hold.since)},
             {"reason", hold.why.message()}});
 }
 
 void Lane::FailSequence(Sequence* sequence, const absl::Status& status,
-                        const MissingExpert* lacks, absl::Time now) {
+                        std::vector<MissingExpert> lacks, absl::Time now) {
   const SchedulerOptions& options = scheduler_->options_;
   const bool kv_lost = absl::IsAborted(status);
+  const auto not_held = [](const MissingExpert& each) { return !each.held; };
   Sequence::Hold& hold = sequence->hold;
   // What lost its keys and values can go on elsewhere at once, if that is the first time.
   const bool hurry = kv_lost && hold.since > now;
   hold.since = std::min(hold.since, now);
   hold.retry_at = hurry ? now : now + options.step_retry_delay;
-  hold.why = lacks != nullptr ? lacks->why : status;
-  hold.layer = lacks != nullptr ? lacks->layer : -1;
-  hold.expert = lacks != nullptr ? lacks->expert : -1;
+  hold.why = lacks.empty() ? status : lacks.front().why;
+  hold.lacks = std::move(lacks);
   if ((!kv_lost && !absl::IsUnavailable(status)) ||
       sequence->FailsTooLong(now, options.step_retry_timeout) ||
-      (lacks != nullptr && !lacks->held && options.fail_on_missing_expert)) {
+      (options.fail_on_missing_expert &&
+       std::any_of(hold.lacks.begin(), hold.lacks.end(), not_held))) {
     sequence->EndHeld(now);
   } else if (kv_lost) {
     Recompute(sequence);

@@ -35,9 +35,9 @@ class Lane {
   void Commit(const StepResult& result);
   // Decides who is tried again, who is computed again and who has been tried long enough.
   void Fail(const absl::Status& status);
-  // `lacks`: for want of what; null: of nothing.
-  void FailSequence(Sequence* sequence, const absl::Status& status, const MissingExpert* lacks,
-                    absl::Time now);
+  // `lacks`: for want of what; empty: of nothing.
+  void FailSequence(Sequence* sequence, const absl::Status& status,
+                    std::vector<MissingExpert> lacks, absl::Time now);
   // Its keys and values are gone: opens it anew, or lets it wait until there is room.
   void Recompute(Sequence* sequence);
   // KV blocks ran out where the starved have their own. Of those who have some there, the last in

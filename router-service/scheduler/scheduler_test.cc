@@ -133,8 +133,9 @@ class FakeExperts final : public ExpertClient {
     return missing_[0].why;
   }
   const std::vector<MissingExpert>& missing() const override { return missing_; }
-  bool Holds(int layer, int expert) override {
-    return layer != kLayer || expert != kExpert || !shared_->gone;
+  ExpertState StateOf(int layer, int expert) override {
+    if (layer != kLayer || expert != kExpert || !shared_->gone) return ExpertState::kLive;
+    return shared_->silent ? ExpertState::kSilent : ExpertState::kNotHeld;
   }
   std::vector<std::string> ShardNames() const override { return {"none"}; }
 
@@ -534,6 +535,33 @@ TEST_F(SchedulerTest, MayFailAtOnceForWantOfAnExpert) {
   experts_.gone = false;
   patient->done.WaitForNotification();
   EXPECT_EQ(patient->end.cause, StopCause::kMaxTokens);
+}
+
+// A shard died a moment ago: calls to it fail, and it is still said to hold the expert.
+TEST_F(SchedulerTest, FailsWhoWaitsForASilentShardOnceItIsGone) {
+  SchedulerOptions options;
+  options.fail_on_missing_expert = true;
+  Start(options);
+  experts_.gone = experts_.silent = true;
+  auto recorder = std::make_shared<Recorder>();
+  auto handle = Submit(Request({1000}, 5), recorder);
+  while (experts_.n_failed < 1) std::this_thread::yield();
+  experts_.silent = false;
+  ASSERT_TRUE(recorder->done.WaitForNotificationWithTimeout(absl::Seconds(20)));
+  EXPECT_EQ(ReasonOf(recorder->end.status), kExpertUnavailable);
+}
+
+TEST_F(SchedulerTest, GoesOnWithoutASilentShardsExpertOnceItIsGone) {
+  Start({});
+  experts_.gone = experts_.silent = true;
+  auto recorder = std::make_shared<Recorder>();
+  auto handle = Submit(Request({1000}, 5), recorder);
+  while (experts_.n_failed < 1) std::this_thread::yield();
+  experts_.degraded = true;
+  experts_.silent = false;
+  ASSERT_TRUE(recorder->done.WaitForNotificationWithTimeout(absl::Seconds(20)));
+  EXPECT_EQ(recorder->end.cause, StopCause::kMaxTokens);
+  EXPECT_GT(recorder->end.n_degraded_tokens, 0);
 }
 
 TEST_F(SchedulerTest, CountsTokensThatWentWithoutAnExpert) {

@@ -197,7 +197,7 @@ void Sequence::EndIfDue(absl::Time now) {
 bool Sequence::HeldTooLong(absl::Time now) const {
   const absl::Duration notice =
       std::min(absl::Milliseconds(250), (request_.deadline - timings_.arrival) / 10);
-  return hold.expert >= 0 && now >= request_.deadline - notice;
+  return !hold.lacks.empty() && now >= request_.deadline - notice;
 }
 
 void Sequence::EndHeld(absl::Time now) {

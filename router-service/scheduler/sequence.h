@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "absl/time/time.h"
+#include "gatefold/engine/expert_client.h"
 #include "gatefold/engine/step.h"
 #include "gatefold/engine/step_loop.h"
 #include "router-service/scheduler/generation.h"
@@ -71,14 +72,13 @@ class Sequence {
   // Ends it if it was cancelled, is out of time, or was complete when it arrived.
   void EndIfDue(absl::Time now);
 
-  // A step failed with it: it rides in none until `retry_at`, and until a shard holds the expert.
-  // Kept until a step works.
+  // A step failed with it: it rides in none until `retry_at`, and until that has changed which it
+  // lacked. Kept until a step works.
   struct Hold {
     absl::Time since = absl::InfiniteFuture();
     absl::Time retry_at = absl::InfinitePast();
     absl::Status why;
-    int layer = -1;
-    int expert = -1;  // -1: it was not for an expert
+    std::vector<MissingExpert> lacks;  // empty: it was not for an expert
   };
   Hold hold;
   // Ends it for the reason it is held for.
