@@ -119,6 +119,7 @@ class Recorder final : public GenerationListener {
     n_scored += static_cast<int>(scores.size());
   }
   bool OnToken(const Sampled& token) override {
+    if (gate != nullptr) gate->WaitForNotification();
     tokens.push_back(token.token);
     return true;
   }
@@ -126,6 +127,7 @@ class Recorder final : public GenerationListener {
     end = how;
     done.Notify();
   }
+  const absl::Notification* gate = nullptr;  // its lane stands still until then
   std::vector<int32_t> tokens;
   int n_scored = 0;
   GenerationEnd end;
@@ -165,8 +167,10 @@ class PreemptionTest : public testing::Test {
     scheduler_ = *Scheduler::Create(options, std::move(engines), &counter_);
   }
 
-  std::shared_ptr<Recorder> Submit(GenerationRequest request) {
+  std::shared_ptr<Recorder> Submit(GenerationRequest request,
+                                   const absl::Notification* gate = nullptr) {
     auto recorder = std::make_shared<Recorder>();
+    recorder->gate = gate;
     auto handle = scheduler_->Submit(std::move(request), recorder);
     EXPECT_TRUE(handle.ok()) << handle.status();
     handles_.push_back(*std::move(handle));
@@ -208,7 +212,9 @@ TEST_F(PreemptionTest, TheLastInLineGivesWayAndEndsWithTheSameTokens) {
   options.headroom_tokens = 1;
   Start(options, {10});
   std::vector<std::shared_ptr<Recorder>> recorders;
-  for (int i = 0; i < 4; ++i) recorders.push_back(Submit(Request(1000 * i, 10, 90)));
+  absl::Notification all_there;
+  for (int i = 0; i < 4; ++i) recorders.push_back(Submit(Request(1000 * i, 10, 90), &all_there));
+  all_there.Notify();
   for (int i = 0; i < 4; ++i) ExpectAllTokens(recorders[i].get(), 1000 * i, 10, 90);
   EXPECT_GT(counter_.n_preempted, 0);
   EXPECT_EQ(counter_.n_failed, 0);  // it is no failure
@@ -245,12 +251,14 @@ TEST_F(PreemptionTest, TellsPromptScoresOnce) {
   SchedulerOptions options;
   options.headroom_tokens = 1;
   Start(options, {6});
+  absl::Notification all_there;
   std::vector<std::shared_ptr<Recorder>> recorders;
   for (int i = 0; i < 3; ++i) {
     GenerationRequest request = Request(1000 * i, 30, 40);
     request.score_prompt = true;
-    recorders.push_back(Submit(request));
+    recorders.push_back(Submit(request, &all_there));
   }
+  all_there.Notify();
   for (int i = 0; i < 3; ++i) {
     ExpectAllTokens(recorders[i].get(), 1000 * i, 30, 40);
     EXPECT_EQ(recorders[i]->n_scored, 29);

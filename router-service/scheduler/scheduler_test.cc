@@ -577,15 +577,19 @@ TEST_F(SchedulerTest, CountsTokensThatWentWithoutAnExpert) {
 TEST_F(SchedulerTest, CancellingFreesTheSequence) {
   Start({});
   auto recorder = std::make_shared<Recorder>();
-  absl::Notification two;
+  absl::Notification two, cancelled;
   recorder->on_token = [&] {
-    if (recorder->tokens.size() == 2) two.Notify();
+    if (recorder->tokens.size() != 2) return;
+    two.Notify();
+    cancelled.WaitForNotification();
   };
   auto handle = Submit(Request({10}, 2000), recorder);
   two.WaitForNotification();
   handle.reset();
+  cancelled.Notify();
   recorder->done.WaitForNotification();
   EXPECT_EQ(recorder->end.cause, StopCause::kCancelled);
+  EXPECT_EQ(recorder->tokens.size(), 2u);
   AwaitIdle();
   EXPECT_EQ(n_held(), 0);
 }
