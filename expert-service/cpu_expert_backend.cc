@@ -36,7 +36,7 @@ struct CpuExpert final : HeldExpert {
 class CpuExpertBackend final : public ExpertBackend {
  public:
   CpuExpertBackend(ThreadPool* threads, const ExpertBackendOptions& options)
-      : threads_(threads), kind_(options.weights), dtype_(options.dtype) {}
+      : threads_(threads), kind_(options.weights) {}
 
   std::string name() const override { return "cpu"; }
   std::string device() const override {
@@ -44,9 +44,9 @@ class CpuExpertBackend final : public ExpertBackend {
     return kind_ == WeightKind::kCheckpoint ? isa : isa + ", " + WeightKindName(kind_);
   }
   uint64_t numerics_class() const override { return kernels::NumericsClass(kind_); }
-  double held_share() const override {
-    return static_cast<double>(PackedMatrix::LineBytes(dtype_, kind_)) /
-           PackedMatrix::LineBytes(dtype_, WeightKind::kCheckpoint);
+  size_t HeldBytes(const ExpertLayout::Sizes& expert) const override {
+    return ExpertWeights::SizeBytes(expert.dtype, expert.d_model, expert.d_ff, expert.n_biases(),
+                                    kind_);
   }
   bool can_read_back() const override { return kind_ == WeightKind::kCheckpoint; }
 
@@ -70,7 +70,6 @@ class CpuExpertBackend final : public ExpertBackend {
  private:
   ThreadPool* const threads_;
   const WeightKind kind_;
-  const DType dtype_;
 };
 
 }  // namespace

@@ -28,9 +28,13 @@ struct CudaExpert final : HeldExpert {
       : d_ff(shape.d_ff),
         w2_at(shape.w13().weight_bytes()),
         biases_at(shape.weight_bytes()),
-        bytes(biases_at + static_cast<size_t>(2 * shape.d_ff + shape.d_model) * sizeof(float)) {}
+        bytes(SizeBytes(shape)) {}
   ~CudaExpert() override { cudaFree(memory); }
   size_t size_bytes() const override { return bytes; }
+  static size_t SizeBytes(const cuda::ExpertShape& shape) {
+    return shape.weight_bytes() +
+           static_cast<size_t>(2 * shape.d_ff + shape.d_model) * sizeof(float);
+  }
   // can_read_back() is false.
   void CopyRow(ExpertPart, DType, int64_t, void*) const override { GF_CHECK(false); }
 
@@ -70,9 +74,8 @@ class CudaExpertBackend final : public ExpertBackend {
   std::string device() const override { return device_; }
   uint64_t numerics_class() const override { return numerics_; }
   double device_seconds() const override { return clock_.seconds(); }
-  double held_share() const override {
-    return static_cast<double>(cuda::TileBytes(format_)) /
-           cuda::TileBytes(cuda::WeightFormat::kBF16);
+  size_t HeldBytes(const ExpertLayout::Sizes& expert) const override {
+    return CudaExpert::SizeBytes({expert.d_model, expert.d_ff, format_});
   }
   bool can_read_back() const override { return false; }
 

@@ -52,8 +52,8 @@ class ExpertBackend {
   // none. Threads: safe.
   virtual double device_seconds() const { return 0; }
 
-  // Memory that an expert takes here over its bytes in the checkpoint, but for padding.
-  virtual double held_share() const { return 1; }
+  // What size_bytes() of such an expert will be, once it is loaded.
+  virtual size_t HeldBytes(const ExpertLayout::Sizes& expert) const = 0;
 
   // Whether HeldExpert::CopyRow works: not where experts are quantised or lie in a device's memory.
   virtual bool can_read_back() const = 0;

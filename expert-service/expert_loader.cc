@@ -11,6 +11,21 @@
 
 namespace gatefold {
 
+uint64_t CheckpointCapacity(uint64_t memory_bytes, const ExpertCatalog& catalog,
+                            const ExpertBackend& backend) {
+  if (memory_bytes == 0) return 0;
+  double held_per_byte = 0;
+  for (int layer = 0; layer < catalog.config().n_layers; ++layer) {
+    for (int expert = 0; expert < catalog.config().experts_per_layer(); ++expert) {
+      const ExpertLayout layout = catalog.Layout(layer, expert);
+      held_per_byte = std::max(held_per_byte, static_cast<double>(backend.HeldBytes(layout.sizes())) /
+                                                  static_cast<double>(layout.size_bytes()));
+    }
+  }
+  const double bytes = static_cast<double>(memory_bytes) / held_per_byte;
+  return std::max(uint64_t{1}, static_cast<uint64_t>(bytes));
+}
+
 ExpertLoader::ExpertLoader(const ExpertCatalog* catalog, ExpertSource* source, ExpertStore* store,
                            Options options)
     : catalog_(catalog), source_(source), store_(store), options_(std::move(options)) {

@@ -11,11 +11,17 @@
 #include "absl/status/status.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
+#include "expert-service/expert_backend.h"
 #include "expert-service/expert_source.h"
 #include "expert-service/expert_store.h"
 #include "gatefold/model/expert_catalog.h"
 
 namespace gatefold {
+
+// What a shard with so much memory for experts tells a planner, which counts in bytes of the
+// checkpoint: as many of them as surely fit, as `backend` keeps them. 0: not limited, for both.
+uint64_t CheckpointCapacity(uint64_t memory_bytes, const ExpertCatalog& catalog,
+                            const ExpertBackend& backend);
 
 // Makes a store hold what a planner assigned last. What is not assigned any more is dropped first,
 // so that there is room: a planner takes an expert away only when it is held elsewhere. Then what

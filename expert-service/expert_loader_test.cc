@@ -35,6 +35,9 @@ class ShortOfMemory final : public ExpertBackend {
   absl::Status Run(absl::Span<const HeldGroup> groups, const float* x, int n_rows, float* y) override {
     return cpu_->Run(groups, x, n_rows, y);
   }
+  size_t HeldBytes(const ExpertLayout::Sizes& expert) const override {
+    return cpu_->HeldBytes(expert);
+  }
 
  private:
   const std::unique_ptr<ExpertBackend> cpu_ = MakeCpuExpertBackend(nullptr);
@@ -109,6 +112,34 @@ TEST_F(ExpertLoaderTest, RefusesMoreThanItsCapacity) {
   ASSERT_TRUE(loader_->Assign(2, {{1, 0}, {1, 1}}).ok());
   ASSERT_TRUE(Settles());
   EXPECT_EQ(store_.Held().size(), 2u);
+}
+
+// Narrow experts are padded, and quantised ones have scales: the memory they may take is never
+// exceeded, and little of it is left.
+TEST_F(ExpertLoaderTest, CountsMemoryInBytesOfTheCheckpoint) {
+  for (const char* model : {kModel, "tests/golden/llama/f32", "tests/golden/llama_biases"}) {
+    for (int n_slices : {1, 3, 8}) {
+      for (WeightKind kind : {WeightKind::kCheckpoint, WeightKind::kInt8, WeightKind::kInt4}) {
+        SCOPED_TRACE(absl::StrCat(model, ", ", n_slices, " slices, ", WeightKindName(kind)));
+        const auto catalog = *ExpertCatalog::Open(model, {.n_slices = n_slices});
+        const auto backend = MakeCpuExpertBackend(nullptr, {.weights = kind});
+        const uint64_t memory = 300000;
+        const uint64_t capacity = CheckpointCapacity(memory, *catalog, *backend);
+        uint64_t held = 0, bytes = 0;
+        const int n_experts = catalog->config().experts_per_layer();
+        for (int i = 0;; ++i) {
+          const auto view = catalog->weights()->Expert(0, i % n_experts);
+          const auto expert = *backend->Load(view, nullptr);
+          EXPECT_EQ(expert->size_bytes(), backend->HeldBytes(ExpertLayout::Of(view).sizes()));
+          if (bytes + catalog->ExpertBytes(0, i % n_experts) > capacity) break;
+          bytes += catalog->ExpertBytes(0, i % n_experts);
+          held += expert->size_bytes();
+        }
+        EXPECT_LE(held, memory);
+        EXPECT_GT(held, memory / 2);
+      }
+    }
+  }
 }
 
 TEST_F(ExpertLoaderTest, ALaterAssignmentOvertakesAnEarlierOne) {

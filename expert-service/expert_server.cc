@@ -109,9 +109,7 @@ absl::Status ExpertServer::Listen() {
   service_->SetSender(sender_.get());
   if (options_.experts == "none") {
     ExpertLoader::Options loading;
-    // A planner counts in bytes of the checkpoint.
-    loading.capacity_bytes =
-        static_cast<uint64_t>(options_.capacity_bytes / backend_->held_share());
+    loading.capacity_bytes = CheckpointCapacity(options_.capacity_bytes, *catalog_, *backend_);
     loading.on_change = [this] { service_->Announce(); };
     loading.on_complete = [meter = meter_.get()](absl::Duration time) { meter->OnComplete(time); };
     loading.n_threads = options_.load_threads;

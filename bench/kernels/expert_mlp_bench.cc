@@ -47,7 +47,7 @@ void ExpertMlpBench(benchmark::State& state, const Bench& bench, WeightKind kind
   std::vector<float> y(kTopK * n_rows * kD);
   int layer = 0;
   const double numbers = 3.0 * kD * kF;  // of one expert
-  const double bytes = PackedMatrix::LineBytes(DType::kBF16, kind) * numbers / PackedMatrix::kLine;
+  const auto bytes = static_cast<double>(experts[0].size_bytes());
   const Work work{.bytes = bytes * routes.n_visited, .flops = 2 * numbers * kTopK * n_rows};
   MeasureAgainstLimits(state, bench.limits, work, [&] {
     std::vector<kernels::ExpertGroup> groups;

@@ -40,8 +40,7 @@ void MatMulBench(benchmark::State& state, const Bench& bench, Format format, int
   const std::vector<float> x = RandomFloats(n_rows * kIn);
   std::vector<float> y(n_rows * kOut);
   int turn = 0;
-  const size_t line_bytes = PackedMatrix::LineBytes(dtype, format.kind);
-  const Work work{.bytes = 1.0 * kIn * kOut * line_bytes / PackedMatrix::kLine,
+  const Work work{.bytes = static_cast<double>(matrices[0].size_bytes()),
                   .flops = 2.0 * kIn * kOut * n_rows};
   MeasureAgainstLimits(state, bench.limits, work, [&] {
     kernels::MatMul(matrices[turn++ % kMatrices], x.data(), y.data(), n_rows, bench.threads);

@@ -17,8 +17,7 @@ ExpertWeights::ExpertWeights(const Views& views, ThreadPool* threads, WeightKind
       b2_(ToFloats(views.b2)) {
   const int64_t f = views.w1.n_rows, d = views.w1.n_cols;
   GF_CHECK(views.w3.n_rows == f && views.w3.n_cols == d && w2_.n_in() == f && w2_.n_out() == d);
-  const int64_t n_panels = (f + PackedMatrix::kPanel - 1) / PackedMatrix::kPanel;
-  w13_ = PackedMatrix(views.w1.dtype, 2 * n_panels * PackedMatrix::kPanel, d, kind);
+  w13_ = PackedMatrix(views.w1.dtype, W13Outputs(f), d, kind);
   w13_.FillEveryOtherPanel(0, views.w1, threads);
   w13_.FillEveryOtherPanel(1, views.w3, threads);
 }
@@ -26,6 +25,12 @@ ExpertWeights::ExpertWeights(const Views& views, ThreadPool* threads, WeightKind
 size_t ExpertWeights::size_bytes() const {
   return w13_.size_bytes() + w2_.size_bytes() + b1_.size_bytes() + b3_.size_bytes() +
          b2_.size_bytes();
+}
+
+size_t ExpertWeights::SizeBytes(DType dtype, int64_t d_model, int64_t d_ff, int64_t n_biases,
+                                WeightKind kind) {
+  return PackedMatrix::SizeBytes(dtype, W13Outputs(d_ff), d_model, kind) +
+         PackedMatrix::SizeBytes(dtype, d_model, d_ff, kind) + n_biases * sizeof(float);
 }
 
 namespace kernels {

@@ -33,7 +33,16 @@ class ExpertWeights {
   int64_t d_ff() const { return w2_.n_in(); }
   size_t size_bytes() const;
 
+  // What size_bytes() of such an expert is. `n_biases`: values of all its biases together.
+  static size_t SizeBytes(DType dtype, int64_t d_model, int64_t d_ff, int64_t n_biases,
+                          WeightKind kind);
+
  private:
+  // w1 and w3 begin a panel each time.
+  static int64_t W13Outputs(int64_t d_ff) {
+    return (d_ff + PackedMatrix::kPanel - 1) / PackedMatrix::kPanel * PackedMatrix::kPanel * 2;
+  }
+
   PackedMatrix w13_, w2_;
   Buffer b1_, b3_, b2_;
 };

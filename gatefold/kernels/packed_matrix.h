@@ -52,27 +52,34 @@ class PackedMatrix {
   WeightKind kind() const { return kind_; }
   int64_t n_out() const { return n_out_; }
   int64_t n_in() const { return n_in_; }
-  int64_t n_panels() const { return (n_out_ + kPanel - 1) / kPanel; }
-  int64_t n_lines() const { return (n_in_ + kLine - 1) / kLine; }  // per output
-  size_t PanelBytes() const { return ScaleBytes() + n_lines() * kPanel * WeightBytes(); }
+  int64_t n_panels() const { return Panels(n_out_); }
+  int64_t n_lines() const { return Lines(n_in_); }  // per output
+  size_t PanelBytes() const { return PanelBytes(dtype_, n_in_, kind_); }
   const char* Panel(int64_t panel) const { return buffer_.as<char>() + panel * PanelBytes(); }
   size_t size_bytes() const { return buffer_.size_bytes(); }
 
-  // Of 32 weights of one output, with their scale.
-  static constexpr size_t LineBytes(DType dtype, WeightKind kind) {
-    return kind == WeightKind::kCheckpoint ? kLine * DTypeBytes(dtype)
-           : kind == WeightKind::kInt8     ? kLine + 2
-                                           : kLine / 2 + 2;
+  // What size_bytes() of such a matrix is.
+  static size_t SizeBytes(DType dtype, int64_t n_out, int64_t n_in, WeightKind kind) {
+    return Panels(n_out) * PanelBytes(dtype, n_in, kind);
   }
 
  private:
-  // Of a panel's scales, and of the weights of a line.
-  size_t ScaleBytes() const {
-    return kind_ == WeightKind::kCheckpoint ? 0 : (n_lines() * kPanel * 2 + 63) / 64 * 64;
+  static int64_t Panels(int64_t n_out) { return (n_out + kPanel - 1) / kPanel; }
+  static int64_t Lines(int64_t n_in) { return (n_in + kLine - 1) / kLine; }
+  // Of a panel's scales, of the weights of a line, and of a panel.
+  static size_t ScaleBytes(int64_t n_in, WeightKind kind) {
+    return kind == WeightKind::kCheckpoint ? 0 : (Lines(n_in) * kPanel * 2 + 63) / 64 * 64;
   }
-  size_t WeightBytes() const {
-    return LineBytes(dtype_, kind_) - (kind_ == WeightKind::kCheckpoint ? 0 : 2);
+  static size_t WeightBytes(DType dtype, WeightKind kind) {
+    return kind == WeightKind::kCheckpoint ? kLine * DTypeBytes(dtype)
+           : kind == WeightKind::kInt8     ? kLine
+                                           : kLine / 2;
   }
+  static size_t PanelBytes(DType dtype, int64_t n_in, WeightKind kind) {
+    return ScaleBytes(n_in, kind) + Lines(n_in) * kPanel * WeightBytes(dtype, kind);
+  }
+  size_t ScaleBytes() const { return ScaleBytes(n_in_, kind_); }
+  size_t WeightBytes() const { return WeightBytes(dtype_, kind_); }
   void QuantiseRow(const char* from, int64_t out);
   // `from`: n_in weights, aligned or not.
   void PackRow(const char* from, int64_t out);

@@ -43,6 +43,32 @@ ExpertLayout::ExpertLayout(const Sizes& sizes) {
   if (sizes.has_b2) Add(ExpertPart::kB2, sizes.bias_dtype, 1, sizes.d_model);
 }
 
+ExpertLayout::Sizes ExpertLayout::sizes() const {
+  Sizes sizes;
+  for (const Part& part : parts_) {
+    switch (part.part) {
+      case ExpertPart::kW1:
+        sizes.dtype = part.dtype;
+        sizes.d_ff = part.n_rows;
+        sizes.d_model = part.n_cols;
+        break;
+      case ExpertPart::kW3:
+      case ExpertPart::kW2:
+        break;
+      case ExpertPart::kB1:
+      case ExpertPart::kB3:
+        sizes.has_b13 = true;
+        sizes.bias_dtype = part.dtype;
+        break;
+      case ExpertPart::kB2:
+        sizes.has_b2 = true;
+        sizes.bias_dtype = part.dtype;
+        break;
+    }
+  }
+  return sizes;
+}
+
 ExpertLayout ExpertLayout::Of(const ExpertWeightsView& view) {
   ExpertLayout layout;
   const std::vector<MatrixView> parts = Parts(view);

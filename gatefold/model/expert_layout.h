@@ -42,6 +42,7 @@ class ExpertLayout {
     bool has_b13 = false;
     bool has_b2 = false;
     DType bias_dtype = DType::kF32;
+    int64_t n_biases() const { return 2 * has_b13 * d_ff + has_b2 * d_model; }
   };
 
   ExpertLayout() = default;
@@ -50,6 +51,7 @@ class ExpertLayout {
 
   const std::vector<Part>& parts() const { return parts_; }
   uint64_t size_bytes() const { return size_bytes_; }
+  Sizes sizes() const;
 
   // Of an image of size_bytes().
   ExpertWeightsView View(const char* image) const;
