@@ -11,6 +11,7 @@
 #include "cli/eval/input_flags.h"
 #include "cli/output.h"
 #include "cli/verbs.h"
+#include "expert-service/expert_backend.h"
 #include "gatefold/base/status_macros.h"
 
 namespace gatefold::cli {
@@ -48,6 +49,9 @@ class CompareVerb final : public Verb {
     flags->Section("Serving:");
     flags->Add("threads", "N", "of each model (default: the cores there are)", &threads_);
     flags->Add("n-slices", "N", "parts of a dense layer's MLP (default 8)", &options_.n_slices);
+    flags->Add("weights", "KIND",
+               "how experts are kept, those of all models: checkpoint (default), int8 or int4",
+               &weights_);
     flags->Add("isa", "NAME", "kernels: auto, scalar, avx2, avx512 (default auto)", &isa_);
     output_.AddTo(flags);
   }
@@ -92,7 +96,11 @@ class CompareVerb final : public Verb {
       if (n < 1 || n > 256) return UsageError(absl::StrCat("--sequences has ", n, ", must be 1 to 256"));
       if (!different.insert(n).second) return UsageError(absl::StrCat("--sequences has ", n, " twice"));
     }
+    const absl::StatusOr<WeightKind> kind = ParseWeightKind(weights_);
+    if (!kind.ok()) return UsageError(kind.status().message());
+    options_.weights = *kind;
     options_.serve_flags = {absl::StrCat("--threads=", threads_), absl::StrCat("--isa=", isa_),
+                            absl::StrCat("--weights=", weights_),
                             absl::StrCat("--n-slices=", options_.n_slices)};
     return absl::OkStatus();
   }
@@ -102,6 +110,7 @@ class CompareVerb final : public Verb {
   EvaluationInputFlags input_;
   OutputFlag output_;
   std::vector<int32_t> sequences_;
+  std::string weights_ = "checkpoint";
   std::string isa_ = "auto";
   int threads_ = 0;
 };

@@ -11,6 +11,7 @@
 #include "cli/compare/model_server.h"
 #include "cli/error_report.h"
 #include "cli/eval/progress_bar.h"
+#include "expert-service/expert_backend.h"
 #include "gatefold/base/errors.h"
 #include "gatefold/base/status_macros.h"
 #include "gatefold/model/model_weights.h"
@@ -21,14 +22,31 @@ namespace {
 constexpr int kEvalConcurrency = 4;
 constexpr absl::Duration kLeastTime = absl::Milliseconds(500);  // of one measurement
 
-absl::StatusOr<ModelMeasurement> Describe(const std::string& dir, int n_slices) {
-  const auto weights = ModelWeights::Open(dir, {n_slices});
+// What quantising saves in the first `n` experts of every layer.
+uint64_t SavedBytes(const ModelWeights& weights, WeightKind kind, int n) {
+  if (kind == WeightKind::kCheckpoint) return 0;
+  const auto backend = MakeCpuExpertBackend(nullptr, {.weights = kind});
+  uint64_t saved = 0;
+  for (int layer = 0; layer < weights.config().n_layers; ++layer) {
+    for (int expert = 0; expert < n; ++expert) {
+      const auto sizes = ExpertLayout::Of(weights.Expert(layer, expert)).sizes();
+      saved += weights.ExpertBytes(layer, expert) - backend->HeldBytes(sizes);
+    }
+  }
+  return saved;
+}
+
+absl::StatusOr<ModelMeasurement> Describe(const std::string& dir, const ComparisonOptions& options) {
+  const auto weights = ModelWeights::Open(dir, {options.n_slices});
   if (!weights.ok()) return ModelFolderError(dir, weights.status());
   const RoleBytes& bytes = (*weights)->role_bytes();
   ModelMeasurement measurement;
   measurement.dir = dir;
-  measurement.weight_bytes = bytes.attention + bytes.router + bytes.experts;
-  measurement.bytes_per_token = (*weights)->n_active_bytes();
+  const ModelConfig& config = (*weights)->config();
+  measurement.weight_bytes = bytes.attention + bytes.router + bytes.experts -
+                             SavedBytes(**weights, options.weights, config.experts_per_layer());
+  measurement.bytes_per_token = (*weights)->n_active_bytes() -
+                                SavedBytes(**weights, options.weights, config.experts_per_row());
   return measurement;
 }
 
@@ -60,7 +78,7 @@ absl::StatusOr<std::vector<ModelMeasurement>> Compare(const ComparisonOptions& o
                                                       Interrupts* interrupts) {
   std::vector<ModelMeasurement> models;
   for (const std::string& dir : options.model_dirs) {
-    GF_ASSIGN_OR_RETURN(models.emplace_back(), Describe(dir, options.n_slices));
+    GF_ASSIGN_OR_RETURN(models.emplace_back(), Describe(dir, options));
   }
   std::vector<std::unique_ptr<ModelServer>> servers;
   for (ModelMeasurement& model : models) {

@@ -10,6 +10,7 @@
 #include "cli/eval/evaluation.h"
 #include "cli/interrupts.h"
 #include "gatefold/inference/v1/model.pb.h"
+#include "gatefold/tensor/quantise.h"
 
 namespace gatefold::cli {
 
@@ -24,6 +25,7 @@ struct ComparisonOptions {
   uint32_t window = 0;    // of the evaluation; 0: what the model of the shortest one can, at most 1024
   EvaluationInput texts;  // empty: speed and sizes alone
   int n_slices = 8;
+  WeightKind weights = WeightKind::kCheckpoint;  // how experts are kept
 };
 
 // What one model is and does. Rates are tokens per second, one per round.

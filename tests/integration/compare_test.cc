@@ -77,6 +77,28 @@ TEST_F(CompareTest, PutsModelsSideBySide) {
               1e-9);
 }
 
+TEST_F(CompareTest, CountsTheBytesOfQuantisedExperts) {
+  uint64_t bytes[2], read[2];
+  for (int int8 : {0, 1}) {
+    ASSERT_EQ(Run({"--models", folder_.Path("sparse"), "--rounds=1", "--sequences=1",
+                   "--prompt-tokens=16", "--output-tokens=100", "-o", "json",
+                   int8 ? "--weights=int8" : "--weights=checkpoint"}),
+              0)
+        << output_;
+    const auto json = nlohmann::json::parse(output_.substr(output_.find('{')), nullptr, false);
+    ASSERT_EQ(json["models"].size(), 1) << output_;
+    bytes[int8] = json["models"][0]["weight_bytes"];
+    read[int8] = json["models"][0]["bytes_per_token"];
+  }
+  // Panels of 4 outputs have 512 bytes, or 256 and 64 with scales. Two layers of eight experts, and
+  // two of them for a token.
+  constexpr uint64_t kSaved = 3 * 64 / 4 * (512 - 320);
+  EXPECT_EQ(bytes[0] - bytes[1], 2 * 8 * kSaved);
+  EXPECT_EQ(read[0] - read[1], 2 * 2 * kSaved);
+  EXPECT_EQ(Run({"--models", folder_.Path("sparse"), "--weights=int2"}), 2);
+  EXPECT_THAT(output_, HasSubstr("must be checkpoint, int8 or int4"));
+}
+
 TEST_F(CompareTest, SaysWhichModelFails) {
   EXPECT_EQ(Run({"--models", folder_.Path("sparse") + ",/nonexistent"}), 1);
   EXPECT_THAT(output_, HasSubstr("/nonexistent"));
