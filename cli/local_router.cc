@@ -80,6 +80,7 @@ RouterOptions ToRouterOptions(const LocalRouterOptions& local) {
   options.model_name = local.model_name;
   options.n_lanes = local.n_lanes;
   options.wire_dtype = local.wire_dtype;
+  options.drain_limit = local.drain_limit;
   options.scheduler.max_step_tokens = local.max_step_tokens;
   options.scheduler.max_running = local.max_running;
   options.scheduler.max_waiting = local.max_waiting;

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "gatefold/rpc/tls.h"
 #include "gatefold/tensor/quantise.h"
 #include "grpcpp/channel.h"
@@ -30,6 +31,7 @@ struct LocalRouterOptions {
   WeightKind weights = WeightKind::kCheckpoint;  // of experts
   std::string wire_dtype = "float32";
   int metrics_port = -1;       // -1: none; 0: any
+  absl::Duration drain_limit = absl::Seconds(60);  // what Drain() leaves to requests under way
   bool show_load_progress = true;
 };
 

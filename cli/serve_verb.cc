@@ -53,6 +53,9 @@ class ServeVerb final : public Verb {
                &api_keys_file_);
     flags->Add("metrics-port", "N", "port of /metrics; 0: any free one; -1: none (default)",
                &metrics_port_);
+    flags->Add("drain-limit", "TIME",
+               "what requests under way are left to end in, after Ctrl-C or SIGTERM (default 60s)",
+               &drain_limit_);
     flags->AddSwitch("until-stdin-ends",
                      "also end when standard input does: with the program that started this one",
                      &until_stdin_ends_);
@@ -81,6 +84,7 @@ class ServeVerb final : public Verb {
       GF_ASSIGN_OR_RETURN(options.api_keys, ApiKeyring::Open({api_keys_file_}));
     }
     options.metrics_port = metrics_port_;
+    options.drain_limit = drain_limit_;
     absl::StatusOr<std::unique_ptr<LocalRouter>> router = LocalRouter::Start(options);
     if (!router.ok()) return ModelFolderError(model_, router.status());
 
@@ -106,6 +110,7 @@ class ServeVerb final : public Verb {
   TlsOptions tls_;
   std::string api_keys_file_;
   int metrics_port_ = -1;
+  absl::Duration drain_limit_ = absl::Seconds(60);
   bool until_stdin_ends_ = false;
   LocalFlags local_;
 };
