@@ -9,6 +9,7 @@
 #include <map>
 #include <thread>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/notification.h"
 #include "gatefold/base/errors.h"
@@ -200,7 +201,9 @@ StreamEvent NextBroken(StreamSet* set) {
 class EveryAddress : public ::testing::TestWithParam<const char*> {};
 
 TEST_P(EveryAddress, AnswersFramesOfAllSizes) {
-  Server server({}, GetParam());
+  const bool abstract = absl::StartsWith(GetParam(), "unix-abstract:");
+  // A name that no other run of this test has.
+  Server server({}, abstract ? absl::StrCat(GetParam(), "-", getpid()) : GetParam());
   for (ChannelKind kind : {ChannelKind::kDecode, ChannelKind::kBulk}) {
     StreamSet set(WaitPolicy::Block());
     PeerStream* stream = set.Open(server.Connect(kind), kRun);
