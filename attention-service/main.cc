@@ -1,36 +1,27 @@
 // attention-service: embedding, attention with the KV cache, LM head, sampling.
 
-#include <cstdio>
+#include <memory>
 
 #include "absl/flags/flag.h"
 #include "absl/flags/usage.h"
 #include "attention-service/attention_server.h"
 #include "gatefold/base/command_line.h"
+#include "gatefold/base/status_macros.h"
 #include "gatefold/rpc/process.h"
 #include "gatefold/worker/worker.h"
+#include "gatefold/worker/worker_flags.h"
 
 ABSL_FLAG(std::string, model, "", "folder of the model (Hugging Face layout)");
 ABSL_FLAG(std::string, listen, "", "host:port (port 0: any free one), unix:/path");
 ABSL_FLAG(std::string, backend, "auto",
           "where attention is computed: cpu, cuda, or auto: a CUDA device where there is one");
-ABSL_FLAG(std::string, name, "", "name for people; default: the address");
-ABSL_FLAG(int, threads, 0, "threads that compute; 0: the cores there are");
 // A layer is four loops, microseconds apart; experts wait meanwhile, so the cores are free.
 ABSL_FLAG(int, spin_us, 50, "microseconds that idle compute threads spin before they sleep");
-ABSL_FLAG(std::string, isa, "auto", "auto, avx512, avx2 or scalar; the numbers are the same");
 ABSL_FLAG(std::string, kv_memory, "1GiB", "memory of the KV cache");
 ABSL_FLAG(std::string, prefix_cache, "on",
           "on: prompts that begin like earlier ones are not computed again; or off");
 ABSL_FLAG(int, max_sequence_tokens, 0, "prompt and output together; 0: the model's length");
-ABSL_FLAG(int, n_slices, 8, "parts of a dense layer's MLP; the same in all services of a cluster");
 ABSL_FLAG(std::string, wait, "block", "how the network is awaited: block, spin or hybrid:50us");
-ABSL_FLAG(int, metrics_port, 0, "port of /metrics; 0: any free one; -1: none");
-ABSL_FLAG(int, health_port, -1, "port of plaintext health checks; 0: any free one; -1: none");
-ABSL_FLAG(std::string, tls_cert_file, "",
-          "own certificate chain (PEM): TLS on --listen, but for unix: sockets");
-ABSL_FLAG(std::string, tls_key_file, "", "its private key (PEM, mode 0600)");
-ABSL_FLAG(std::string, tls_ca_file, "",
-          "CA (PEM): peers must present a certificate of it");
 ABSL_FLAG(std::string, tls_peer_name, "",
           "name that peers' certificates must be for, too; where the CA certifies not only routers");
 ABSL_FLAG(std::string, node, "", "failure domain: node");
@@ -42,23 +33,15 @@ namespace {
 
 absl::StatusOr<std::unique_ptr<AttentionServer>> Start() {
   AttentionServiceOptions options;
+  options.worker = WorkerOptionsFromFlags();
   options.worker.model_dir = absl::GetFlag(FLAGS_model);
   options.worker.listen = absl::GetFlag(FLAGS_listen);
-  options.worker.name = absl::GetFlag(FLAGS_name);
-  options.worker.n_threads = absl::GetFlag(FLAGS_threads);
   options.worker.spin_us = absl::GetFlag(FLAGS_spin_us);
-  options.worker.isa = absl::GetFlag(FLAGS_isa);
-  options.worker.n_slices = absl::GetFlag(FLAGS_n_slices);
-  options.worker.metrics_port = absl::GetFlag(FLAGS_metrics_port);
-  options.worker.health_port = absl::GetFlag(FLAGS_health_port);
-  options.worker.tls.cert_file = absl::GetFlag(FLAGS_tls_cert_file);
-  options.worker.tls.key_file = absl::GetFlag(FLAGS_tls_key_file);
-  options.worker.tls.ca_file = absl::GetFlag(FLAGS_tls_ca_file);
   options.worker.tls.peer_name = absl::GetFlag(FLAGS_tls_peer_name);
   options.worker.node = absl::GetFlag(FLAGS_node);
   options.worker.zone = absl::GetFlag(FLAGS_zone);
   const absl::StatusOr<uint64_t> kv_memory = ParseBytes(absl::GetFlag(FLAGS_kv_memory));
-  if (!kv_memory.ok()) return kv_memory.status();
+  if (!kv_memory.ok()) return Annotate(kv_memory.status(), "--kv-memory");
   options.host.kv_memory_bytes = *kv_memory;
   options.host.backend = absl::GetFlag(FLAGS_backend);
   const absl::StatusOr<bool> prefix_cache =
@@ -78,13 +61,5 @@ int main(int argc, char** argv) {
   gatefold::InitProcess();
   absl::SetProgramUsageMessage("computes attention and holds the KV cache for routers");
   gatefold::ParseFlags(argc, argv);
-  auto server = gatefold::Start();
-  if (!server.ok()) {
-    std::fprintf(stderr, "attention-service: %s\n", server.status().ToString().c_str());
-    return absl::IsInvalidArgument(server.status()) ? 2 : 1;
-  }
-  gatefold::PrintReady((*server)->address(), (*server)->metrics_address());
-  gatefold::WaitForTermination(absl::InfiniteFuture());
-  (*server)->Drain();
-  return 0;
+  return gatefold::ServeUntilTerminated("attention-service", gatefold::Start());
 }

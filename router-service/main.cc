@@ -17,6 +17,7 @@
 #include "gatefold/rpc/process.h"
 #include "gatefold/worker/metrics_host.h"
 #include "gatefold/worker/worker.h"
+#include "gatefold/worker/worker_flags.h"
 #include "router-service/cluster_doors.h"
 #include "router-service/loading_server.h"
 #include "router-service/readiness.h"
@@ -33,7 +34,6 @@ ABSL_FLAG(std::string, experts, "",
           "addresses of the expert-services, with commas; dns:NAME:PORT for all that a name has");
 ABSL_FLAG(std::string, attention, "", "addresses of the attention-services, likewise");
 ABSL_FLAG(bool, colocated, false, "compute attention in this process");
-ABSL_FLAG(std::string, name, "", "name for people; default: the address");
 ABSL_FLAG(int, lanes, 1, "micro-batches that overlap attention and experts");
 ABSL_FLAG(int, max_step_tokens, 512, "rows of one step, decode and prefill together");
 ABSL_FLAG(int, max_running, 64, "sequences that run at once");
@@ -58,25 +58,15 @@ ABSL_FLAG(std::string, on_missing_expert, "wait",
 ABSL_FLAG(absl::Duration, step_retry_timeout, absl::Seconds(30),
           "how long a request whose steps fail is tried again; its deadline may be sooner");
 ABSL_FLAG(bool, allow_mixed_numerics, false, "use shards of another numerics class, too");
-ABSL_FLAG(int, threads, 0, "threads that compute; 0: the cores there are");
 ABSL_FLAG(int, spin_us, 0, "microseconds that idle compute threads spin before they sleep");
-ABSL_FLAG(std::string, isa, "auto", "auto, avx512, avx2 or scalar; the numbers are the same");
-ABSL_FLAG(int, n_slices, 8, "parts of a dense layer's MLP; the same in all services of a cluster");
 ABSL_FLAG(std::string, attention_backend, "cpu",
           "if colocated: where attention is computed: cpu, cuda, or auto: a CUDA device where there "
           "is one");
 ABSL_FLAG(std::string, kv_memory, "1GiB", "memory of the KV cache, if colocated");
 ABSL_FLAG(std::string, prefix_cache, "on",
           "if colocated: prompts that begin like earlier ones are not computed again; or off");
-ABSL_FLAG(int, metrics_port, 0, "port of /metrics; 0: any free one; -1: none");
-ABSL_FLAG(int, health_port, -1, "port of plaintext health checks; 0: any free one; -1: none");
 ABSL_FLAG(absl::Duration, max_connection_age, absl::InfiniteDuration(),
           "then clients are told to connect again, so that added routers get work; streams may end");
-ABSL_FLAG(std::string, tls_cert_file, "",
-          "own certificate chain (PEM): TLS on --listen, but for unix: sockets");
-ABSL_FLAG(std::string, tls_key_file, "", "its private key (PEM, mode 0600)");
-ABSL_FLAG(std::string, tls_ca_file, "",
-          "CA (PEM): callers must present a certificate of it");
 ABSL_FLAG(std::string, api_keys_file, "",
           "API keys (mode 0600; `gatefold keys` makes lines for it): callers need one of them");
 ABSL_FLAG(std::string, worker_tls, "auto",
@@ -95,19 +85,11 @@ namespace {
 
 absl::StatusOr<RouterOptions> OptionsFromFlags() {
   RouterOptions options;
+  options.worker = WorkerOptionsFromFlags();
   options.worker.model_dir = absl::GetFlag(FLAGS_model);
   options.worker.listen = absl::GetFlag(FLAGS_listen);
   options.admin_listen = absl::GetFlag(FLAGS_admin_listen);
-  options.worker.name = absl::GetFlag(FLAGS_name);
-  options.worker.n_threads = absl::GetFlag(FLAGS_threads);
   options.worker.spin_us = absl::GetFlag(FLAGS_spin_us);
-  options.worker.isa = absl::GetFlag(FLAGS_isa);
-  options.worker.n_slices = absl::GetFlag(FLAGS_n_slices);
-  options.worker.metrics_port = absl::GetFlag(FLAGS_metrics_port);
-  options.worker.health_port = absl::GetFlag(FLAGS_health_port);
-  options.worker.tls.cert_file = absl::GetFlag(FLAGS_tls_cert_file);
-  options.worker.tls.key_file = absl::GetFlag(FLAGS_tls_key_file);
-  options.worker.tls.ca_file = absl::GetFlag(FLAGS_tls_ca_file);
   options.model_name = absl::GetFlag(FLAGS_model_name);
   options.n_lanes = absl::GetFlag(FLAGS_lanes);
   options.wire_dtype = absl::GetFlag(FLAGS_wire_dtype);
@@ -310,8 +292,7 @@ int main(int argc, char** argv) {
   absl::SetProgramUsageMessage("serves the public API and routes tokens to their experts");
   gatefold::ParseFlags(argc, argv);
   if (const absl::Status status = gatefold::Serve(); !status.ok()) {
-    std::fprintf(stderr, "router-service: %s\n", status.ToString().c_str());
-    return absl::IsInvalidArgument(status) ? 2 : 1;
+    return gatefold::ExitCode("router-service", status);
   }
   return 0;
 }
