@@ -1,9 +1,7 @@
 #include "expert-service/expert_backend.h"
 
-#include <utility>
-
 #include "absl/strings/str_cat.h"
-#include "gatefold/base/log.h"
+#include "gatefold/worker/backend_choice.h"
 
 namespace gatefold {
 
@@ -17,27 +15,9 @@ absl::StatusOr<WeightKind> ParseWeightKind(absl::string_view name) {
 
 absl::StatusOr<std::unique_ptr<ExpertBackend>> ChooseExpertBackend(const ExpertBackendOptions& options,
                                                                    ThreadPool* threads) {
-  const std::string& name = options.name;
-  if (name != "auto" && name != "cpu" && name != "cuda") {
-    return absl::InvalidArgumentError(
-        absl::StrCat("backend is \"", name, "\", must be auto, cpu or cuda"));
-  }
-  std::unique_ptr<ExpertBackend> chosen;
-  std::string reason = "asked for";
-  if (name != "cpu") {
-    absl::StatusOr<std::unique_ptr<ExpertBackend>> cuda = MakeCudaExpertBackend(options);
-    if (cuda.ok()) {
-      chosen = *std::move(cuda);
-    } else if (name == "cuda") {
-      return cuda.status();
-    } else {
-      reason = std::string(cuda.status().message());
-    }
-  }
-  if (chosen == nullptr) chosen = MakeCpuExpertBackend(threads, options);
-  LogEvent(LogLevel::kInfo, "backend",
-           {{"backend", chosen->name()}, {"device", chosen->device()}, {"because", reason}});
-  return chosen;
+  return ChooseBackend<ExpertBackend>(
+      options.name, [&] { return MakeCudaExpertBackend(options); },
+      [&] { return MakeCpuExpertBackend(threads, options); });
 }
 
 }  // namespace gatefold
