@@ -1,6 +1,5 @@
 #include "gatefold/base/small_file.h"
 
-#include <fcntl.h>
 #include <grp.h>
 
 #include <algorithm>
@@ -9,24 +8,11 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "gatefold/base/regular_file.h"
 #include "gatefold/base/status_macros.h"
 
 namespace gatefold {
 namespace {
-
-class FileDescriptor {
- public:
-  explicit FileDescriptor(int fd) : fd_(fd) {}
-  FileDescriptor(const FileDescriptor&) = delete;
-  FileDescriptor& operator=(const FileDescriptor&) = delete;
-  ~FileDescriptor() {
-    if (fd_ >= 0) close(fd_);
-  }
-  int get() const { return fd_; }
-
- private:
-  const int fd_;
-};
 
 absl::StatusOr<std::string> ReadAll(int fd, size_t size, const std::string& path) {
   std::string content(size, '\0');
@@ -44,23 +30,14 @@ absl::StatusOr<std::string> ReadAll(int fd, size_t size, const std::string& path
 
 absl::StatusOr<std::string> Read(const std::string& path, size_t max_bytes,
                                  const std::function<absl::Status(const struct stat&)>& check) {
-  // O_NONBLOCK: opening a FIFO must not wait for a writer.
-  const FileDescriptor fd(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
-  if (fd.get() < 0) return absl::ErrnoToStatus(errno, absl::StrCat("cannot open ", path));
-  struct stat info = {};
-  if (fstat(fd.get(), &info) != 0) {
-    return absl::ErrnoToStatus(errno, absl::StrCat("cannot stat ", path));
-  }
-  if (!S_ISREG(info.st_mode)) {
-    return absl::InvalidArgumentError(absl::StrCat(path, " is not a regular file"));
-  }
-  GF_RETURN_IF_ERROR(check(info));
-  const auto size = static_cast<size_t>(info.st_size);
+  GF_ASSIGN_OR_RETURN(const RegularFile file, RegularFile::Open(path));
+  GF_RETURN_IF_ERROR(check(file.info()));
+  const size_t size = file.size();
   if (size > max_bytes) {
     return absl::ResourceExhaustedError(
         absl::StrCat(path, " has ", size, " bytes; at most ", max_bytes, " are read"));
   }
-  return ReadAll(fd.get(), size, path);
+  return ReadAll(file.fd(), size, path);
 }
 
 std::vector<gid_t> OwnGroups() {
