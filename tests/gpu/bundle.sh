@@ -1,12 +1,17 @@
 #!/usr/bin/env bash
-# Puts what a machine with a device, a driver and little else needs into FOLDER: the services, the
-# tests and benchmarks of the device, and every library they load but libc.
+# Puts what a machine with a device, a driver and little else needs into FOLDER, which must be new or
+# empty: the services, the tests and benchmarks of the device, and every library they load but libc.
 #   tests/gpu/bundle.sh FOLDER [BUILD]     default: build/release, built with CUDA
 # There, beside a checkout: tests/gpu/check.sh --programs FOLDER
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-[ $# -ge 1 ] || { sed -n '2,5s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+case ${1-} in
+  "" | -*) sed -n '2,6s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+esac
 folder=$1 build=${2:-build/release}
+[ $# -le 2 ] || { echo "bundle.sh: $3 is one argument too many" >&2; exit 2; }
+# What is there already would be stripped, too.
+[ -z "$(ls -A "$folder" 2>/dev/null)" ] || { echo "bundle.sh: $folder is not empty" >&2; exit 2; }
 [ -x "$build/tests/gpu_test" ] || { echo "bundle.sh: $build was not built with CUDA" >&2; exit 2; }
 
 mkdir -p "$folder"/{bin,tests,lib}

@@ -15,19 +15,24 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 programs=build/release out=build/gpu-checks limit=900
 stages=()
+usage() { echo "check.sh: $*; see --help" >&2; exit 2; }
 while [ $# -gt 0 ]; do
   case $1 in
+    --programs | --out | --limit)
+      [ -n "${2-}" ] || usage "$1 needs a value"
+      ;;&
     --programs) programs=$2; shift 2 ;;
     --out) out=$2; shift 2 ;;
     --limit) limit=$2; shift 2 ;;
     -h | --help) sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//p}' "$0"; exit 0 ;;
     kernels | services | memcheck | racecheck) stages+=("$1"); shift ;;
-    *) echo "check.sh: $1 is no stage: kernels, services, memcheck, racecheck" >&2; exit 2 ;;
+    *) usage "\"$1\" is neither a flag nor a stage" ;;
   esac
 done
+[[ $limit =~ ^[1-9][0-9]*$ ]] || usage "--limit is \"$limit\", must be a number of seconds above 0"
 [ ${#stages[@]} -gt 0 ] || stages=(kernels services memcheck racecheck)
-[ -x "$programs/tests/gpu_test" ] || { echo "check.sh: $programs/tests/gpu_test is not there" >&2; exit 2; }
-mkdir -p "$out"
+[ -x "$programs/tests/gpu_test" ] || usage "--programs: $programs/tests/gpu_test is not there"
+mkdir -p "$out" || usage "--out: $out cannot be made"
 GATEFOLD_BIN=$(realpath "$programs/bin")
 export GATEFOLD_BIN LD_LIBRARY_PATH="$(realpath "$programs")/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
 
