@@ -225,7 +225,7 @@ absl::Status ExpertUnavailable(int layer, int expert, absl::Duration retry_delay
   details.metadata = {{"layer", absl::StrCat(layer)}, {"expert", absl::StrCat(expert)}};
   details.retry_delay = retry_delay;
   return Error(absl::StatusCode::kUnavailable,
-               absl::StrCat("no live shard holds expert ", expert, " of layer ", layer), details);
+               absl::StrCat("no live shard computes expert ", expert, " of layer ", layer), details);
 }
 
 absl::Status CheckpointMismatch(absl::string_view what, absl::string_view ours,

@@ -141,7 +141,7 @@ Step Lane::Next() {
     for (const auto& sequence : running_) {
       if (budget == 0) break;
       if ((sequence->n_pending() == 1) != decode) continue;
-      if (Held(*sequence, now)) {
+      if (Held(sequence.get(), now)) {
         held_ = true;
         continue;
       }
@@ -200,16 +200,21 @@ void Lane::Fail(const absl::Status& status) {
   DropEnded();
 }
 
-bool Lane::Held(const Sequence& sequence, absl::Time now) const {
-  const Sequence::Hold& hold = sequence.hold;
-  const auto as_it_was = [this](const MissingExpert& lacks) {
+bool Lane::Held(Sequence* sequence, absl::Time now) const {
+  Sequence::Hold& hold = sequence->hold;
+  if (now < hold.retry_at) return true;
+  if (hold.lacks.empty()) return false;
+  bool nobody_holds = false;
+  for (const MissingExpert& lacks : hold.lacks) {
     const ExpertState state = engine_.experts->StateOf(lacks.layer, lacks.expert);
     if (state == ExpertState::kLive) return false;
+    if (state == ExpertState::kSilent) continue;
     // Silent then and given up since: what becomes of its rows now is for the policy to say.
-    return !(lacks.held && state == ExpertState::kNotHeld);
-  };
-  return now < hold.retry_at || (!hold.lacks.empty() && std::all_of(hold.lacks.begin(),
-                                                                    hold.lacks.end(), as_it_was));
+    if (lacks.held) return false;
+    nobody_holds = true;
+  }
+  if (nobody_holds) hold.tried_since = absl::InfiniteFuture();
+  return true;
 }
 
 void Lane::ReportWaits(absl::Time now) {
@@ -249,6 +254,7 @@ void Lane::FailSequence(Sequence* sequence, const absl::Status& status,
   // What lost its keys and values can go on elsewhere at once, if that is the first time.
   const bool hurry = kv_lost && hold.since > now;
   hold.since = std::min(hold.since, now);
+  hold.tried_since = std::min(hold.tried_since, now);
   hold.retry_at = hurry ? now : now + options.step_retry_delay;
   hold.why = lacks.empty() ? status : lacks.front().why;
   hold.lacks = std::move(lacks);

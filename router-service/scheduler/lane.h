@@ -49,7 +49,7 @@ class Lane {
   // Hands parked sequences back to the queue.
   void DropParked();
   // Whether it must not ride yet.
-  bool Held(const Sequence& sequence, absl::Time now) const;
+  bool Held(Sequence* sequence, absl::Time now) const;
   // Says so, now and then, while sequences wait for an expert.
   void ReportWaits(absl::Time now);
   void DropEnded();

@@ -109,6 +109,7 @@ class FakeExperts final : public ExpertClient {
     std::atomic<bool> gone = false;
     std::atomic<bool> degraded = false;  // rows go on without it
     std::atomic<bool> silent = false;    // it is there, but does not answer
+    std::atomic<int> n_stale = 0;  // so many runs fail for it although it is there
     std::atomic<int> needed_from = 1000;
     std::atomic<int> n_failed = 0;
   };
@@ -118,14 +119,17 @@ class FakeExperts final : public ExpertClient {
                    uint8_t* served_by) override {
     std::fill_n(served_by, routes.experts.size(), 0);
     missing_.clear();
-    for (int row = 0; row < step.n_rows() && layer == kLayer && shared_->gone; ++row) {
+    const bool stale = layer == kLayer && !shared_->gone && shared_->n_stale > 0;
+    if (stale) --shared_->n_stale;
+    const bool lacks = layer == kLayer && (shared_->gone || stale);
+    for (int row = 0; row < step.n_rows() && lacks; ++row) {
       if (step.token_ids[row] < shared_->needed_from) continue;
       if (shared_->degraded) {
         served_by[row * routes.top_k] = kNoShard;
       } else {
         missing_.push_back(
             {row, layer, kExpert, ExpertUnavailable(layer, kExpert, absl::Seconds(1)),
-             shared_->silent});
+             stale || shared_->silent});
       }
     }
     if (missing_.empty()) return absl::OkStatus();
@@ -514,6 +518,29 @@ TEST_F(SchedulerTest, ADeadlineThatPassesForWantOfAnExpertSaysSo) {
   EXPECT_THAT(std::string(recorder->end.status.message()), HasSubstr("expert 3 of layer 1"));
 }
 
+// It waits for as long as it has to, and is not ended because the first step after that fails as well.
+TEST_F(SchedulerTest, WaitingForAnExpertIsNotTryingInVain) {
+  SchedulerOptions options;
+  options.step_retry_timeout = absl::Milliseconds(100);
+  options.step_retry_delay = absl::Milliseconds(1);
+  Start(options);
+  experts_.gone = true;
+  auto recorder = std::make_shared<Recorder>();
+  auto handle = Submit(Request({1000}, 5), recorder);
+  while (experts_.n_failed < 1) std::this_thread::yield();
+  EXPECT_FALSE(recorder->done.WaitForNotificationWithTimeout(2 * options.step_retry_timeout));
+  experts_.n_stale = 1;
+  experts_.gone = false;
+  ASSERT_TRUE(recorder->done.WaitForNotificationWithTimeout(absl::Seconds(20)));
+  EXPECT_EQ(recorder->end.cause, StopCause::kMaxTokens) << recorder->end.status;
+  // What is there and never works is.
+  experts_.n_stale = 1 << 30;
+  auto tried = std::make_shared<Recorder>();
+  auto second = Submit(Request({1000}, 5), tried);
+  ASSERT_TRUE(tried->done.WaitForNotificationWithTimeout(absl::Seconds(20)));
+  EXPECT_EQ(ReasonOf(tried->end.status), kExpertUnavailable);
+}
+
 TEST_F(SchedulerTest, MayFailAtOnceForWantOfAnExpert) {
   SchedulerOptions options;
   options.fail_on_missing_expert = true;
@@ -572,6 +599,17 @@ TEST_F(SchedulerTest, CountsTokensThatWentWithoutAnExpert) {
   recorder->done.WaitForNotification();
   EXPECT_THAT(recorder->tokens, ElementsAre(999, 1000, 1001, 1002));
   EXPECT_EQ(recorder->end.n_degraded_tokens, 2);  // 1000 and 1001; 1002 was never computed
+  // Computed twice, counted once.
+  auto lost = std::make_shared<Recorder>();
+  lost->on_token = [&] {
+    if (lost->tokens.size() != 3) return;
+    absl::MutexLock lock(&shared_.mu);
+    shared_.failures = {absl::AbortedError("killed")};
+  };
+  auto again = Submit(Request({997, 998}, 4), lost);
+  ASSERT_TRUE(lost->done.WaitForNotificationWithTimeout(absl::Seconds(20)));
+  EXPECT_THAT(lost->tokens, ElementsAre(999, 1000, 1001, 1002));
+  EXPECT_EQ(lost->end.n_degraded_tokens, 2);
 }
 
 TEST_F(SchedulerTest, CancellingFreesTheSequence) {

@@ -94,9 +94,7 @@ Sequence::Share Sequence::AddTo(int budget, absl::Time now, Step* step) {
 void Sequence::Commit(const Share& share, const StepResult& result, absl::Time now) {
   if (ended_) return;
   hold = Hold();
-  for (int row = 0; row < share.span.n_tokens && !result.degraded.empty(); ++row) {
-    n_degraded_ += result.degraded[share.first_row + row];
-  }
+  NoteDegraded(share, result);
   for (int i = 0; i < share.n_samples; ++i) {
     if (!result.sampled[share.first_sample + i].not_a_number) continue;
     return End(StopCause::kError,
@@ -115,6 +113,15 @@ void Sequence::Commit(const Share& share, const StepResult& result, absl::Time n
   } else {
     GF_CHECK(share.n_samples > 0);
     TakeToken(result.sampled[share.first_sample + share.n_samples - 1], now);
+  }
+}
+
+void Sequence::NoteDegraded(const Share& share, const StepResult& result) {
+  if (result.degraded.empty()) return;
+  degraded_.resize(tokens_.size());
+  for (int row = 0; row < share.span.n_tokens; ++row) {
+    // Kept where it is computed again, soundly: tokens after it may have followed from it.
+    if (result.degraded[share.first_row + row]) degraded_[share.span.first_position + row] = true;
   }
 }
 
@@ -220,7 +227,7 @@ void Sequence::End(StopCause cause, absl::Status status) {
   end.n_output_tokens = n_output();
   end.n_cached_tokens = std::max(0, n_cached_prompt_);
   end.timings = timings_;
-  end.n_degraded_tokens = n_degraded_;
+  end.n_degraded_tokens = static_cast<int>(std::count(degraded_.begin(), degraded_.end(), true));
   listener_->OnEnd(end);
 }
 

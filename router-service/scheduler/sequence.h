@@ -76,6 +76,9 @@ class Sequence {
   // lacked. Kept until a step works.
   struct Hold {
     absl::Time since = absl::InfiniteFuture();
+    // Since when it is tried in vain. To wait for an expert that nobody holds is not to try: that takes
+    // as long as the request's deadline allows.
+    absl::Time tried_since = absl::InfiniteFuture();
     absl::Time retry_at = absl::InfinitePast();
     absl::Status why;
     std::vector<MissingExpert> lacks;  // empty: it was not for an expert
@@ -84,12 +87,13 @@ class Sequence {
   // Ends it for the reason it is held for.
   void EndHeld(absl::Time now);
   bool FailsTooLong(absl::Time now, absl::Duration limit) const {
-    return now - hold.since >= limit;
+    return now - hold.tried_since >= limit;
   }
 
  private:
   bool ScoresPosition(int position) const;
   int MaxCached() const;
+  void NoteDegraded(const Share& share, const StepResult& result);
   void TellTrace(const Share& share, const StepResult& result);
   void TellPromptScores(const Share& share, const StepResult& result);
   void TakeToken(const Sampled& token, absl::Time now);
@@ -108,7 +112,7 @@ class Sequence {
   bool reserve_all_ = false;
   int32_t stop_token_ = -1;
   GenerationTimings timings_;
-  int n_degraded_ = 0;  // rows computed without some of their experts
+  std::vector<bool> degraded_;  // by position: it was computed without some of its experts
   std::atomic<bool> cancelled_{false};
   bool ended_ = false;
 };
