@@ -59,7 +59,8 @@ class GenerateVerb final : public Verb {
   absl::string_view summary() const override { return "Goes on from a prompt."; }
   absl::string_view details() const override {
     return "The text goes to standard output, a line of figures to standard error.\n"
-           "With -o json one object: token_ids, text, finish_reason, usage.\n";
+           "With -o json one object: token_ids, text, finish_reason, usage, and degraded_tokens where some\n"
+           "were computed without some of their experts.\n";
   }
 
   void AddFlags(FlagSet* flags) override {

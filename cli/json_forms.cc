@@ -13,6 +13,11 @@ Json TokenJson(const Message& token) {
   return {{"token_id", token.token_id()}, {"token", token.token()}, {"logprob", token.logprob()}};
 }
 
+// Only where it happened: it never does unless the router's operator allows it.
+void AddDegraded(uint32_t n, Json* json) {
+  if (n > 0) (*json)["degraded_tokens"] = n;
+}
+
 }  // namespace
 
 Json UsageJson(const inference::v1::Usage& usage) {
@@ -22,10 +27,12 @@ Json UsageJson(const inference::v1::Usage& usage) {
 }
 
 Json GenerateJson(const Answer& answer) {
-  return {{"token_ids", answer.token_ids},
-          {"text", answer.text},
-          {"finish_reason", FinishReasonName(answer.finish.reason())},
-          {"usage", UsageJson(answer.summary.usage())}};
+  Json json{{"token_ids", answer.token_ids},
+            {"text", answer.text},
+            {"finish_reason", FinishReasonName(answer.finish.reason())},
+            {"usage", UsageJson(answer.summary.usage())}};
+  AddDegraded(answer.summary.degraded_tokens(), &json);
+  return json;
 }
 
 Json LogprobsJson(const std::vector<inference::v1::TokenLogprobs>& tokens) {
@@ -64,7 +71,9 @@ absl::StatusOr<Json> ScoreJson(const inference::v1::ScoreTextResponse& response)
   for (const inference::v1::TokenLogprobs& token : response.tokens()) {
     logprobs.push_back(token.has_logprob() ? Json(token.logprob()) : Json());
   }
-  return Json{{"argmax", std::move(argmax)}, {"logprobs", std::move(logprobs)}};
+  Json json{{"argmax", std::move(argmax)}, {"logprobs", std::move(logprobs)}};
+  AddDegraded(response.degraded_tokens(), &json);
+  return json;
 }
 
 absl::StatusOr<Json> RoutingJson(const inference::v1::RoutingTrace& trace, int n_layers,

@@ -42,6 +42,13 @@ TEST(JsonFormsTest, WritesTextThatIsNotUtf8) {
 TEST(JsonFormsTest, WritesEmptyLists) {
   EXPECT_EQ(Line(TokenIdsJson({})), "{\"token_ids\":[]}\n");
   EXPECT_EQ(Line(*ScoreJson({})), "{\"argmax\":[],\"logprobs\":[]}\n");
+  Answer answer;
+  answer.summary.set_degraded_tokens(3);
+  EXPECT_EQ(GenerateJson(answer)["degraded_tokens"], 3);
+  inference::v1::ScoreTextResponse degraded;
+  degraded.set_degraded_tokens(2);
+  EXPECT_EQ(Line(*ScoreJson(degraded)),
+            "{\"argmax\":[],\"logprobs\":[],\"degraded_tokens\":2}\n");
 }
 
 TEST(JsonFormsTest, RefusesAScoreOfOtherLength) {

@@ -100,6 +100,9 @@ class ScoreVerb final : public Verb {
     table.Print(console->out);
     console->out << absl::StrFormat("%d tokens, logprob %.4f together\n", response.tokens_size(),
                                     sum);
+    if (const uint32_t n = response.degraded_tokens(); n > 0) {
+      console->out << n << " tokens were computed without some of their experts\n";
+    }
     return absl::OkStatus();
   }
 
