@@ -72,6 +72,15 @@ absl::StatusOr<std::pair<double, double>> MeasureSpeed(ModelServer* server, uint
   return std::make_pair(report.prefill_tokens_per_second, report.decode_tokens_per_second);
 }
 
+// Models are named by their folder's last part, or by all of it where several have the same.
+void TellApart(std::vector<ModelMeasurement>* models) {
+  std::map<std::string, int> n_named;
+  for (const ModelMeasurement& each : *models) ++n_named[each.model.name()];
+  for (ModelMeasurement& each : *models) {
+    if (n_named[each.model.name()] > 1) each.model.set_name(each.dir);
+  }
+}
+
 }  // namespace
 
 absl::StatusOr<std::vector<ModelMeasurement>> Compare(const ComparisonOptions& options,
@@ -87,6 +96,7 @@ absl::StatusOr<std::vector<ModelMeasurement>> Compare(const ComparisonOptions& o
     model.load_seconds = servers.back()->load_seconds();
     GF_ASSIGN_OR_RETURN(model.model, servers.back()->connection()->GetModel());
   }
+  TellApart(&models);
   uint32_t shortest = UINT32_MAX;
   for (const ModelMeasurement& model : models) {
     shortest = std::min(shortest, model.model.max_sequence_tokens());

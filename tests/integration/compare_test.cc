@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <sys/types.h>
 
+#include <filesystem>
 #include <fstream>
 #include <string>
 #include <vector>
@@ -97,6 +98,18 @@ TEST_F(CompareTest, CountsTheBytesOfQuantisedExperts) {
   EXPECT_EQ(read[0] - read[1], 2 * 2 * kSaved);
   EXPECT_EQ(Run({"--models", folder_.Path("sparse"), "--weights=int2"}), 2);
   EXPECT_THAT(output_, HasSubstr("must be checkpoint, int8 or int4"));
+}
+
+TEST_F(CompareTest, TellsModelsOfOneNameApart) {
+  const std::string nested = folder_.Path("nested");
+  std::filesystem::create_directory(nested);
+  std::filesystem::copy(folder_.Path("sparse"), nested + "/sparse");
+  ASSERT_EQ(Run({"--models", folder_.Path("sparse") + "," + nested + "/sparse", "--rounds=1",
+                 "--sequences=1", "--prompt-tokens=16", "--output-tokens=20"}),
+            0)
+      << output_;
+  EXPECT_THAT(output_, HasSubstr("decode of " + folder_.Path("sparse")));
+  EXPECT_THAT(output_, HasSubstr(nested + "/sparse"));
 }
 
 TEST_F(CompareTest, SaysWhichModelFails) {
