@@ -17,8 +17,7 @@ absl::StatusOr<std::unique_ptr<AttentionMeter>> AttentionMeter::Create(
     AttentionHost* host, const AttentionServiceOptions& options) {
   auto meter = std::make_unique<AttentionMeter>(host->backend());
   const PrefixCache& cache = *host->cache();
-  meter->attention_.WatchDevice(
-      [&backend = host->backend()] { return backend.device_seconds(); });
+  meter->attention_.WatchDevice([&backend = host->backend()] { return backend.device_seconds(); });
   meter->attention_.WatchKvBlocks(
       cache.n_blocks(), [&cache] { return cache.pool()->n_free(); },
       [&cache] { return cache.n_cached(); });

@@ -143,8 +143,8 @@ absl::StatusOr<std::vector<Sampled>> AttentionRunner::Sample(
   std::vector<Sampled> sampled(samples.size());
   for (size_t first = 0; first < samples.size(); first += kLogitRows) {
     const size_t n = std::min(kLogitRows, samples.size() - first);
-    GF_RETURN_IF_ERROR(backend_->Logits(x + first * config_.d_model, static_cast<int>(n),
-                                        logits_.as<float>()));
+    GF_RETURN_IF_ERROR(
+        backend_->Logits(x + first * config_.d_model, static_cast<int>(n), logits_.as<float>()));
     const float* logits = logits_.as<float>();
     ParallelFor(threads_, n, 1, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {

@@ -20,8 +20,8 @@ absl::StatusOr<std::unique_ptr<KvBlockPool>> KvBlockPool::Create(const KvShape& 
                                                                  size_t machine_bytes) {
   GF_CHECK(shape.BlockBytes() > 0);
   if (memory_bytes > machine_bytes) {
-    return absl::InvalidArgumentError(absl::StrCat("kv_memory is ", memory_bytes,
-                                                   " bytes, this machine has ", machine_bytes));
+    return absl::InvalidArgumentError(
+        absl::StrCat("kv_memory is ", memory_bytes, " bytes, this machine has ", machine_bytes));
   }
   const size_t n_blocks =
       std::min<size_t>(memory_bytes / shape.BlockBytes(), std::numeric_limits<BlockId>::max() / 2);

@@ -22,8 +22,9 @@ ABSL_FLAG(std::string, prefix_cache, "on",
           "on: prompts that begin like earlier ones are not computed again; or off");
 ABSL_FLAG(int, max_sequence_tokens, 0, "prompt and output together; 0: the model's length");
 ABSL_FLAG(std::string, wait, "block", "how the network is awaited: block, spin or hybrid:50us");
-ABSL_FLAG(std::string, tls_peer_name, "",
-          "name that peers' certificates must be for, too; where the CA certifies not only routers");
+ABSL_FLAG(
+    std::string, tls_peer_name, "",
+    "name that peers' certificates must be for, too; where the CA certifies not only routers");
 ABSL_FLAG(std::string, node, "", "failure domain: node");
 ABSL_FLAG(std::string, zone, "", "failure domain: zone");
 ABSL_FLAG(absl::Duration, drain_limit, absl::Seconds(30), "after SIGTERM, at most this long");

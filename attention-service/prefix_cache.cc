@@ -42,9 +42,9 @@ absl::StatusOr<std::vector<BlockId>> PrefixCache::Acquire(int count) {
   absl::MutexLock lock(&mu_);
   const int n_free = pool_->n_free();
   if (count > n_free + static_cast<int>(idle_.size())) {
-    return absl::ResourceExhaustedError(
-        absl::StrCat("wanted ", count, " KV blocks, of ", pool_->n_blocks(), " there are ", n_free,
-                     " free and ", idle_.size(), " cached"));
+    return absl::ResourceExhaustedError(absl::StrCat("wanted ", count, " KV blocks, of ",
+                                                     pool_->n_blocks(), " there are ", n_free,
+                                                     " free and ", idle_.size(), " cached"));
   }
   for (int i = n_free; i < count; ++i) Evict();
   return pool_->Acquire(count);

@@ -24,12 +24,12 @@ class CachedBlock {
 
  private:
   friend class PrefixCache;
-  uint64_t name_ = 0;               // PrefixHash of its tokens and all before
-  uint64_t serial_ = 0;             // never used twice
-  uint64_t parent_ = 0;             // serial of the block before it; the domain's for the first
-  std::vector<int32_t> tokens_;     // compared on every hit: a name alone proves nothing
+  uint64_t name_ = 0;            // PrefixHash of its tokens and all before
+  uint64_t serial_ = 0;          // never used twice
+  uint64_t parent_ = 0;          // serial of the block before it; the domain's for the first
+  std::vector<int32_t> tokens_;  // compared on every hit: a name alone proves nothing
   BlockId block_ = -1;
-  int n_users_ = 0;                 // sequences that hold it
+  int n_users_ = 0;                         // sequences that hold it
   std::list<CachedBlock*>::iterator idle_;  // its place among the idle ones, if n_users_ is 0
 };
 
@@ -66,8 +66,8 @@ class PrefixCache {
   // is the first). Takes the block over and returns what to use in its place until Release: it or
   // an equal one that was known already. Null if it cannot be known (the cache is off, or its name
   // is taken by other tokens): the block is still the caller's, and so are those after it.
-  CachedBlock* Publish(uint32_t domain, const CachedBlock* parent,
-                       absl::Span<const int32_t> tokens, BlockId block);
+  CachedBlock* Publish(uint32_t domain, const CachedBlock* parent, absl::Span<const int32_t> tokens,
+                       BlockId block);
 
   // Gives back what one sequence used: its known blocks in the order of their positions, and those
   // that are its own.

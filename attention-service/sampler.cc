@@ -33,7 +33,8 @@ float Highest(absl::Span<const float> logits) {
   std::fill_n(lanes, kLanes, kNever);
   size_t i = 0;
   for (; i + kLanes <= logits.size(); i += kLanes) {
-    for (size_t k = 0; k < kLanes; ++k) lanes[k] = logits[i + k] > lanes[k] ? logits[i + k] : lanes[k];
+    for (size_t k = 0; k < kLanes; ++k)
+      lanes[k] = logits[i + k] > lanes[k] ? logits[i + k] : lanes[k];
   }
   for (; i < logits.size(); ++i) lanes[0] = logits[i] > lanes[0] ? logits[i] : lanes[0];
   return *std::max_element(lanes, lanes + kLanes);

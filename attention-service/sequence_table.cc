@@ -28,9 +28,9 @@ absl::StatusOr<int> SequenceTable::Open(const SequenceSpec& spec, uint32_t cache
         absl::StrCat("n_positions is ", spec.n_positions, ", must be at least 1"));
   }
   if (BlocksFor(spec.n_positions) > cache_->n_blocks()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("n_positions is ", spec.n_positions, ", which takes ",
-                     BlocksFor(spec.n_positions), " KV blocks; there are ", cache_->n_blocks()));
+    return absl::InvalidArgumentError(absl::StrCat("n_positions is ", spec.n_positions,
+                                                   ", which takes ", BlocksFor(spec.n_positions),
+                                                   " KV blocks; there are ", cache_->n_blocks()));
   }
   if (sequences_.contains(spec.id)) {
     return absl::AlreadyExistsError(absl::StrCat("sequence ", spec.id, " is open already"));
@@ -91,8 +91,7 @@ void SequenceTable::LayerDone(CachedSequence* sequence, const StepSpan& span, in
   sequence->next_layer = follows ? layer + 1 : -1;
   if (sequence->next_layer < cache_->shape().n_layers) return;
   if (span.first_position <= sequence->n_complete) {
-    sequence->n_complete =
-        std::max(sequence->n_complete, span.first_position + span.n_tokens);
+    sequence->n_complete = std::max(sequence->n_complete, span.first_position + span.n_tokens);
   }
   Publish(sequence);
 }
@@ -100,8 +99,8 @@ void SequenceTable::LayerDone(CachedSequence* sequence, const StepSpan& span, in
 void SequenceTable::Publish(CachedSequence* sequence) {
   std::vector<CachedBlock*>& known = sequence->known;
   while (static_cast<int>(known.size() + 1) * kBlockTokens <= sequence->n_complete) {
-    const auto tokens = absl::MakeConstSpan(sequence->tokens)
-                            .subspan(known.size() * kBlockTokens, kBlockTokens);
+    const auto tokens =
+        absl::MakeConstSpan(sequence->tokens).subspan(known.size() * kBlockTokens, kBlockTokens);
     BlockId& block = sequence->blocks[known.size()];
     CachedBlock* published = cache_->Publish(sequence->cache_domain,
                                              known.empty() ? nullptr : known.back(), tokens, block);

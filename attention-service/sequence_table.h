@@ -16,12 +16,12 @@ namespace gatefold {
 struct CachedSequence {
   SamplingParams sampling;
   uint32_t cache_domain = 0;
-  int n_positions = 0;               // it may come to have
-  std::vector<BlockId> blocks;       // its block table: position p is in blocks[p / block_tokens]
-  std::vector<CachedBlock*> known;   // of its first blocks: those that others may share
-  std::vector<int32_t> tokens;       // whose first layer was computed, or is being
-  int n_complete = 0;                // positions that are computed in every layer
-  StepSpan under_way;                // the last span that began, and the layer it has come to
+  int n_positions = 0;              // it may come to have
+  std::vector<BlockId> blocks;      // its block table: position p is in blocks[p / block_tokens]
+  std::vector<CachedBlock*> known;  // of its first blocks: those that others may share
+  std::vector<int32_t> tokens;      // whose first layer was computed, or is being
+  int n_complete = 0;               // positions that are computed in every layer
+  StepSpan under_way;               // the last span that began, and the layer it has come to
   int next_layer = 0;
 };
 

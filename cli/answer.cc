@@ -48,8 +48,7 @@ absl::StatusOr<Answer> GenerateAnswer(Connection* connection,
   StreamGenerateTextRequest stream_request;
   *stream_request.mutable_request() = request;
   Call call(*connection);
-  const auto reader =
-      connection->inference()->StreamGenerateText(call.context(), stream_request);
+  const auto reader = connection->inference()->StreamGenerateText(call.context(), stream_request);
   Answer answer;
   StreamGenerateTextResponse response;
   bool summarised = false;

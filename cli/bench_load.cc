@@ -48,17 +48,19 @@ BenchSample Measure(Connection* connection, const inference::v1::GenerateTextReq
 absl::StatusOr<LoadSize> FitLoad(const LoadSize& usual, std::optional<int> prompt_tokens,
                                  std::optional<int> output_tokens, uint32_t limit) {
   const int most = static_cast<int>(std::min<uint32_t>(limit, 1 << 24));
-  for (const auto& [flag, value] : {std::pair("--prompt-tokens", prompt_tokens),
-                                    std::pair("--output-tokens", output_tokens)}) {
+  for (const auto& [flag, value] :
+       {std::pair("--prompt-tokens", prompt_tokens), std::pair("--output-tokens", output_tokens)}) {
     if (value.has_value() && (*value < 1 || *value >= most)) {
       return UsageError(absl::StrCat(flag, " is ", *value, ", must be within 1 and ", most - 1,
                                      ": a sequence has at most ", most, " tokens"));
     }
   }
   LoadSize size;
-  size.output_tokens = output_tokens.value_or(std::min(
-      usual.output_tokens, prompt_tokens.has_value() ? most - *prompt_tokens : std::max(1, most / 4)));
-  size.prompt_tokens = prompt_tokens.value_or(std::min(usual.prompt_tokens, most - size.output_tokens));
+  size.output_tokens = output_tokens.value_or(
+      std::min(usual.output_tokens,
+               prompt_tokens.has_value() ? most - *prompt_tokens : std::max(1, most / 4)));
+  size.prompt_tokens =
+      prompt_tokens.value_or(std::min(usual.prompt_tokens, most - size.output_tokens));
   if (size.prompt_tokens + size.output_tokens > most) {
     return UsageError(absl::StrCat("--prompt-tokens ", size.prompt_tokens, " and --output-tokens ",
                                    size.output_tokens, " are more than the ", most,
@@ -70,7 +72,8 @@ absl::StatusOr<LoadSize> FitLoad(const LoadSize& usual, std::optional<int> promp
 std::vector<BenchSample> RunBenchLoad(Connection* connection, uint32_t vocab_size,
                                       const BenchLoad& load) {
   const auto request = [&](uint64_t index) {
-    return MakeRequest(vocab_size, load.size.prompt_tokens, load.size.output_tokens, load.seed + index);
+    return MakeRequest(vocab_size, load.size.prompt_tokens, load.size.output_tokens,
+                       load.seed + index);
   };
   const BenchSample warm_up = Measure(connection, request(0), 0);
   if (!warm_up.status.ok()) return {warm_up};

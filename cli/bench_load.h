@@ -16,8 +16,8 @@ struct LoadSize {
   int output_tokens = 0;
 };
 
-// What was asked for; where nothing was, the usual size, or less if a model of `limit` tokens has no
-// room for it. Errors: a usage error that names flags and limits.
+// What was asked for; where nothing was, the usual size, or less if a model of `limit` tokens has
+// no room for it. Errors: a usage error that names flags and limits.
 absl::StatusOr<LoadSize> FitLoad(const LoadSize& usual, std::optional<int> prompt_tokens,
                                  std::optional<int> output_tokens, uint32_t limit);
 

@@ -38,7 +38,8 @@ class BenchVerb final : public Verb {
   void AddFlags(FlagSet* flags) override {
     connection_.AddTo(flags);
     flags->Section("The load:");
-    flags->Add("prompt-tokens", "N", "tokens of each prompt (default 512, or what fits)", &prompt_tokens_);
+    flags->Add("prompt-tokens", "N", "tokens of each prompt (default 512, or what fits)",
+               &prompt_tokens_);
     flags->Add("output-tokens", "N", "tokens generated for each (default 128, or what fits)",
                &output_tokens_);
     flags->Add("concurrency", "N", "requests at the same time (default 1)", &load_.concurrency);
@@ -58,8 +59,9 @@ class BenchVerb final : public Verb {
     GF_ASSIGN_OR_RETURN(const std::unique_ptr<Connection> connection,
                         Connection::Open(connection_, console->interrupts));
     GF_ASSIGN_OR_RETURN(const inference::v1::Model model, connection->GetModel());
-    GF_ASSIGN_OR_RETURN(load_.size, FitLoad({.prompt_tokens = 512, .output_tokens = 128}, prompt_tokens_,
-                                            output_tokens_, model.max_sequence_tokens()));
+    GF_ASSIGN_OR_RETURN(load_.size,
+                        FitLoad({.prompt_tokens = 512, .output_tokens = 128}, prompt_tokens_,
+                                output_tokens_, model.max_sequence_tokens()));
     const std::vector<BenchSample> samples =
         RunBenchLoad(connection.get(), model.vocab_size(), load_);
     for (const BenchSample& sample : samples) {

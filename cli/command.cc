@@ -92,9 +92,9 @@ int RunCommand(const std::vector<std::string>& arguments, const Environment& env
   if (name == "--version") name = "version";
   Verb* verb = Find(verbs, name);
   if (verb == nullptr) {
-    return Report("", UsageError(absl::StrCat("there is no verb \"", name, "\"; verbs are ",
-                                              Names(verbs))),
-                  console);
+    return Report(
+        "", UsageError(absl::StrCat("there is no verb \"", name, "\"; verbs are ", Names(verbs))),
+        console);
   }
   return RunVerb(verb, rest, environment, console);
 }

@@ -220,9 +220,8 @@ TEST_F(CommandTest, TakesTheRouterFromTheEnvironment) {
 TEST_F(CommandTest, SendsTheKeyItIsGiven) {
   Ask({"generate", "x"});
   EXPECT_EQ(router_.authorization, "");
-  EXPECT_EQ(Run({"generate", "x", "--router", router_.address()}, "",
-                {{"GATEFOLD_API_KEY", "gf_1"}}),
-            0);
+  EXPECT_EQ(
+      Run({"generate", "x", "--router", router_.address()}, "", {{"GATEFOLD_API_KEY", "gf_1"}}), 0);
   EXPECT_EQ(router_.authorization, "Bearer gf_1");
   const std::string file = testing::TempDir() + "/gatefold_key";
   WriteTestFile(file, "gf_2\n");

@@ -26,8 +26,7 @@ inference::v1::Prompt Conversation::ToPrompt() const {
       message->set_role(turn.role);
       message->set_content(turn.content);
     } else {
-      absl::StrAppend(prompt.mutable_text(), turn.content,
-                      turn.role == "assistant" ? "" : "\n");
+      absl::StrAppend(prompt.mutable_text(), turn.content, turn.role == "assistant" ? "" : "\n");
     }
   }
   return prompt;

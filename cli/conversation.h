@@ -27,7 +27,9 @@ class Conversation {
   struct Turn {
     std::string role, content;
   };
-  void Add(const char* role, absl::string_view text) { turns_.push_back({role, std::string(text)}); }
+  void Add(const char* role, absl::string_view text) {
+    turns_.push_back({role, std::string(text)});
+  }
 
   const std::string system_;  // empty: none
   const bool has_chat_template_;

@@ -54,8 +54,8 @@ class DetokenizeVerb final : public Verb {
   absl::StatusOr<std::string> Here(const std::vector<int32_t>& ids) const {
     const auto tokenizer = Tokenizer::Load(connection_.model);
     if (!tokenizer.ok()) return ModelFolderError(connection_.model, tokenizer.status());
-    // A model may have more ids than its tokenizer, which decode to nothing; here only the tokenizer
-    // need be there.
+    // A model may have more ids than its tokenizer, which decode to nothing; here only the
+    // tokenizer need be there.
     const auto config = ReadModelConfig(connection_.model);
     const int n_ids = std::max((*tokenizer)->vocab_size(), config.ok() ? config->vocab_size : 0);
     for (size_t i = 0; i < ids.size(); ++i) {

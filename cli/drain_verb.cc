@@ -98,8 +98,7 @@ class DrainVerb final : public WorkerVerb {
       GF_RETURN_IF_ERROR(Explain(
           *connection, connection->admin()->DrainWorker(call.context(), request, &response)));
     }
-    GF_ASSIGN_OR_RETURN(const Worker worker,
-                        Await(connection.get(), response.worker(), console));
+    GF_ASSIGN_OR_RETURN(const Worker worker, Await(connection.get(), response.worker(), console));
     if (worker.state() == cluster::v1::WORKER_STATE_UNREACHABLE) {
       Show(worker, "has ended", console);
     } else {

@@ -54,8 +54,7 @@ void ShowWorkers(const std::vector<Worker>& workers, bool json, std::ostream& ou
     const auto when = [](bool there, auto value) { return there ? absl::StrCat(value) : ""; };
     table.AddRow({worker.name(), KindName(worker), StateName(worker),
                   absl::StrFormat("%.0f %%", 100 * worker.busy_ratio()),
-                  when(has_experts, worker.n_experts()),
-                  when(has_experts, worker.n_sole_experts()),
+                  when(has_experts, worker.n_experts()), when(has_experts, worker.n_sole_experts()),
                   has_experts ? FormatBytes(worker.loaded_bytes()) : "",
                   when(has_experts, worker.rows_served()), when(has_kv, worker.n_sequences()),
                   has_kv ? absl::StrCat(worker.n_kv_blocks_free(), "/", worker.n_kv_blocks()) : "",
@@ -85,13 +84,13 @@ void ShowExperts(const std::vector<ExpertLoad>& experts, bool json, std::ostream
   if (json) {
     Json list = Json::array();
     for (const ExpertLoad& expert : experts) {
-      list.push_back({{"layer", expert.layer()},
-                      {"expert", expert.expert()},
-                      {"rows", expert.rows()},
-                      {"load", load(expert)},
-                      {"replicas", expert.shards_size()},
-                      {"shards", std::vector<std::string>(expert.shards().begin(),
-                                                          expert.shards().end())}});
+      list.push_back(
+          {{"layer", expert.layer()},
+           {"expert", expert.expert()},
+           {"rows", expert.rows()},
+           {"load", load(expert)},
+           {"replicas", expert.shards_size()},
+           {"shards", std::vector<std::string>(expert.shards().begin(), expert.shards().end())}});
     }
     PrintJson({{"experts", std::move(list)}}, out);
     return;
@@ -113,17 +112,14 @@ void ShowModels(const std::vector<Model>& models, bool json, std::ostream& out) 
     PrintJson({{"models", std::move(list)}}, out);
     return;
   }
-  Table table({"name", "family", ">parameters", ">active", ">layers", "experts", "weights",
-               ">max tokens"});
+  Table table(
+      {"name", "family", ">parameters", ">active", ">layers", "experts", "weights", ">max tokens"});
   for (const Model& model : models) {
-    table.AddRow({model.name(), model.family(),
-                  absl::StrFormat("%.1f M", model.parameters() / 1e6),
-                  absl::StrFormat("%.1f M", model.active_parameters() / 1e6),
-                  absl::StrCat(model.n_layers()),
-                  model.n_experts() == 0
-                      ? "dense"
-                      : absl::StrCat(model.top_k(), " of ", model.n_experts()),
-                  model.weight_dtype(), absl::StrCat(model.max_sequence_tokens())});
+    table.AddRow(
+        {model.name(), model.family(), absl::StrFormat("%.1f M", model.parameters() / 1e6),
+         absl::StrFormat("%.1f M", model.active_parameters() / 1e6), absl::StrCat(model.n_layers()),
+         model.n_experts() == 0 ? "dense" : absl::StrCat(model.top_k(), " of ", model.n_experts()),
+         model.weight_dtype(), absl::StrCat(model.max_sequence_tokens())});
   }
   table.Print(out);
 }
@@ -196,8 +192,8 @@ class GetVerb final : public Verb {
   static absl::StatusOr<std::vector<ExpertLoad>> GetExperts(Connection* connection) {
     Call call(*connection);
     cluster::v1::GetExpertLoadResponse response;
-    GF_RETURN_IF_ERROR(connection->ToStatus(
-        connection->cluster()->GetExpertLoad(call.context(), {}, &response)));
+    GF_RETURN_IF_ERROR(
+        connection->ToStatus(connection->cluster()->GetExpertLoad(call.context(), {}, &response)));
     std::vector<ExpertLoad> experts(response.experts().begin(), response.experts().end());
     std::sort(experts.begin(), experts.end(), [](const ExpertLoad& a, const ExpertLoad& b) {
       return std::pair(a.layer(), a.expert()) < std::pair(b.layer(), b.expert());

@@ -83,20 +83,19 @@ void PrintFolder(const std::string& dir, const ModelWeights& weights, std::ostre
       config.sparse() ? absl::StrCat(config.top_k, " of ", config.n_experts, " per layer")
                       : absl::StrCat("dense, served as ", config.n_slices, " slices");
   Table table({"family", config.family});
-  table.AddRow({"parameters", absl::StrFormat("%.1f M, %.1f M read per token",
-                                              weights.n_parameters() / 1e6,
-                                              weights.n_active_parameters() / 1e6)});
+  table.AddRow(
+      {"parameters", absl::StrFormat("%.1f M, %.1f M read per token", weights.n_parameters() / 1e6,
+                                     weights.n_active_parameters() / 1e6)});
   table.AddRow({"layers", absl::StrCat(config.n_layers, " of width ", config.d_model)});
-  table.AddRow({"attention",
-                absl::StrCat(config.n_heads, " heads of ", config.head_dim, ", ",
-                             config.n_kv_heads, " for keys and values",
-                             config.sliding_window > 0
-                                 ? absl::StrCat(", window ", config.sliding_window)
-                                 : "")});
+  table.AddRow({"attention", absl::StrCat(config.n_heads, " heads of ", config.head_dim, ", ",
+                                          config.n_kv_heads, " for keys and values",
+                                          config.sliding_window > 0
+                                              ? absl::StrCat(", window ", config.sliding_window)
+                                              : "")});
   table.AddRow({"experts", absl::StrCat(experts, ", width ", config.d_ff, ", ",
                                         std::string(DTypeName(weights.expert_dtype())))});
-  table.AddRow({"rope", absl::StrFormat("%s, theta %g", RopeName(config.rope.kind),
-                                        config.rope.theta)});
+  table.AddRow(
+      {"rope", absl::StrFormat("%s, theta %g", RopeName(config.rope.kind), config.rope.theta)});
   table.AddRow({"sequence", absl::StrCat("at most ", config.max_positions, " tokens")});
   table.AddRow({"vocabulary", absl::StrCat(config.vocab_size)});
   table.AddRow({"tokenizer", tokenizer.contains("error")
@@ -108,8 +107,8 @@ void PrintFolder(const std::string& dir, const ModelWeights& weights, std::ostre
   sizes.AddRow({"attention-service", FormatBytes(bytes.attention)});
   sizes.AddRow({"router-service", FormatBytes(bytes.router)});
   sizes.AddRow({"expert-services together", FormatBytes(bytes.experts)});
-  sizes.AddRow({config.sparse() ? "  one expert" : "  one slice",
-                FormatBytes(weights.ExpertBytes(0, 0))});
+  sizes.AddRow(
+      {config.sparse() ? "  one expert" : "  one slice", FormatBytes(weights.ExpertBytes(0, 0))});
   sizes.Print(out);
 }
 

@@ -80,15 +80,15 @@ absl::StatusOr<Json> RoutingJson(const inference::v1::RoutingTrace& trace, int n
                                  int n_tokens) {
   GF_ASSIGN_OR_RETURN(const RoutingView view, RoutingView::Create(trace));
   if (view.n_layers() > 0 && view.n_tokens() != static_cast<size_t>(n_tokens)) {
-    return absl::InternalError(absl::StrCat("the routing trace has ", view.n_tokens(), " of ",
-                                            n_tokens, " tokens"));
+    return absl::InternalError(
+        absl::StrCat("the routing trace has ", view.n_tokens(), " of ", n_tokens, " tokens"));
   }
   Json layers = Json::array();
   for (int i = 0; i < n_layers; ++i) layers.push_back(nullptr);
   for (size_t layer = 0; layer < view.n_layers(); ++layer) {
     if (view.layer_id(layer) >= static_cast<uint32_t>(n_layers)) {
-      return absl::InternalError(absl::StrCat("the routing trace has layer ", view.layer_id(layer),
-                                              " of ", n_layers));
+      return absl::InternalError(
+          absl::StrCat("the routing trace has layer ", view.layer_id(layer), " of ", n_layers));
     }
     Json tokens = Json::array();
     for (size_t token = 0; token < view.n_tokens(); ++token) {

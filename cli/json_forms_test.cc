@@ -47,8 +47,7 @@ TEST(JsonFormsTest, WritesEmptyLists) {
   EXPECT_EQ(GenerateJson(answer)["degraded_tokens"], 3);
   inference::v1::ScoreTextResponse degraded;
   degraded.set_degraded_tokens(2);
-  EXPECT_EQ(Line(*ScoreJson(degraded)),
-            "{\"argmax\":[],\"logprobs\":[],\"degraded_tokens\":2}\n");
+  EXPECT_EQ(Line(*ScoreJson(degraded)), "{\"argmax\":[],\"logprobs\":[],\"degraded_tokens\":2}\n");
 }
 
 TEST(JsonFormsTest, RefusesAScoreOfOtherLength) {

@@ -42,8 +42,8 @@ class KeysVerb final : public Verb {
     ApiKey key;
     key.name = arguments[0];
     key.admin = admin_;
-    GF_RETURN_IF_ERROR(Limit("--requests-per-minute", requests_per_minute_,
-                             &key.requests_per_minute));
+    GF_RETURN_IF_ERROR(
+        Limit("--requests-per-minute", requests_per_minute_, &key.requests_per_minute));
     GF_RETURN_IF_ERROR(Limit("--tokens-per-minute", tokens_per_minute_, &key.tokens_per_minute));
     const std::string secret = NewApiKey();
     key.hash = HashApiKey(secret);

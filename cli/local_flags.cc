@@ -28,9 +28,8 @@ void LocalFlags::AddTo(FlagSet* flags) {
 }
 
 std::string LocalFlags::AnyGiven(const FlagSet& flags) {
-  for (const char* name :
-       {"threads", "kv-memory", "prefix-cache", "lanes", "max-step-tokens", "n-slices",
-        "weights", "wire-dtype", "isa"}) {
+  for (const char* name : {"threads", "kv-memory", "prefix-cache", "lanes", "max-step-tokens",
+                           "n-slices", "weights", "wire-dtype", "isa"}) {
     if (flags.OnCommandLine(name)) return absl::StrCat("--", name);
   }
   return "";
@@ -51,8 +50,7 @@ absl::Status LocalFlags::Check() const {
     }
   }
   if (prefix_cache != "on" && prefix_cache != "off") {
-    return UsageError(
-        absl::StrCat("--prefix-cache is \"", prefix_cache, "\", must be on or off"));
+    return UsageError(absl::StrCat("--prefix-cache is \"", prefix_cache, "\", must be on or off"));
   }
   if (wire_dtype != "float32" && wire_dtype != "bfloat16") {
     return UsageError(

@@ -91,8 +91,8 @@ class LocalRouterImplementation final : public LocalRouter {
  public:
   explicit LocalRouterImplementation(const RouterOptions& options)
       : options_(options),
-        threads_(NumThreads(options.worker.n_threads),
-                 absl::Microseconds(options.worker.spin_us)) {}
+        threads_(NumThreads(options.worker.n_threads), absl::Microseconds(options.worker.spin_us)) {
+  }
   ~LocalRouterImplementation() override { server_.reset(); }
 
   absl::Status Load(const LocalRouterOptions& local) {
@@ -132,8 +132,8 @@ class LocalRouterImplementation final : public LocalRouter {
     };
     doors.max_sequence_tokens = host_->max_sequence_tokens();
     doors.cluster = view_.get();
-    GF_ASSIGN_OR_RETURN(server_, RouterServer::Start(options_, *weights_, &threads_, doors,
-                                                     meter_.get()));
+    GF_ASSIGN_OR_RETURN(server_,
+                        RouterServer::Start(options_, *weights_, &threads_, doors, meter_.get()));
     return absl::OkStatus();
   }
 

@@ -15,13 +15,13 @@ namespace gatefold {
 // How to serve a model in this process. Zero or empty means the default.
 struct LocalRouterOptions {
   std::string model_dir;
-  std::string model_name;      // as requests name it; default: the folder's name
-  std::string listen_address;  // host:port or unix:path; empty: only channel()
-  TransportSecurity security;  // of listen_address
+  std::string model_name;                      // as requests name it; default: the folder's name
+  std::string listen_address;                  // host:port or unix:path; empty: only channel()
+  TransportSecurity security;                  // of listen_address
   std::shared_ptr<const ApiKeyring> api_keys;  // null: everybody may call
-  int n_threads = 0;           // default: the cores there are
+  int n_threads = 0;                           // default: the cores there are
   int n_lanes = 1;
-  int n_slices = 8;            // of a dense layer's MLP; part of the model as loaded
+  int n_slices = 8;  // of a dense layer's MLP; part of the model as loaded
   int max_step_tokens = 512;
   int max_running = 64;
   int max_waiting = 256;
@@ -30,7 +30,7 @@ struct LocalRouterOptions {
   std::string isa = "auto";
   WeightKind weights = WeightKind::kCheckpoint;  // of experts
   std::string wire_dtype = "float32";
-  int metrics_port = -1;       // -1: none; 0: any
+  int metrics_port = -1;                           // -1: none; 0: any
   absl::Duration drain_limit = absl::Seconds(60);  // what Drain() leaves to requests under way
   bool show_load_progress = true;
 };

@@ -35,8 +35,9 @@ int Main(const std::vector<std::string>& arguments) {
   SetLogLevel(LogLevel::kWarning);
   std::ios::sync_with_stdio(false);
   Interrupts interrupts;
-  Console console{std::cin, std::cout, std::cerr, isatty(STDIN_FILENO) == 1, &interrupts,
-                  isatty(STDOUT_FILENO) == 1};
+  Console console{std::cin,    std::cout,
+                  std::cerr,   isatty(STDIN_FILENO) == 1,
+                  &interrupts, isatty(STDOUT_FILENO) == 1};
 
   std::atomic<bool> done = false;
   std::thread watcher([&] {

@@ -74,8 +74,8 @@ std::string FormatBytes(double bytes) {
 }
 
 std::string Quoted(absl::string_view bytes) {
-  const std::string escaped = FindInvalidUtf8(bytes) == kValidUtf8 ? absl::Utf8SafeCEscape(bytes)
-                                                                   : absl::CHexEscape(bytes);
+  const std::string escaped =
+      FindInvalidUtf8(bytes) == kValidUtf8 ? absl::Utf8SafeCEscape(bytes) : absl::CHexEscape(bytes);
   return absl::StrCat("\"", escaped, "\"");
 }
 

@@ -26,8 +26,8 @@ absl::StatusOr<std::string> ReadAll(std::istream& in, const std::string& name) {
 
 absl::StatusOr<std::string> ReadText(const std::vector<std::string>& arguments, Console* console) {
   if (arguments.size() > 1) {
-    return UsageError(absl::StrCat("there are ", arguments.size(),
-                                   " arguments; put quotes around the text"));
+    return UsageError(
+        absl::StrCat("there are ", arguments.size(), " arguments; put quotes around the text"));
   }
   std::string text;
   if (arguments.empty() || arguments[0] == "-") {

@@ -31,11 +31,11 @@ absl::StatusOr<RoutingView> RoutingView::Create(const inference::v1::RoutingTrac
   if (!ProductIs(trace.n_tokens(), trace.layer_ids_size(), trace.top_k(), n_pairs) ||
       trace.expert_ids().size() != n_pairs * sizeof(uint16_t) ||
       trace.gate_weights().size() != n_pairs * sizeof(float)) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "the routing trace does not fit its counts: ", trace.n_tokens(), " tokens, ",
-        trace.layer_ids_size(), " layers, top ", trace.top_k(), "; ", trace.expert_ids().size(),
-        " bytes of experts, ", trace.gate_weights().size(), " of weights, ", n_pairs,
-        " of shards"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("the routing trace does not fit its counts: ", trace.n_tokens(), " tokens, ",
+                     trace.layer_ids_size(), " layers, top ", trace.top_k(), "; ",
+                     trace.expert_ids().size(), " bytes of experts, ", trace.gate_weights().size(),
+                     " of weights, ", n_pairs, " of shards"));
   }
   for (const char byte : trace.shards()) {
     if (static_cast<uint8_t>(byte) >= trace.shard_names_size()) {

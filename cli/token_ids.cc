@@ -19,8 +19,8 @@ absl::StatusOr<std::vector<int32_t>> ParseTokenIds(absl::string_view text) {
     int32_t id = 0;
     if (!absl::SimpleAtoi(item, &id) || id < 0) {
       return absl::InvalidArgumentError(absl::StrCat("must be token ids, as 1,5,9; item ",
-                                                     ids.size() + 1, " is \"",
-                                                     item.substr(0, 40), "\""));
+                                                     ids.size() + 1, " is \"", item.substr(0, 40),
+                                                     "\""));
     }
     ids.push_back(id);
   }

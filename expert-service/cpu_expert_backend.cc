@@ -53,11 +53,11 @@ class CpuExpertBackend final : public ExpertBackend {
   absl::StatusOr<std::shared_ptr<const HeldExpert>> Load(const ExpertWeightsView& view,
                                                          ThreadPool* threads) override {
     return std::make_shared<const CpuExpert>(
-        ExpertWeights::Views{view.w1, view.w3, view.w2, view.b1, view.b3, view.b2}, threads,
-        kind_);
+        ExpertWeights::Views{view.w1, view.w3, view.w2, view.b1, view.b3, view.b2}, threads, kind_);
   }
 
-  absl::Status Run(absl::Span<const HeldGroup> groups, const float* x, int n_rows, float* y) override {
+  absl::Status Run(absl::Span<const HeldGroup> groups, const float* x, int n_rows,
+                   float* y) override {
     std::vector<kernels::ExpertGroup> kernel_groups;
     for (const HeldGroup& group : groups) {
       kernel_groups.push_back(

@@ -58,7 +58,9 @@ cuda::WeightFormat FormatOf(WeightKind weights) {
 
 // Behind the device's name, for people.
 const char* NameOf(cuda::WeightFormat format) {
-  return format == cuda::WeightFormat::kBF16 ? "" : format == cuda::WeightFormat::kInt8 ? ", int8" : ", int4";
+  return format == cuda::WeightFormat::kBF16   ? ""
+         : format == cuda::WeightFormat::kInt8 ? ", int8"
+                                               : ", int4";
 }
 
 class CudaExpertBackend final : public ExpertBackend {
@@ -81,11 +83,12 @@ class CudaExpertBackend final : public ExpertBackend {
 
   absl::StatusOr<std::shared_ptr<const HeldExpert>> Load(const ExpertWeightsView& view,
                                                          ThreadPool* /*threads*/) override;
-  absl::Status Run(absl::Span<const HeldGroup> groups, const float* x, int n_rows, float* y) override;
+  absl::Status Run(absl::Span<const HeldGroup> groups, const float* x, int n_rows,
+                   float* y) override;
 
  private:
-  absl::Status SendMatrix(const MatrixView& matrix, const cuda::TileShape& shape, int which, char* tiles)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(load_mu_);
+  absl::Status SendMatrix(const MatrixView& matrix, const cuda::TileShape& shape, int which,
+                          char* tiles) ABSL_EXCLUSIVE_LOCKS_REQUIRED(load_mu_);
   // `to`, or null if there is none.
   absl::StatusOr<const float*> SendBias(const TensorView& bias, float* to)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(load_mu_);
@@ -107,8 +110,8 @@ class CudaExpertBackend final : public ExpertBackend {
   std::vector<std::pair<int64_t, std::unique_ptr<cuda::ExpertMlp>>> mlps_;  // by d_ff
 };
 
-absl::StatusOr<std::shared_ptr<const HeldExpert>> CudaExpertBackend::Load(const ExpertWeightsView& view,
-                                                                          ThreadPool* /*threads*/) {
+absl::StatusOr<std::shared_ptr<const HeldExpert>> CudaExpertBackend::Load(
+    const ExpertWeightsView& view, ThreadPool* /*threads*/) {
   const cuda::ExpertShape shape{view.w2.n_rows, view.w1.n_rows, format_};
   auto expert = std::make_shared<CudaExpert>(shape);
   absl::MutexLock lock(&load_mu_);
@@ -147,8 +150,8 @@ cuda::ExpertMlp* CudaExpertBackend::MlpFor(int64_t d_ff) {
   for (const auto& [size, mlp] : mlps_) {
     if (size == d_ff) return mlp.get();
   }
-  mlps_.emplace_back(d_ff, std::make_unique<cuda::ExpertMlp>(
-                               cuda::ExpertShape{d_model_, d_ff, format_}));
+  mlps_.emplace_back(d_ff,
+                     std::make_unique<cuda::ExpertMlp>(cuda::ExpertShape{d_model_, d_ff, format_}));
   return mlps_.back().second.get();
 }
 

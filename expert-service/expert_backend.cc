@@ -13,8 +13,8 @@ absl::StatusOr<WeightKind> ParseWeightKind(absl::string_view name) {
       absl::StrCat("--weights is \"", name, "\", must be checkpoint, int8 or int4"));
 }
 
-absl::StatusOr<std::unique_ptr<ExpertBackend>> ChooseExpertBackend(const ExpertBackendOptions& options,
-                                                                   ThreadPool* threads) {
+absl::StatusOr<std::unique_ptr<ExpertBackend>> ChooseExpertBackend(
+    const ExpertBackendOptions& options, ThreadPool* threads) {
   return ChooseBackend<ExpertBackend>(
       options.name, [&] { return MakeCudaExpertBackend(options); },
       [&] { return MakeCpuExpertBackend(threads, options); });

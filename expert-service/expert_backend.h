@@ -36,13 +36,13 @@ struct HeldGroup {
   absl::Span<const int32_t> slots;
 };
 
-// Where experts are kept and computed: on the CPU, or on a CUDA device. The services, the protocol and
-// the laws are the same for both; bits are equal between shards of one numerics class.
+// Where experts are kept and computed: on the CPU, or on a CUDA device. The services, the protocol
+// and the laws are the same for both; bits are equal between shards of one numerics class.
 class ExpertBackend {
  public:
   virtual ~ExpertBackend() = default;
 
-  virtual std::string name() const = 0;    // "cpu" or "cuda"
+  virtual std::string name() const = 0;  // "cpu" or "cuda"
   // For people: the instruction set or the device's name, and how weights are kept if quantised.
   virtual std::string device() const = 0;
   // Of what this backend computes; see NumericsClass() in gatefold/kernels/isa.h.
@@ -66,7 +66,8 @@ class ExpertBackend {
 
   // Computes all groups, of experts that this backend loaded. x: [n_rows, d_model]. y: [n slots,
   // d_model]. Threads: one call at a time. Errors: Unavailable (the device failed).
-  virtual absl::Status Run(absl::Span<const HeldGroup> groups, const float* x, int n_rows, float* y) = 0;
+  virtual absl::Status Run(absl::Span<const HeldGroup> groups, const float* x, int n_rows,
+                           float* y) = 0;
 };
 
 // What a backend is made for.
@@ -81,13 +82,14 @@ struct ExpertBackendOptions {
 std::unique_ptr<ExpertBackend> MakeCpuExpertBackend(ThreadPool* threads,
                                                     const ExpertBackendOptions& options = {});
 
-// On the first CUDA device. FailedPrecondition, saying why: this build has no CUDA, there is no device,
-// it is too old, or the model's experts are of a type or shape that it does not compute.
-absl::StatusOr<std::unique_ptr<ExpertBackend>> MakeCudaExpertBackend(const ExpertBackendOptions& options);
+// On the first CUDA device. FailedPrecondition, saying why: this build has no CUDA, there is no
+// device, it is too old, or the model's experts are of a type or shape that it does not compute.
+absl::StatusOr<std::unique_ptr<ExpertBackend>> MakeCudaExpertBackend(
+    const ExpertBackendOptions& options);
 
-// By name. Logs what was chosen and why. The threads are the CPU's. InvalidArgument for another name; for
-// "cuda" the errors of MakeCudaExpertBackend.
-absl::StatusOr<std::unique_ptr<ExpertBackend>> ChooseExpertBackend(const ExpertBackendOptions& options,
-                                                                   ThreadPool* threads);
+// By name. Logs what was chosen and why. The threads are the CPU's. InvalidArgument for another
+// name; for "cuda" the errors of MakeCudaExpertBackend.
+absl::StatusOr<std::unique_ptr<ExpertBackend>> ChooseExpertBackend(
+    const ExpertBackendOptions& options, ThreadPool* threads);
 
 }  // namespace gatefold

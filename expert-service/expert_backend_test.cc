@@ -18,13 +18,16 @@ class ExpertBackendTest : public testing::Test {
                                       WeightKind weights = WeightKind::kCheckpoint) {
     return {.name = name, .weights = weights, .dtype = DType::kBF16, .d_model = 64};
   }
-  static auto Choose(const std::string& name) { return ChooseExpertBackend(Options(name), nullptr); }
+  static auto Choose(const std::string& name) {
+    return ChooseExpertBackend(Options(name), nullptr);
+  }
 };
 
 TEST_F(ExpertBackendTest, RefusesANameThatIsNone) {
   const auto backend = Choose("gpu");
   EXPECT_EQ(backend.status().code(), absl::StatusCode::kInvalidArgument);
-  EXPECT_THAT(std::string(backend.status().message()), HasSubstr("\"gpu\", must be auto, cpu or cuda"));
+  EXPECT_THAT(std::string(backend.status().message()),
+              HasSubstr("\"gpu\", must be auto, cpu or cuda"));
 }
 
 TEST_F(ExpertBackendTest, AutoIsWhatCanBeHad) {
@@ -50,7 +53,8 @@ TEST_F(ExpertBackendTest, KnowsHowWeightsCanBeKept) {
               HasSubstr("\"int2\", must be checkpoint, int8 or int4"));
 }
 
-// What a planner is told about memory is true, and nobody is told that the checkpoint can be had back.
+// What a planner is told about memory is true, and nobody is told that the checkpoint can be had
+// back.
 TEST_F(ExpertBackendTest, QuantisesOnTheCpu) {
   constexpr int64_t kModel = 256, kHidden = 512;
   const std::vector<char> zeros(kModel * kHidden * sizeof(float));

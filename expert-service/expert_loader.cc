@@ -18,8 +18,9 @@ uint64_t CheckpointCapacity(uint64_t memory_bytes, const ExpertCatalog& catalog,
   for (int layer = 0; layer < catalog.config().n_layers; ++layer) {
     for (int expert = 0; expert < catalog.config().experts_per_layer(); ++expert) {
       const ExpertLayout layout = catalog.Layout(layer, expert);
-      held_per_byte = std::max(held_per_byte, static_cast<double>(backend.HeldBytes(layout.sizes())) /
-                                                  static_cast<double>(layout.size_bytes()));
+      held_per_byte =
+          std::max(held_per_byte, static_cast<double>(backend.HeldBytes(layout.sizes())) /
+                                      static_cast<double>(layout.size_bytes()));
     }
   }
   const double bytes = static_cast<double>(memory_bytes) / held_per_byte;

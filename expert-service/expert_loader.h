@@ -57,8 +57,8 @@ class ExpertLoader {
   absl::Status Assign(uint64_t epoch, std::vector<ExpertId> experts,
                       std::vector<ExpertHolder> holders = {});
 
-  uint64_t epoch() const;      // of the last assignment; 0: none yet
-  size_t n_loading() const;    // assigned and not yet held
+  uint64_t epoch() const;    // of the last assignment; 0: none yet
+  size_t n_loading() const;  // assigned and not yet held
   uint64_t capacity_bytes() const { return options_.capacity_bytes; }
 
   // True once nothing is left to do and on_change has been told so; false at the deadline.

@@ -32,7 +32,8 @@ class ShortOfMemory final : public ExpertBackend {
     if (n_refused_-- > 0) return absl::ResourceExhaustedError("no memory");
     return cpu_->Load(weights, threads);
   }
-  absl::Status Run(absl::Span<const HeldGroup> groups, const float* x, int n_rows, float* y) override {
+  absl::Status Run(absl::Span<const HeldGroup> groups, const float* x, int n_rows,
+                   float* y) override {
     return cpu_->Run(groups, x, n_rows, y);
   }
   size_t HeldBytes(const ExpertLayout::Sizes& expert) const override {

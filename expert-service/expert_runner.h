@@ -27,12 +27,12 @@ class ExpertRunner {
   // The store outlives the runner.
   explicit ExpertRunner(const ExpertStore* store)
       : store_(store),
-        rows_(static_cast<size_t>(store->config().n_layers) *
-              store->config().experts_per_layer()) {}
+        rows_(static_cast<size_t>(store->config().n_layers) * store->config().experts_per_layer()) {
+  }
 
   // x: [n_rows, d_model]. y: [n slots, d_model], out. The caller has checked rows and slots.
-  // kNotFound, naming layer and expert, if one is not held: then nothing was computed. Errors of the
-  // backend.
+  // kNotFound, naming layer and expert, if one is not held: then nothing was computed. Errors of
+  // the backend.
   absl::Status Run(int layer, absl::Span<const ExpertVisit> visits, const float* x, int n_rows,
                    float* y);
 

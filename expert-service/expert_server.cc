@@ -88,7 +88,8 @@ absl::Status ExpertServer::Listen() {
   GF_ASSIGN_OR_RETURN(catalog_,
                       ExpertCatalog::Open(options_.worker.model_dir, {options_.worker.n_slices}));
   const ModelConfig& config = catalog_->config();
-  ExpertBackendOptions backend{.name = options_.backend, .dtype = catalog_->dtype(), .d_model = config.d_model};
+  ExpertBackendOptions backend{
+      .name = options_.backend, .dtype = catalog_->dtype(), .d_model = config.d_model};
   GF_ASSIGN_OR_RETURN(backend.weights, ParseWeightKind(options_.weights));
   GF_ASSIGN_OR_RETURN(backend_, ChooseExpertBackend(backend, &threads_));
   store_ = std::make_unique<ExpertStore>(config, backend_.get());

@@ -31,8 +31,9 @@ ABSL_FLAG(int, spin_us, 0, "microseconds that idle compute threads spin before t
 ABSL_FLAG(std::string, wait, "block", "how the network is awaited: block, spin or hybrid:50us");
 ABSL_FLAG(bool, metrics_per_expert, false,
           "count rows by (layer, expert), too: a series for each expert held");
-ABSL_FLAG(std::string, tls_peer_name, "",
-          "name that peers' certificates must be for, too; where the CA certifies not only routers");
+ABSL_FLAG(
+    std::string, tls_peer_name, "",
+    "name that peers' certificates must be for, too; where the CA certifies not only routers");
 ABSL_FLAG(std::string, tls_server_name, "",
           "name that other shards' certificates must be for, where experts are loaded from them; "
           "default: the host in their address");

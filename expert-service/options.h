@@ -12,14 +12,15 @@ namespace gatefold {
 
 struct ExpertServiceOptions {
   WorkerOptions worker;
-  std::string backend = "auto"; // where experts are computed: auto, cpu or cuda; see expert_backend.h
+  std::string backend =
+      "auto";  // where experts are computed: auto, cpu or cuda; see expert_backend.h
   std::string weights = "checkpoint";  // how they are kept: checkpoint, int8 or int4
-  std::string experts = "all";  // see expert_selection.h
-  uint64_t capacity_bytes = 0;  // of memory that assigned experts may take; 0: not limited
-  std::string load_from = "auto";  // see expert_supply.h
-  int load_threads = 4;            // experts that are loaded at the same time, if they are assigned
+  std::string experts = "all";         // see expert_selection.h
+  uint64_t capacity_bytes = 0;         // of memory that assigned experts may take; 0: not limited
+  std::string load_from = "auto";      // see expert_supply.h
+  int load_threads = 4;  // experts that are loaded at the same time, if they are assigned
   bool metrics_per_expert = false;  // a series per expert held
-  std::string wait = "block";   // of the thread that polls the network; see wait_policy.h
+  std::string wait = "block";       // of the thread that polls the network; see wait_policy.h
   // After SIGTERM: how long calls may still come from routers that have not noticed.
   absl::Duration drain_quiet = absl::Seconds(2);
   absl::Duration drain_limit = absl::Seconds(30);

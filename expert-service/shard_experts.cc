@@ -190,7 +190,9 @@ absl::StatusOr<LoadedExpert> ShardExperts::Get(ExpertId id, ThreadPool* threads)
 absl::StatusOr<Buffer> ShardExperts::AskAll(ExpertId id, Attempts* attempts) {
   const Found holders = HoldersOf(id);
   const size_t n_holders = holders.awake.size() + holders.n_resting;
-  if (n_holders == 0) return absl::NotFoundError("no shard is known that gives it; from quantised ones and devices it cannot be had");
+  if (n_holders == 0)
+    return absl::NotFoundError(
+        "no shard is known that gives it; from quantised ones and devices it cannot be had");
   const std::set<std::string> busy_before = std::exchange(attempts->busy, {});
   for (const std::string& address : holders.awake) {
     if (attempts->failed.contains(address)) continue;
@@ -210,8 +212,8 @@ absl::StatusOr<Buffer> ShardExperts::AskAll(ExpertId id, Attempts* attempts) {
               {"error", attempts->last.message()}});
     if (observer_ != nullptr) observer_->OnLoadFailed(reason);
   }
-  return absl::UnavailableError(absl::StrCat("none of ", n_holders, " shards gave it; the last: ",
-                                             attempts->last.message()));
+  return absl::UnavailableError(
+      absl::StrCat("none of ", n_holders, " shards gave it; the last: ", attempts->last.message()));
 }
 
 absl::StatusOr<Buffer> ShardExperts::Fetch(const std::string& address, ExpertId id) {

@@ -29,11 +29,9 @@ const std::string& NameOf(const WorkerEntry& entry) {
 
 ClusterControl::ClusterControl(const Options& options, Directory* directory,
                                const DirectoryView* view, ClusterPlanner* planner)
-    : options_(options),
-      directory_(directory),
-      view_(view),
-      planner_(planner),
-      thread_([this] { Run(); }) {}
+    : options_(options), directory_(directory), view_(view), planner_(planner), thread_([this] {
+        Run();
+      }) {}
 
 ClusterControl::~ClusterControl() {
   std::deque<std::function<void(absl::Status)>> refused;
@@ -113,15 +111,14 @@ absl::StatusOr<ClusterControl::Place> ClusterControl::Find(const std::string& wo
   }
   if (found.size() == 1) return found[0];
   if (found.empty()) {
-    return absl::NotFoundError(
-        absl::StrCat("there is no worker \"", worker, "\"; those there are: ",
-                     absl::StrJoin(names, ", ")));
+    return absl::NotFoundError(absl::StrCat("there is no worker \"", worker,
+                                            "\"; those there are: ", absl::StrJoin(names, ", ")));
   }
-  return absl::InvalidArgumentError(
-      absl::StrCat(found.size(), " workers are called \"", worker, "\", give an address: ",
-                   absl::StrJoin(found, ", ", [](std::string* out, const Place& place) {
-                     out->append(place.address);
-                   })));
+  return absl::InvalidArgumentError(absl::StrCat(
+      found.size(), " workers are called \"", worker,
+      "\", give an address: ", absl::StrJoin(found, ", ", [](std::string* out, const Place& place) {
+        out->append(place.address);
+      })));
 }
 
 absl::StatusOr<cluster::v1::Worker> ClusterControl::SetDrainingNow(const std::string& worker,

@@ -18,9 +18,9 @@
 
 namespace gatefold {
 
-// An operator's hand: tells workers to drain, and the planner to plan. One thing after another, on a
-// thread of its own. That a worker drains is the worker's own state, so that every router and planner
-// sees it, and this router keeps nothing.
+// An operator's hand: tells workers to drain, and the planner to plan. One thing after another, on
+// a thread of its own. That a worker drains is the worker's own state, so that every router and
+// planner sees it, and this router keeps nothing.
 class ClusterControl final : public ClusterAdmin {
  public:
   struct Options {

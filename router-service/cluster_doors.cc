@@ -100,8 +100,7 @@ absl::StatusOr<std::unique_ptr<ClusterDoors>> ClusterDoors::Connect(const Cluste
   doors->attention_.wait = doors->experts_.wait;
   doors->experts_.channels.traffic = doors->attention_.channels.traffic = doors->traffic_;
   doors->counters_ = std::make_unique<DispatchCounters>(
-      kMaxWorkers,
-      static_cast<size_t>(config.n_layers) * config.experts_per_layer());
+      kMaxWorkers, static_cast<size_t>(config.n_layers) * config.experts_per_layer());
   doors->view_ =
       std::make_unique<DirectoryView>(options.ModelName(), identity.model_fingerprint, config,
                                       doors->directory_.get(), doors->counters_.get());
@@ -116,7 +115,8 @@ absl::Status ClusterDoors::WhyNotReady() const {
   const std::shared_ptr<const RoutingTable> table = directory_->Table();
   for (const auto* entries : {&table->experts, &table->attention}) {
     for (const WorkerEntry& entry : *entries) {
-      if (entry.state != WorkerEntry::State::kMismatch || entry.worker.model_fingerprint().empty()) continue;
+      if (entry.state != WorkerEntry::State::kMismatch || entry.worker.model_fingerprint().empty())
+        continue;
       if (entry.worker.model_fingerprint() == model_fingerprint_) continue;
       return Annotate(CheckpointMismatch("model fingerprint", model_fingerprint_,
                                          entry.worker.model_fingerprint()),
@@ -158,8 +158,8 @@ RouterDoors ClusterDoors::Doors(
   doors.cluster = view_.get();
   doors.admin = control_.get();
   doors.experts = [this](int) -> absl::StatusOr<std::unique_ptr<ExpertClient>> {
-    return std::make_unique<RemoteExpertClient>(experts_, router_id_, d_model_,
-                                                directory_.get(), counters_.get());
+    return std::make_unique<RemoteExpertClient>(experts_, router_id_, d_model_, directory_.get(),
+                                                counters_.get());
   };
   if (local_attention) {
     doors.attention = std::move(local_attention);

@@ -21,11 +21,11 @@ namespace gatefold {
 
 struct ClusterOptions {
   WorkerTargets experts;
-  WorkerTargets attention;  // empty: attention is colocated
+  WorkerTargets attention;     // empty: attention is colocated
   TransportSecurity security;  // of the connections to them
   bool allow_mixed_numerics = false;
-  bool planner = false;   // this router plans which shard holds what
-  int min_replicas = 1;   // of every expert, if it plans
+  bool planner = false;  // this router plans which shard holds what
+  int min_replicas = 1;  // of every expert, if it plans
 };
 
 // The doors of a router whose experts, and attention unless it is colocated, are other processes.

@@ -19,10 +19,9 @@ void RefuseService(RpcServer* server, const std::string& name,
   auto* factory = google::protobuf::MessageFactory::generated_factory();
   for (int i = 0; i < service->method_count(); ++i) {
     const google::protobuf::MethodDescriptor* method = service->method(i);
-    const rpc_internal::MethodShape shape = {name, method->name(),
-                                             factory->GetPrototype(method->input_type()),
-                                             factory->GetPrototype(method->output_type()),
-                                             method->server_streaming()};
+    const rpc_internal::MethodShape shape = {
+        name, method->name(), factory->GetPrototype(method->input_type()),
+        factory->GetPrototype(method->output_type()), method->server_streaming()};
     rpc_internal::AddMessageMethod(
         server, shape, MethodOptions(),
         [why](std::shared_ptr<CallContext>, const google::protobuf::Message&,

@@ -13,8 +13,8 @@
 namespace gatefold {
 
 // Stands at a router's public address until it can serve: a caller is told to come back, or what is
-// wrong, instead of finding nobody there. ClusterService tells who is there and who is not; health is
-// NOT_SERVING, but for liveness.
+// wrong, instead of finding nobody there. ClusterService tells who is there and who is not; health
+// is NOT_SERVING, but for liveness.
 class LoadingServer {
  public:
   // `why`: the error of every request; called on the poll thread, and never OK. What is pointed to

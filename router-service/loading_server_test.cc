@@ -19,7 +19,8 @@ TEST(LoadingServerTest, SaysWhyNothingIsServedAndWhoIsThere) {
   const auto server = LoadingServer::Start(options, {&cluster, nullptr, nullptr},
                                            [] { return ModelLoading(absl::Seconds(1)); });
   ASSERT_TRUE(server.ok()) << server.status();
-  const auto channel = grpc::CreateChannel((*server)->address(), grpc::InsecureChannelCredentials());
+  const auto channel =
+      grpc::CreateChannel((*server)->address(), grpc::InsecureChannelCredentials());
   auto inference = inference::v1::InferenceService::NewStub(channel);
 
   grpc::ClientContext unary;
@@ -37,7 +38,8 @@ TEST(LoadingServerTest, SaysWhyNothingIsServedAndWhoIsThere) {
 
   grpc::ClientContext asking;
   cluster::v1::ListWorkersResponse workers;
-  const auto status = cluster::v1::ClusterService::NewStub(channel)->ListWorkers(&asking, {}, &workers);
+  const auto status =
+      cluster::v1::ClusterService::NewStub(channel)->ListWorkers(&asking, {}, &workers);
   EXPECT_TRUE(status.ok()) << status.error_message();
   EXPECT_EQ(workers.workers_size(), 3);
 }

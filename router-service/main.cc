@@ -12,8 +12,8 @@
 #include "gatefold/base/command_line.h"
 #include "gatefold/base/errors.h"
 #include "gatefold/base/status_macros.h"
-#include "gatefold/rpc/health_listener.h"
 #include "gatefold/rpc/address.h"
+#include "gatefold/rpc/health_listener.h"
 #include "gatefold/rpc/process.h"
 #include "gatefold/worker/metrics_host.h"
 #include "gatefold/worker/worker.h"
@@ -40,9 +40,10 @@ ABSL_FLAG(int, max_running, 64, "sequences that run at once");
 ABSL_FLAG(int, max_waiting, 256, "requests that wait; beyond it they are refused");
 ABSL_FLAG(std::string, wire_dtype, "float32", "hidden states between services, or bfloat16");
 ABSL_FLAG(std::string, wait, "block", "how peers are awaited: block, spin or hybrid:50us");
-ABSL_FLAG(std::string, planner, "off",
-          "on: plan which shard (of those with --experts=none) holds which experts; one router of a "
-          "cluster does. only: that and nothing else. off: another router does, or none is needed");
+ABSL_FLAG(
+    std::string, planner, "off",
+    "on: plan which shard (of those with --experts=none) holds which experts; one router of a "
+    "cluster does. only: that and nothing else. off: another router does, or none is needed");
 ABSL_FLAG(int, min_replicas, 1, "shards that hold each expert at least, as far as there is room");
 ABSL_FLAG(std::string, hedge, "on",
           "on: a call that is late is sent to a replica as well, and the first answer wins; off");
@@ -59,19 +60,22 @@ ABSL_FLAG(absl::Duration, step_retry_timeout, absl::Seconds(30),
           "how long a request whose steps fail is tried again; its deadline may be sooner");
 ABSL_FLAG(bool, allow_mixed_numerics, false, "use shards of another numerics class, too");
 ABSL_FLAG(int, spin_us, 0, "microseconds that idle compute threads spin before they sleep");
-ABSL_FLAG(std::string, attention_backend, "cpu",
-          "if colocated: where attention is computed: cpu, cuda, or auto: a CUDA device where there "
-          "is one");
+ABSL_FLAG(
+    std::string, attention_backend, "cpu",
+    "if colocated: where attention is computed: cpu, cuda, or auto: a CUDA device where there "
+    "is one");
 ABSL_FLAG(std::string, kv_memory, "1GiB", "memory of the KV cache, if colocated");
 ABSL_FLAG(std::string, prefix_cache, "on",
           "if colocated: prompts that begin like earlier ones are not computed again; or off");
-ABSL_FLAG(absl::Duration, max_connection_age, absl::InfiniteDuration(),
-          "then clients are told to connect again, so that added routers get work; streams may end");
+ABSL_FLAG(
+    absl::Duration, max_connection_age, absl::InfiniteDuration(),
+    "then clients are told to connect again, so that added routers get work; streams may end");
 ABSL_FLAG(std::string, api_keys_file, "",
           "API keys (mode 0600; `gatefold keys` makes lines for it): callers need one of them");
-ABSL_FLAG(std::string, worker_tls, "auto",
-          "auto: workers are reached with TLS by --worker-tls-ca-file or else --tls-ca-file, but at "
-          "unix: sockets; off: in plaintext");
+ABSL_FLAG(
+    std::string, worker_tls, "auto",
+    "auto: workers are reached with TLS by --worker-tls-ca-file or else --tls-ca-file, but at "
+    "unix: sockets; off: in plaintext");
 ABSL_FLAG(std::string, worker_tls_ca_file, "",
           "CA (PEM) that workers' certificates are verified with; default: all three as --tls-*");
 ABSL_FLAG(std::string, worker_tls_cert_file, "", "certificate (PEM) that workers are shown");
@@ -103,7 +107,8 @@ absl::StatusOr<RouterOptions> OptionsFromFlags() {
   options.on_missing_expert = absl::GetFlag(FLAGS_on_missing_expert);
   const std::string hedge = absl::GetFlag(FLAGS_hedge);
   if (hedge != "on" && hedge != "off") {
-    return absl::InvalidArgumentError(absl::StrCat("--hedge is \"", hedge, "\", must be on or off"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("--hedge is \"", hedge, "\", must be on or off"));
   }
   options.hedge.enabled = hedge == "on";
   options.hedge.quantile = absl::GetFlag(FLAGS_hedge_quantile);
@@ -120,12 +125,12 @@ absl::StatusOr<RouterOptions> OptionsFromFlags() {
 
 // Sockets of this host only.
 bool AllLocal(const WorkerTargets& targets) {
-  return targets.names.empty() &&
-         std::all_of(targets.addresses.begin(), targets.addresses.end(),
-                     [](const std::string& text) {
-                       const absl::StatusOr<Address> address = ParseAddress(text);
-                       return address.ok() && address->local();
-                     });
+  return targets.names.empty() && std::all_of(targets.addresses.begin(), targets.addresses.end(),
+                                              [](const std::string& text) {
+                                                const absl::StatusOr<Address> address =
+                                                    ParseAddress(text);
+                                                return address.ok() && address->local();
+                                              });
 }
 
 // The files for connections to workers; empty: plaintext.
@@ -142,7 +147,8 @@ absl::StatusOr<TlsOptions> WorkerTlsFromFlags(const TlsOptions& front,
   tls.key_file = absl::GetFlag(FLAGS_worker_tls_key_file);
   tls.ca_file = absl::GetFlag(FLAGS_worker_tls_ca_file);
   if (tls.empty() && !front.ca_file.empty()) tls = front;
-  if (tls.empty() && !front.empty() && !(AllLocal(cluster.experts) && AllLocal(cluster.attention))) {
+  if (tls.empty() && !front.empty() &&
+      !(AllLocal(cluster.experts) && AllLocal(cluster.attention))) {
     return absl::InvalidArgumentError(
         "callers come in with TLS, but nothing says how workers are reached: give "
         "--worker-tls-ca-file, or --worker-tls=off if something else protects those connections");
@@ -207,7 +213,8 @@ absl::Status PlanOnly(const RouterOptions& options, const ClusterOptions& cluste
   return absl::OkStatus();
 }
 
-// Tells callers to wait meanwhile. Returns the address at which it listened, or "" when told to end.
+// Tells callers to wait meanwhile. Returns the address at which it listened, or "" when told to
+// end.
 absl::StatusOr<std::string> AwaitReady(const RouterOptions& options, ClusterDoors* doors,
                                        RouterMeter* meter) {
   ServerOptions server = options.GuardedServer();

@@ -21,10 +21,10 @@ namespace gatefold {
 struct RouterOptions {
   // listen may be empty where requests come in process only.
   WorkerOptions worker;
-  std::string admin_listen;  // for operators; empty: nobody can drain workers through this router
+  std::string admin_listen;    // for operators; empty: nobody can drain workers through this router
   TransportSecurity security;  // of the ports it listens on, from worker.tls
   std::shared_ptr<const ApiKeyring> api_keys;  // who may call; null: everybody
-  std::string model_name;  // as requests name it; default: the folder's name
+  std::string model_name;                      // as requests name it; default: the folder's name
   int n_lanes = 1;
   std::string wire_dtype = "float32";  // of hidden states between services, or "bfloat16"
   std::string wait = "block";          // how lanes await their peers; see wait_policy.h

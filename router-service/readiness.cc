@@ -12,8 +12,7 @@ bool IsComplete(const RoutingTable& table, bool remote_attention) {
     return entry.state == WorkerEntry::State::kReady;
   };
   return table.CoverageRatio() == 1 &&
-         (!remote_attention ||
-          std::any_of(table.attention.begin(), table.attention.end(), ready));
+         (!remote_attention || std::any_of(table.attention.begin(), table.attention.end(), ready));
 }
 
 Readiness::Readiness(const Directory* directory, bool remote_attention, HealthListener* health)

@@ -23,7 +23,8 @@ std::string ReasonLabel(int reason) {
 
 }  // namespace
 
-RouterMeter::RouterMeter() : requests_(&registry_), steps_(&registry_), dispatch_(&registry_), rpc_(&registry_) {
+RouterMeter::RouterMeter()
+    : requests_(&registry_), steps_(&registry_), dispatch_(&registry_), rpc_(&registry_) {
   AddBuildInfo(&registry_, kVersion, "cpu", kernels::Kernels().isa);
 }
 
@@ -106,10 +107,10 @@ cluster::v1::GetServingStatsResponse RouterMeter::Stats() const {
 
 void RouterMeter::Watch(TrafficTable* traffic) {
   traffic_ = traffic;
-  traffic->ObserveAttempts([this](absl::string_view method, absl::StatusCode code,
-                                  absl::Duration time) {
-    rpc_.ObserveClientAttempt(method, code, time);
-  });
+  traffic->ObserveAttempts(
+      [this](absl::string_view method, absl::StatusCode code, absl::Duration time) {
+        rpc_.ObserveClientAttempt(method, code, time);
+      });
   dispatch_.WatchHops([traffic] {
     std::vector<DispatchMetrics::PeerHops> hops;
     for (const auto& [peer, counted] : traffic->All()) {

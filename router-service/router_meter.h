@@ -24,9 +24,7 @@
 namespace gatefold {
 
 // What a router measures, and where it is read: requests, steps by phase, dispatch.
-class RouterMeter final : public GatewayObserver,
-                          public SchedulerObserver,
-                          public ServingStats {
+class RouterMeter final : public GatewayObserver, public SchedulerObserver, public ServingStats {
  public:
   // Serves /metrics unless options.worker.metrics_port is -1.
   static absl::StatusOr<std::unique_ptr<RouterMeter>> Create(const RouterOptions& options);

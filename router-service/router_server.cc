@@ -85,8 +85,8 @@ absl::Status RouterOptions::Validate() const {
         "--max-connection-age is ", absl::FormatDuration(max_connection_age), ", must be above 0"));
   }
   if (drain_limit < absl::ZeroDuration()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("--drain-limit is ", absl::FormatDuration(drain_limit), ", must not be negative"));
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--drain-limit is ", absl::FormatDuration(drain_limit), ", must not be negative"));
   }
   WorkerOptions common = worker;
   if (common.listen.empty()) common.listen = "in process";
@@ -192,8 +192,9 @@ std::string RouterServer::address() const {
 void RouterServer::Drain() {
   health_.SetAllNotServing();
   LogEvent(LogLevel::kInfo, "draining", {{"running", load().n_running}});
-  // Connections end first, so that callers who keep one go to another router with their next request;
-  // were it refused here instead, they would be refused again and again while a long stream ends.
+  // Connections end first, so that callers who keep one go to another router with their next
+  // request; were it refused here instead, they would be refused again and again while a long
+  // stream ends.
   absl::Notification quiet;
   constexpr absl::Duration kLastStep = absl::Seconds(5);
   std::thread leave([this, &quiet] {

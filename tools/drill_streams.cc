@@ -179,8 +179,9 @@ int Main() {
   const std::vector<Tokens> expected = ReadTokens(expect);
   if (routers.empty() || n_streams < 1 || n_streams > 1024 || absl::GetFlag(FLAGS_tokens) < 1 ||
       (!expect.empty() && expected.size() != static_cast<size_t>(n_streams))) {
-    std::fprintf(stderr, "drill_streams: --routers is empty, --streams or --tokens is out of "
-                         "range, or --expect holds another number of streams; see --help\n");
+    std::fprintf(stderr,
+                 "drill_streams: --routers is empty, --streams or --tokens is out of "
+                 "range, or --expect holds another number of streams; see --help\n");
     return 2;
   }
   std::vector<std::unique_ptr<Stream>> streams;
@@ -192,9 +193,8 @@ int Main() {
   absl::Notification stop;
   std::vector<std::thread> threads;
   for (const auto& stream : streams) {
-    threads.emplace_back([&, s = stream.get()] {
-      s->Run([&] { without_token.DecrementCount(); }, stop);
-    });
+    threads.emplace_back(
+        [&, s = stream.get()] { s->Run([&] { without_token.DecrementCount(); }, stop); });
   }
   without_token.Wait();
   std::printf("running\n");
@@ -213,8 +213,10 @@ int Main() {
   std::printf("stall_ms=%d generations=%d tokens=%d lost=%d equal=%s failed=%d resumed=%d\n",
               static_cast<int>(absl::ToInt64Milliseconds(all.longest_wait)), all.n_generations,
               all.n_tokens, all.n_lost,
-              expect.empty() ? "-" : all.n_different == 0 ? "yes" : "no", all.n_failed,
-              all.n_resumed);
+              expect.empty()         ? "-"
+              : all.n_different == 0 ? "yes"
+                                     : "no",
+              all.n_failed, all.n_resumed);
   return all.n_failed > 0 || all.n_different > 0 ? 1 : 0;
 }
 

@@ -191,9 +191,9 @@ absl::Status ApplyPreset(absl::string_view preset, RandomModelOptions* options) 
     o.family = "llama";
     o.intermediate = 8 * 2816;
   } else {
-    return absl::InvalidArgumentError(
-        absl::StrCat("no preset \"", preset,
-                     "\"; there are tiny, peers, peers-dense-active, peers-dense-total and mixtral-8x7b"));
+    return absl::InvalidArgumentError(absl::StrCat(
+        "no preset \"", preset,
+        "\"; there are tiny, peers, peers-dense-active, peers-dense-total and mixtral-8x7b"));
   }
   *options = o;
   return absl::OkStatus();

@@ -39,8 +39,7 @@ void ExpertMlpBench(benchmark::State& state, const Bench& bench, WeightKind kind
   const MatrixView down{DType::kBF16, kD, kF, kF, weights.data()};
   std::vector<ExpertWeights> experts;
   for (int i = 0; i < kLayers * kExperts; ++i) {
-    experts.emplace_back(ExpertWeights::Views{up, up, down, {}, {}, {}}, bench.threads,
-                         kind);
+    experts.emplace_back(ExpertWeights::Views{up, up, down, {}, {}, {}}, bench.threads, kind);
   }
   const Routes routes(n_rows);
   const std::vector<float> x = RandomFloats(n_rows * kD);

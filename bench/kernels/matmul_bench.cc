@@ -62,9 +62,8 @@ void PackBench(benchmark::State& state, const Bench& bench, Format format) {
 void RegisterMatMul(const Bench& bench) {
   for (const Format& format : kFormats) {
     for (int64_t n_rows : {1, 2, 4, 8, 16, 128, 512}) {
-      benchmark::RegisterBenchmark(
-          absl::StrCat("matmul/", format.Name(), "/rows:", n_rows).c_str(), MatMulBench, bench,
-          format, n_rows)
+      benchmark::RegisterBenchmark(absl::StrCat("matmul/", format.Name(), "/rows:", n_rows).c_str(),
+                                   MatMulBench, bench, format, n_rows)
           ->UseManualTime()
           ->Unit(benchmark::kMicrosecond);
     }

@@ -39,9 +39,8 @@ std::string Rate(double rate) {
 }
 
 std::string School(const inference::v1::Model& model) {
-  return model.n_experts() > 0
-             ? absl::StrCat(model.top_k(), " of ", model.n_experts(), " experts")
-             : "dense";
+  return model.n_experts() > 0 ? absl::StrCat(model.top_k(), " of ", model.n_experts(), " experts")
+                               : "dense";
 }
 
 std::string Millions(uint64_t n) { return absl::StrFormat("%.1f M", static_cast<double>(n) / 1e6); }
@@ -60,13 +59,12 @@ std::vector<Row> QualityRows(const std::vector<ModelMeasurement>& models) {
   std::vector<Row> rows;
   if (!models[0].quality) return rows;
   const Evaluation& first = *models[0].quality;
-  rows.push_back(MakeRow("window, tokens", models, [](const auto& m) {
-    return absl::StrCat(m.quality->window);
-  }));
+  rows.push_back(MakeRow("window, tokens", models,
+                         [](const auto& m) { return absl::StrCat(m.quality->window); }));
   for (size_t i = 0; i < first.texts.size(); ++i) {
-    rows.push_back(MakeRow(absl::StrCat("bits/byte ", first.texts[i].tag), models, [i](const auto& m) {
-      return absl::StrFormat("%.3f", m.quality->texts[i].BitsPerByte());
-    }));
+    rows.push_back(MakeRow(
+        absl::StrCat("bits/byte ", first.texts[i].tag), models,
+        [i](const auto& m) { return absl::StrFormat("%.3f", m.quality->texts[i].BitsPerByte()); }));
   }
   if (first.texts.size() > 1) {
     rows.push_back(MakeRow("bits/byte, mean over tags", models, [](const auto& m) {
@@ -76,8 +74,8 @@ std::vector<Row> QualityRows(const std::vector<ModelMeasurement>& models) {
   for (size_t i = 0; i < first.tasks.size(); ++i) {
     rows.push_back(MakeRow(absl::StrCat("right, ", first.tasks[i].tag), models, [i](const auto& m) {
       const TaskQuality& task = m.quality->tasks[i];
-      return absl::StrFormat("%.1f %%", 100 * (task.has_choices ? task.NormalizedAccuracy()
-                                                                 : task.Accuracy()));
+      return absl::StrFormat(
+          "%.1f %%", 100 * (task.has_choices ? task.NormalizedAccuracy() : task.Accuracy()));
     }));
   }
   return rows;
@@ -86,23 +84,24 @@ std::vector<Row> QualityRows(const std::vector<ModelMeasurement>& models) {
 std::vector<Row> SpeedRows(const std::vector<ModelMeasurement>& models) {
   std::vector<Row> rows;
   rows.push_back(MakeRow("kind", models, [](const auto& m) { return School(m.model); }));
-  rows.push_back(MakeRow("parameters", models,
-                         [](const auto& m) { return Millions(m.model.parameters()); }));
+  rows.push_back(
+      MakeRow("parameters", models, [](const auto& m) { return Millions(m.model.parameters()); }));
   rows.push_back(MakeRow("  for one token", models,
                          [](const auto& m) { return Millions(m.model.active_parameters()); }));
-  rows.push_back(MakeRow("weights", models,
-                         [](const auto& m) { return FormatBytes(m.weight_bytes); }));
+  rows.push_back(
+      MakeRow("weights", models, [](const auto& m) { return FormatBytes(m.weight_bytes); }));
   rows.push_back(MakeRow("  read for one token", models,
                          [](const auto& m) { return FormatBytes(m.bytes_per_token); }));
   rows.push_back(MakeRow("peak memory", models,
                          [](const auto& m) { return FormatBytes(m.peak_memory_bytes); }));
   rows.push_back(MakeRow("load, s", models,
                          [](const auto& m) { return absl::StrFormat("%.1f", m.load_seconds); }));
-  rows.push_back(MakeRow("prefill, tokens/s", models,
-                         [](const auto& m) { return Rate(Median(m.prefill)); }));
+  rows.push_back(
+      MakeRow("prefill, tokens/s", models, [](const auto& m) { return Rate(Median(m.prefill)); }));
   for (const auto& [n, rates] : models[0].decode) {
-    rows.push_back(MakeRow(absl::StrCat("decode, tokens/s, ", n, n == 1 ? " sequence" : " sequences"),
-                           models, [n = n](const auto& m) { return Rate(Median(m.decode.at(n))); }));
+    rows.push_back(
+        MakeRow(absl::StrCat("decode, tokens/s, ", n, n == 1 ? " sequence" : " sequences"), models,
+                [n = n](const auto& m) { return Rate(Median(m.decode.at(n))); }));
   }
   return rows;
 }

@@ -33,13 +33,14 @@ class CompareVerb final : public Verb {
   }
 
   void AddFlags(FlagSet* flags) override {
-    flags->Add("models", "DIR,DIR", "folders of models; or give --models several times",
-               &models_);
+    flags->Add("models", "DIR,DIR", "folders of models; or give --models several times", &models_);
     flags->Add("sequences", "N,N", "how many at a time decode is measured with (default 1,8)",
                &sequences_);
-    flags->Add("prompt-tokens", "N", "of a prompt, shared by the sequences (default 512, or what fits)",
+    flags->Add("prompt-tokens", "N",
+               "of a prompt, shared by the sequences (default 512, or what fits)",
                &options_.prompt_tokens);
-    flags->Add("output-tokens", "N", "generated for each, at least 2 (default 64, or what fits)", &options_.output_tokens);
+    flags->Add("output-tokens", "N", "generated for each, at least 2 (default 64, or what fits)",
+               &options_.output_tokens);
     flags->Add("rounds", "N", "medians are taken over so many (default 3)", &options_.rounds);
     flags->Section("Quality:");
     input_.AddTo(flags);
@@ -83,8 +84,7 @@ class CompareVerb final : public Verb {
     const struct {
       const char* flag;
       int value, least, most;
-    } bounds[] = {{"--rounds", options_.rounds, 1, 1000},
-                  {"--threads", threads_, 0, 1024}};
+    } bounds[] = {{"--rounds", options_.rounds, 1, 1000}, {"--threads", threads_, 0, 1024}};
     for (const auto& [flag, value, least, most] : bounds) {
       if (value < least || value > most) {
         return UsageError(absl::StrCat(flag, " is ", value, ", must be ", least, " to ", most));
@@ -93,8 +93,10 @@ class CompareVerb final : public Verb {
     if (options_.output_tokens == 1) return UsageError("--output-tokens is 1, must be at least 2");
     std::set<int> different;
     for (const int n : options_.sequences) {
-      if (n < 1 || n > 256) return UsageError(absl::StrCat("--sequences has ", n, ", must be 1 to 256"));
-      if (!different.insert(n).second) return UsageError(absl::StrCat("--sequences has ", n, " twice"));
+      if (n < 1 || n > 256)
+        return UsageError(absl::StrCat("--sequences has ", n, ", must be 1 to 256"));
+      if (!different.insert(n).second)
+        return UsageError(absl::StrCat("--sequences has ", n, " twice"));
     }
     const absl::StatusOr<WeightKind> kind = ParseWeightKind(weights_);
     if (!kind.ok()) return UsageError(kind.status().message());

@@ -36,7 +36,8 @@ uint64_t SavedBytes(const ModelWeights& weights, WeightKind kind, int n) {
   return saved;
 }
 
-absl::StatusOr<ModelMeasurement> Describe(const std::string& dir, const ComparisonOptions& options) {
+absl::StatusOr<ModelMeasurement> Describe(const std::string& dir,
+                                          const ComparisonOptions& options) {
   const auto weights = ModelWeights::Open(dir, {options.n_slices});
   if (!weights.ok()) return ModelFolderError(dir, weights.status());
   const RoleBytes& bytes = (*weights)->role_bytes();
@@ -101,16 +102,17 @@ absl::StatusOr<std::vector<ModelMeasurement>> Compare(const ComparisonOptions& o
   for (const ModelMeasurement& model : models) {
     shortest = std::min(shortest, model.model.max_sequence_tokens());
   }
-  GF_ASSIGN_OR_RETURN(const LoadSize size, FitLoad({.prompt_tokens = 512, .output_tokens = 64},
-                                                   options.prompt_tokens, options.output_tokens, shortest));
+  GF_ASSIGN_OR_RETURN(const LoadSize size,
+                      FitLoad({.prompt_tokens = 512, .output_tokens = 64}, options.prompt_tokens,
+                              options.output_tokens, shortest));
   {
     const size_t n_steps = options.rounds * models.size() * options.sequences.size();
     ProgressBar progress("speed", "measurements", n_steps);
     for (int round = 0; round < options.rounds; ++round) {
       for (const int n : options.sequences) {
         for (size_t i = 0; i < models.size(); ++i) {
-          absl::StatusOr<std::pair<double, double>> rates = MeasureSpeed(
-              servers[i].get(), models[i].model.vocab_size(), size, n, round);
+          absl::StatusOr<std::pair<double, double>> rates =
+              MeasureSpeed(servers[i].get(), models[i].model.vocab_size(), size, n, round);
           if (!rates.ok()) return Annotate(rates.status(), models[i].dir);
           if (n == options.sequences[0]) models[i].prefill.push_back(rates->first);
           models[i].decode[n].push_back(rates->second);
@@ -121,7 +123,8 @@ absl::StatusOr<std::vector<ModelMeasurement>> Compare(const ComparisonOptions& o
   }
   // One window for all, or a model that sees more would seem to know more.
   Scorer::Options scoring;
-  scoring.window = options.window > 0 ? options.window : std::min<uint32_t>(kDefaultWindow, shortest);
+  scoring.window =
+      options.window > 0 ? options.window : std::min<uint32_t>(kDefaultWindow, shortest);
   for (size_t i = 0; i < models.size(); ++i) {
     // Before the evaluation: its long windows are not what a server of requests needs.
     GF_ASSIGN_OR_RETURN(models[i].peak_memory_bytes, servers[i]->PeakMemoryBytes());

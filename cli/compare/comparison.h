@@ -16,13 +16,14 @@ namespace gatefold::cli {
 
 struct ComparisonOptions {
   std::vector<std::string> model_dirs;
-  std::vector<std::string> serve_flags;  // for each of the servers
+  std::vector<std::string> serve_flags;     // for each of the servers
   std::vector<int32_t> sequences = {1, 8};  // decode at so many sequences at a time
-  // Over all sequences that are decoded at a time, and of each of them. Not given: 512 and 64, or what
-  // the shortest model has room for.
+  // Over all sequences that are decoded at a time, and of each of them. Not given: 512 and 64, or
+  // what the shortest model has room for.
   std::optional<int> prompt_tokens, output_tokens;
   int rounds = 3;
-  uint32_t window = 0;    // of the evaluation; 0: what the model of the shortest one can, at most 1024
+  uint32_t window =
+      0;  // of the evaluation; 0: what the model of the shortest one can, at most 1024
   EvaluationInput texts;  // empty: speed and sizes alone
   int n_slices = 8;
   WeightKind weights = WeightKind::kCheckpoint;  // how experts are kept

@@ -70,12 +70,15 @@ absl::StatusOr<std::unique_ptr<ModelServer>> ModelServer::Start(
   server->folder_ = folder;
   const std::string address = absl::StrCat("unix:", folder, "/serve.sock");
   // Prompts of several rounds begin alike, and what is measured is computing them.
-  std::vector<std::string> command = {"gatefold",          "serve",
-                                      "--model=" + model_dir, "--listen=" + address,
-                                      "--until-stdin-ends",   "--prefix-cache=off"};
+  std::vector<std::string> command = {"gatefold",
+                                      "serve",
+                                      "--model=" + model_dir,
+                                      "--listen=" + address,
+                                      "--until-stdin-ends",
+                                      "--prefix-cache=off"};
   // What the environment says of these is meant for a router elsewhere.
-  for (const char* flag : {"--tls-cert-file=", "--tls-key-file=", "--tls-ca-file=",
-                           "--api-keys-file="}) {
+  for (const char* flag :
+       {"--tls-cert-file=", "--tls-key-file=", "--tls-ca-file=", "--api-keys-file="}) {
     command.push_back(flag);
   }
   command.insert(command.end(), flags.begin(), flags.end());

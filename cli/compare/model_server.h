@@ -40,8 +40,8 @@ class ModelServer {
 
   std::string folder_;  // of its socket
   pid_t pid_ = -1;
-  int input_ = -1;   // it ends when this is closed, by whatever ends this process
-  int output_ = -1;  // what it writes; standard output and error together
+  int input_ = -1;     // it ends when this is closed, by whatever ends this process
+  int output_ = -1;    // what it writes; standard output and error together
   std::thread drain_;  // of output_, until the server has ended
   double load_seconds_ = 0;
   std::unique_ptr<Connection> connection_;

@@ -89,7 +89,8 @@ absl::StatusOr<std::vector<TaggedTexts>> ReadTaggedTexts(const std::vector<std::
     for (std::string& document : Split(text, separator)) {
       if (document.size() > kMaxDocumentBytes) {
         return absl::InvalidArgumentError(absl::StrCat(
-            file.string(), ": a document has ", document.size(), " bytes, at most ", kMaxDocumentBytes,
+            file.string(), ": a document has ", document.size(), " bytes, at most ",
+            kMaxDocumentBytes,
             separator.empty() ? "" : absl::StrCat("; split it with lines \"", separator, "\"")));
       }
       if (document.find_first_not_of(" \t\r\n") != std::string::npos) {

@@ -54,12 +54,13 @@ TEST(EmbeddedModel, IsSmall) {
 }
 
 TEST(EmbeddedModel, StaysInTheLanguageOfThePrompt) {
-  EXPECT_GE(CountWords(GoOn("Il y avait dans la ville"),
-                       {"le", "la", "les", "de", "des", "et", "un", "une", "il", "que", "qui", "en"}),
+  EXPECT_GE(CountWords(GoOn("Il y avait dans la ville"), {"le", "la", "les", "de", "des", "et",
+                                                          "un", "une", "il", "que", "qui", "en"}),
             8);
-  EXPECT_GE(CountWords(GoOn("Der alte Mann ging durch die Stadt und"),
-                       {"der", "die", "das", "und", "ein", "er", "in", "zu", "den", "nicht", "mit"}),
-            8);
+  EXPECT_GE(
+      CountWords(GoOn("Der alte Mann ging durch die Stadt und"),
+                 {"der", "die", "das", "und", "ein", "er", "in", "zu", "den", "nicht", "mit"}),
+      8);
   const std::string code = GoOn("/*\n** Free the memory held by the object.\n*/\nstatic void");
   EXPECT_THAT(code, HasSubstr("("));
   EXPECT_THAT(code, HasSubstr(";"));
@@ -81,7 +82,8 @@ TEST(EmbeddedModel, IsAsGoodAsItsCardSays) {
   constexpr char kTexts[] = "../shared/corpus/heldout";
   if (!std::filesystem::exists(kTexts)) GTEST_SKIP() << kTexts << " is not there";
   const Json json = Ask({"eval", kTexts, "--routing"});
-  EXPECT_LT(json.at("texts").at("mean_bits_per_byte").get<double>(), 1.456);  // the dense twin of equal active size
+  EXPECT_LT(json.at("texts").at("mean_bits_per_byte").get<double>(),
+            1.456);  // the dense twin of equal active size
   EXPECT_GT(json.at("routing").at("smallest_share").get<double>(), 0.02);
 }
 
@@ -89,9 +91,8 @@ TEST(EmbeddedModel, UsesItsExperts) {
   // English and code only, which is not all that it was trained on.
   const Json json = Ask({"eval", "docs/architecture.md", "cli/command.cc", "--routing"});
   for (const Json& layer : json["routing"]["all"]) {
-    const auto used = std::count_if(layer.begin(), layer.end(), [](const Json& share) {
-      return share.get<double>() > 0.01;
-    });
+    const auto used = std::count_if(layer.begin(), layer.end(),
+                                    [](const Json& share) { return share.get<double>() > 0.01; });
     EXPECT_GE(used, 6) << layer;
   }
 }

@@ -55,12 +55,11 @@ TEST(Documents, SayWhatIsWrong) {
 
 TEST(Tasks, AreReadWithAndWithoutChoices) {
   const TempDir dir;
-  dir.Write("quiz.jsonl",
-            R"({"tag":"t","question":"q?","choices":["a","b"],"answer":1})"
-            "\n\n"
-            R"({"question":"r?","choices":["x","y"],"answer":"x"})"
-            "\n"
-            R"({"question":"s","answer":"z"})");
+  dir.Write("quiz.jsonl", R"({"tag":"t","question":"q?","choices":["a","b"],"answer":1})"
+                          "\n\n"
+                          R"({"question":"r?","choices":["x","y"],"answer":"x"})"
+                          "\n"
+                          R"({"question":"s","answer":"z"})");
   const auto items = ReadTasks(dir.File("quiz.jsonl"));
   ASSERT_TRUE(items.ok()) << items.status();
   ASSERT_EQ(items->size(), 3);

@@ -46,8 +46,8 @@ std::vector<std::string> TextRow(const TextQuality& text) {
 }
 
 void PrintTexts(const Evaluation& evaluation, std::ostream& out) {
-  Table table({"texts", ">documents", ">bytes", ">tokens", ">tokens/char", ">perplexity",
-               ">bits/byte"});
+  Table table(
+      {"texts", ">documents", ">bytes", ">tokens", ">tokens/char", ">perplexity", ">bits/byte"});
   for (const TextQuality& text : evaluation.texts) table.AddRow(TextRow(text));
   if (evaluation.texts.size() > 1) table.AddRow(TextRow(evaluation.AllTexts()));
   table.Print(out);
@@ -59,10 +59,10 @@ void PrintTexts(const Evaluation& evaluation, std::ostream& out) {
 void PrintTasks(const Evaluation& evaluation, std::ostream& out) {
   Table table({"questions", "kind", ">n", ">right %", ">by length %"});
   for (const TaskQuality& task : evaluation.tasks) {
-    table.AddRow({task.tag, task.has_choices ? "choice" : "exact", absl::StrCat(task.n),
-                  absl::StrFormat("%.1f", 100 * task.Accuracy()),
-                  task.has_choices ? absl::StrFormat("%.1f", 100 * task.NormalizedAccuracy())
-                                   : ""});
+    table.AddRow(
+        {task.tag, task.has_choices ? "choice" : "exact", absl::StrCat(task.n),
+         absl::StrFormat("%.1f", 100 * task.Accuracy()),
+         task.has_choices ? absl::StrFormat("%.1f", 100 * task.NormalizedAccuracy()) : ""});
   }
   table.Print(out);
 }
@@ -71,8 +71,7 @@ void PrintRouting(const Evaluation& evaluation, std::ostream& out) {
   const TextQuality all = evaluation.AllTexts();
   out << "percent of each layer's choices, by expert:\n";
   for (size_t layer = 0; layer < all.experts.by_layer().size(); ++layer) {
-    std::vector<std::string> headers = {
-        absl::StrCat("layer ", all.experts.layer_ids()[layer])};
+    std::vector<std::string> headers = {absl::StrCat("layer ", all.experts.layer_ids()[layer])};
     for (size_t e = 0; e < all.experts.by_layer()[layer].size(); ++e) {
       headers.push_back(absl::StrCat(">", e));
     }

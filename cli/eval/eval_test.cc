@@ -138,16 +138,20 @@ TEST_F(EvalTest, DrawsTextsWithoutRoutesToo) {
 
 TEST_F(EvalTest, KeepsAFormerPictureUntilThereIsANewOne) {
   std::ofstream(File("old.svg")) << "old";
-  EXPECT_EQ(Run({File("long.txt"), "--model", File("nothing"), "--heat-map", File("old.svg")}), kExitFailed);
+  EXPECT_EQ(Run({File("long.txt"), "--model", File("nothing"), "--heat-map", File("old.svg")}),
+            kExitFailed);
   std::ifstream file(File("old.svg"));
   EXPECT_EQ(std::string((std::istreambuf_iterator<char>(file)), {}), "old");
 }
 
 TEST_F(EvalTest, ChoosesTheLikeliest) {
   std::ofstream(File("quiz.jsonl"))
-      << R"({"tag":"t","question":"q","choices":["zzzz","q","zz"],"answer":"zz"})" << "\n"
-      << R"({"tag":"u","question":"q","choices":["a","b"],"answer":0})" << "\n"
-      << R"({"tag":"u","question":"q","choices":["a","b"],"answer":1})" << "\n";
+      << R"({"tag":"t","question":"q","choices":["zzzz","q","zz"],"answer":"zz"})"
+      << "\n"
+      << R"({"tag":"u","question":"q","choices":["a","b"],"answer":0})"
+      << "\n"
+      << R"({"tag":"u","question":"q","choices":["a","b"],"answer":1})"
+      << "\n";
   const Json tasks = Ask({"--tasks", File("quiz.jsonl")})["tasks"];
   EXPECT_EQ(tasks["t"]["choice"]["n"], 1);
   EXPECT_EQ(tasks["u"]["choice"]["n"], 2);
@@ -159,7 +163,8 @@ TEST_F(EvalTest, ComparesWhatIsWrittenWordForWord) {
   std::ofstream(File("exact.jsonl"))
       << Json({{"tag", "wrong"}, {"question", "1 + 1 ="}, {"answer", "no such thing"}}).dump();
   std::ofstream(File("sums.txt")) << "1 + 1 = 2\n12 * 3 = 36\n";
-  const Json tasks = Ask({"--tasks", File("exact.jsonl"), "--equations", File("sums.txt")})["tasks"];
+  const Json tasks =
+      Ask({"--tasks", File("exact.jsonl"), "--equations", File("sums.txt")})["tasks"];
   EXPECT_EQ(tasks["wrong"]["exact"]["accuracy"], 0);
   EXPECT_EQ(tasks["1-digit +"]["exact"]["n"], 1);
   EXPECT_EQ(tasks["2-digit *"]["exact"]["n"], 1);

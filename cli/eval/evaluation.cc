@@ -125,19 +125,18 @@ absl::StatusOr<std::vector<TextQuality>> ScoreTexts(const Scorer& scorer,
   ProgressBar progress("texts", "bytes", n_bytes);
   // Added up in order at the end: sums of floating point must not depend on who was first.
   std::vector<TextQuality> parts(work.size());
-  GF_RETURN_IF_ERROR(
-      ForEach(work.size(), concurrency, interrupts, [&](size_t i) -> absl::Status {
-        absl::StatusOr<TextQuality> part = ScoreDocument(scorer, *work[i].second);
-        if (!part.ok()) {
-          const std::vector<std::string>& documents = texts[work[i].first].documents;
-          return Annotate(part.status(),
-                          absl::StrCat("document ", work[i].second - documents.data() + 1,
-                                       " of \"", texts[work[i].first].tag, "\""));
-        }
-        parts[i] = *std::move(part);
-        progress.Add(work[i].second->size());
-        return absl::OkStatus();
-      }));
+  GF_RETURN_IF_ERROR(ForEach(work.size(), concurrency, interrupts, [&](size_t i) -> absl::Status {
+    absl::StatusOr<TextQuality> part = ScoreDocument(scorer, *work[i].second);
+    if (!part.ok()) {
+      const std::vector<std::string>& documents = texts[work[i].first].documents;
+      return Annotate(part.status(),
+                      absl::StrCat("document ", work[i].second - documents.data() + 1, " of \"",
+                                   texts[work[i].first].tag, "\""));
+    }
+    parts[i] = *std::move(part);
+    progress.Add(work[i].second->size());
+    return absl::OkStatus();
+  }));
   for (size_t i = 0; i < work.size(); ++i) qualities[work[i].first].Add(parts[i]);
   return qualities;
 }

@@ -15,9 +15,9 @@ namespace gatefold::cli {
 struct TextQuality {
   std::string tag;
   size_t n_documents = 0;
-  size_t n_tokens = 0;      // that were scored
-  size_t n_bytes = 0;       // of the text they stand for
-  size_t n_characters = 0;  // code points of the whole text
+  size_t n_tokens = 0;       // that were scored
+  size_t n_bytes = 0;        // of the text they stand for
+  size_t n_characters = 0;   // code points of the whole text
   size_t n_text_tokens = 0;  // of the whole text; n_tokens unless a first token has no likelihood
   double nats = 0;
   ExpertCounts experts;

@@ -11,10 +11,10 @@
 namespace gatefold::cli {
 namespace {
 
-constexpr int kCell = 30;       // pixels
+constexpr int kCell = 30;  // pixels
 constexpr int kRow = 22;
-constexpr int kLabel = 110;     // width of the tags' column
-constexpr int kPanelTop = 44;   // title and expert numbers
+constexpr int kLabel = 110;    // width of the tags' column
+constexpr int kPanelTop = 44;  // title and expert numbers
 constexpr int kGap = 18;
 constexpr int kMaxWidth = 1400;
 
@@ -53,16 +53,17 @@ std::string DrawPanel(const Evaluation& evaluation, const Panel& panel) {
                          "#222", absl::StrCat("layer ", first.layer_ids()[panel.layer]));
   for (size_t expert = 0; expert < n_experts; ++expert) {
     const int x = panel.x + static_cast<int>(expert) * kCell;
-    absl::StrAppend(&svg, Text(x + kCell / 2, panel.y + 34, "middle", "#777",
-                               absl::StrCat(expert)));
+    absl::StrAppend(&svg,
+                    Text(x + kCell / 2, panel.y + 34, "middle", "#777", absl::StrCat(expert)));
     for (size_t tag = 0; tag < evaluation.texts.size(); ++tag) {
       const double share = evaluation.texts[tag].experts.Share(panel.layer, expert);
       const int y = panel.y + kPanelTop + static_cast<int>(tag) * kRow;
       absl::StrAppend(&svg, absl::StrFormat("<rect x=\"%d\" y=\"%d\" width=\"%d\" height=\"%d\" "
                                             "fill=\"%s\"/>\n",
                                             x, y, kCell - 1, kRow - 1, Colour(share, even)));
-      absl::StrAppend(&svg, Text(x + kCell / 2, y + 15, "middle", share > 2 * even ? "#fff" : "#333",
-                                 absl::StrFormat("%.0f", 100 * share)));
+      absl::StrAppend(&svg,
+                      Text(x + kCell / 2, y + 15, "middle", share > 2 * even ? "#fff" : "#333",
+                           absl::StrFormat("%.0f", 100 * share)));
     }
   }
   return svg;

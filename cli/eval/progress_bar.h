@@ -10,7 +10,8 @@
 
 namespace gatefold::cli {
 
-// How far a long piece of work has come, on stderr: a bar on a terminal, a line every 5 s elsewhere.
+// How far a long piece of work has come, on stderr: a bar on a terminal, a line every 5 s
+// elsewhere.
 //   ProgressBar progress("scoring", "bytes of text", n);
 //   progress.Add(bytes);
 // The bar is cleared at the end. Threads: safe.

@@ -107,9 +107,8 @@ absl::StatusOr<Scorer::Score> Scorer::ScoreTokens(absl::Span<const int32_t> ids,
   size_t next = first;  // not scored yet
   while (next < ids.size()) {
     // The first window may score all that it holds; those after it keep half of it as a past.
-    size_t end = std::min(ids.size(), next == first && next < window_ / 2
-                                          ? size_t{window_}
-                                          : next + window_ / 2);
+    size_t end = std::min(
+        ids.size(), next == first && next < window_ / 2 ? size_t{window_} : next + window_ / 2);
     const size_t start = end > window_ ? end - window_ : 0;
     GF_RETURN_IF_ERROR(ScoreWindow(ids.subspan(start, end - start), next - start, &score));
     next = end;

@@ -61,8 +61,8 @@ absl::Status ReadChoices(const json& object, TaskItem* item) {
   const json answer = object.value("answer", json());
   if (answer.is_number_integer()) {
     if (answer < 0 || answer >= item->choices.size()) {
-      return absl::InvalidArgumentError(absl::StrCat("answer is ", answer.dump(), ", must be 0 to ",
-                                                     item->choices.size() - 1));
+      return absl::InvalidArgumentError(
+          absl::StrCat("answer is ", answer.dump(), ", must be 0 to ", item->choices.size() - 1));
     }
     item->answer_index = answer.get<size_t>();
   } else if (!answer.is_null() && !answer.is_string()) {
@@ -105,7 +105,8 @@ std::optional<TaskItem> ParseEquation(const std::string& line) {
   if (absl::string_view("+-*/").find(parts[1]) == absl::string_view::npos) return std::nullopt;
   const absl::string_view answer = parts[4];
   if (!IsNumber(parts[0]) || !IsNumber(parts[2]) ||
-      !(IsNumber(answer) || (answer.size() > 1 && answer[0] == '-' && IsNumber(answer.substr(1))))) {
+      !(IsNumber(answer) ||
+        (answer.size() > 1 && answer[0] == '-' && IsNumber(answer.substr(1))))) {
     return std::nullopt;
   }
   TaskItem item;
@@ -145,8 +146,7 @@ absl::StatusOr<std::vector<TaskItem>> ReadEquations(const std::string& path) {
     items.push_back(*std::move(item));
   }
   if (items.empty()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(path, ": has no line such as \"37 + 45 = 82\""));
+    return absl::InvalidArgumentError(absl::StrCat(path, ": has no line such as \"37 + 45 = 82\""));
   }
   return items;
 }

@@ -21,8 +21,8 @@ constexpr int64_t kMaxLayers = 4096;
 constexpr int64_t kMaxVocab = 1 << 24;
 constexpr int64_t kMaxExperts = 1 << 20;  // of all layers together: a plan is made over them
 
-constexpr const char* kFamilies[] = {"deepseek_v2", "deepseek_v3", "gpt_oss",   "llama",
-                                     "mistral",     "mixtral",     "olmoe",     "qwen2",
+constexpr const char* kFamilies[] = {"deepseek_v2", "deepseek_v3", "gpt_oss",  "llama",
+                                     "mistral",     "mixtral",     "olmoe",    "qwen2",
                                      "qwen2_moe",   "qwen3",       "qwen3_moe"};
 
 // Numbers of one object; null counts as absent. The first error sticks.
@@ -75,8 +75,8 @@ void ReadGroupedQuery(Fields* fields, Architecture* a) {
   const int64_t heads = fields->Int("num_attention_heads", 1, kMaxHeads);
   const int64_t kv_heads = fields->IntOr("num_key_value_heads", heads, 1, heads);
   const int64_t head_dim = fields->IntOr("head_dim", a->d_model / heads, 1, kMaxHeads);
-  const int64_t of_layer = 2 * a->d_model * heads * head_dim +      // q, o
-                           2 * a->d_model * kv_heads * head_dim;    // k, v
+  const int64_t of_layer = 2 * a->d_model * heads * head_dim +    // q, o
+                           2 * a->d_model * kv_heads * head_dim;  // k, v
   a->attention_params = of_layer * a->n_layers;
   a->kv_floats = static_cast<int>(2 * kv_heads * head_dim);
   a->score_flops = 4 * heads * head_dim;  // a product and a sum for the score, and for the value
@@ -118,7 +118,7 @@ int ReadRoutedLayers(Fields* fields, const std::string& family, int n_layers) {
 }
 
 void ReadExperts(Fields* fields, Architecture* a) {
-  const char* const count = fields->Find("n_routed_experts") != nullptr ? "n_routed_experts"
+  const char* const count = fields->Find("n_routed_experts") != nullptr    ? "n_routed_experts"
                             : fields->Find("num_local_experts") != nullptr ? "num_local_experts"
                                                                            : "num_experts";
   const bool own_width = fields->Find("moe_intermediate_size") != nullptr;
@@ -192,11 +192,10 @@ absl::StatusOr<Architecture> ReadArchitecture(absl::string_view config_json, int
   if (dense) {
     a.n_routed_layers = a.n_layers;
     a.n_experts = a.top_k = n_slices;
-    a.expert_params =
-        GatedMlp(a.d_model, fields.Int("intermediate_size", 1, kMaxWidth)) / n_slices;
+    a.expert_params = GatedMlp(a.d_model, fields.Int("intermediate_size", 1, kMaxWidth)) / n_slices;
     if (int64_t{n_slices} * a.n_layers > kMaxExperts) {
-      return absl::InvalidArgumentError(absl::StrCat(a.n_layers, " layers of ", n_slices,
-                                                     " slices are more than ", kMaxExperts));
+      return absl::InvalidArgumentError(
+          absl::StrCat(a.n_layers, " layers of ", n_slices, " slices are more than ", kMaxExperts));
     }
   } else {
     ReadExperts(&fields, &a);

@@ -33,9 +33,9 @@ struct Architecture {
 
   int64_t gate_params = 0;  // what the router holds, all layers
 
-  int kv_floats = 0;               // of one position and layer in the KV cache
-  int64_t score_flops = 0;         // of one row for each position it looks at, per layer
-  std::string stored_as;           // weight format of the checkpoint
+  int kv_floats = 0;        // of one position and layer in the KV cache
+  int64_t score_flops = 0;  // of one row for each position it looks at, per layer
+  std::string stored_as;    // weight format of the checkpoint
 
   int64_t n_params() const {
     return expert_params * n_experts * n_routed_layers + attention_params + shared_params +

@@ -35,8 +35,8 @@ TEST(ArchitectureTest, CountsDeepSeekV3) {
   const Architecture v3 = Read(Example("deepseek-v3.json"));
   EXPECT_NEAR(static_cast<double>(v3.n_params()), 671e9, 0.01 * 671e9);
   EXPECT_NEAR(static_cast<double>(v3.n_active_params()), 37e9, 0.02 * 37e9);  // as published
-  EXPECT_EQ(v3.attention_params, int64_t{61} * (11010048 + 37748736 + 4128768 + 16777216 +
-                                                117440512));
+  EXPECT_EQ(v3.attention_params,
+            int64_t{61} * (11010048 + 37748736 + 4128768 + 16777216 + 117440512));
   EXPECT_EQ(v3.n_routed_layers, 58);
   EXPECT_EQ(v3.n_experts, 256);
   EXPECT_EQ(v3.expert_params, int64_t{3} * 7168 * 2048);
@@ -97,8 +97,9 @@ TEST(ArchitectureTest, CountsBytesByFormat) {
   EXPECT_EQ(v3.ExpertBytes(Format("bfloat16")), 2.0 * 3 * 7168 * 2048);
   EXPECT_NEAR(v3.ExpertBytes(Format("fp8")), 44.05e6, 0.01e6);
   // The embedding and the LM head of a quantised model stay bfloat16, and only one is read whole.
-  const double matrices = static_cast<double>(v3.attention_params + v3.shared_params +
-                                              v3.dense_params) * (1 + 4.0 / 16384);
+  const double matrices =
+      static_cast<double>(v3.attention_params + v3.shared_params + v3.dense_params) *
+      (1 + 4.0 / 16384);
   const double vocabulary = 2.0 * 129280 * 7168;
   EXPECT_NEAR(v3.AttentionBytesRead(Format("fp8")), matrices + vocabulary, 1);
   EXPECT_NEAR(v3.AttentionBytes(Format("fp8")), matrices + 2 * vocabulary, 1);
@@ -115,7 +116,8 @@ TEST(ArchitectureTest, NamesWhatIsWrong) {
               HasSubstr("hidden_size is 1000000000000.0, must be"));
   EXPECT_THAT(Refusal(R"({"model_type": "mixtral", "hidden_size": 64, "num_hidden_layers": 2,
       "vocab_size": 100, "num_attention_heads": 4, "intermediate_size": 8,
-      "num_local_experts": 8, "num_experts_per_tok": 9})").message(),
+      "num_local_experts": 8, "num_experts_per_tok": 9})")
+                  .message(),
               HasSubstr("num_experts_per_tok is 9, must be a whole number of 1 to 8"));
 }
 

@@ -66,12 +66,12 @@ StepCost CostOfStep(const Architecture& model, const WeightFormat& format, const
   const double row_bytes = model.d_model * workload.wire_bytes;
 
   const double attention_rows = RowsOfAttention(workload);
-  const double attention_params = static_cast<double>(
-      model.attention_params + model.shared_params + model.dense_params + model.lm_head_params);
-  part(StepPart::kAttention) = Roofline(
-      machine, model.AttentionBytesRead(format) + KvBytes(model, workload),
-      attention_rows * (2 * attention_params + static_cast<double>(model.score_flops) *
-                                                   workload.n_context * model.n_layers));
+  const double attention_params = static_cast<double>(model.attention_params + model.shared_params +
+                                                      model.dense_params + model.lm_head_params);
+  part(StepPart::kAttention) =
+      Roofline(machine, model.AttentionBytesRead(format) + KvBytes(model, workload),
+               attention_rows * (2 * attention_params + static_cast<double>(model.score_flops) *
+                                                            workload.n_context * model.n_layers));
 
   part(StepPart::kExperts) =
       model.n_routed_layers *

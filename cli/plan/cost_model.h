@@ -12,21 +12,21 @@ namespace gatefold::cli {
 // What machines and network do. Defaults are the CPU machine of docs/numbers.md where something was
 // measured there; docs/scaling.md says which were not.
 struct Machine {
-  double memory_bandwidth = 35e9;   // bytes/s that a pod reads weights with (measured: 35 to 39)
-  double compute = 200e9;           // operations/s of a pod's matrix products (measured: 202)
-  double hop = 81.3e-6;             // s, of a small message there and back (measured: loopback TCP)
-  double stream = 54.8e-6;          // s, per peer of a fan-out (measured: 219 us for four)
-  double copy_bandwidth = 4.5e9;    // bytes/s through the router's stack, both ways added up
-                                    // (measured: 1 MiB there and back takes 461 us more than 8 KiB)
+  double memory_bandwidth = 35e9;  // bytes/s that a pod reads weights with (measured: 35 to 39)
+  double compute = 200e9;          // operations/s of a pod's matrix products (measured: 202)
+  double hop = 81.3e-6;            // s, of a small message there and back (measured: loopback TCP)
+  double stream = 54.8e-6;         // s, per peer of a fan-out (measured: 219 us for four)
+  double copy_bandwidth = 4.5e9;   // bytes/s through the router's stack, both ways added up
+                                   // (measured: 1 MiB there and back takes 461 us more than 8 KiB)
   double network_bandwidth = 25e9 / 8;  // bytes/s of the router's link (assumed)
   double network_latency = 25e-6;       // s, one way, beside the hop (assumed)
 };
 
 // How the cluster is used.
 struct Workload {
-  int n_rows = 64;      // of a step: sequences that decode
-  int n_context = 4096;  // positions that each looks back at
-  int n_attention = 1;  // attention-services; sequences are shared evenly
+  int n_rows = 64;        // of a step: sequences that decode
+  int n_context = 4096;   // positions that each looks back at
+  int n_attention = 1;    // attention-services; sequences are shared evenly
   double wire_bytes = 4;  // of a number in a hidden state
   double kv_bytes = 4;    // of a number in the KV cache
 };
@@ -40,9 +40,9 @@ const char* StepPartName(StepPart part);
 struct StepCost {
   std::array<double, kStepParts> seconds{};
   // Bytes over the router's link per token and layer; a message is one way.
-  double attention_bytes = 0;  // to attention and back
-  double sent_bytes = 0;       // to shards
-  double answered_bytes = 0;   // from shards
+  double attention_bytes = 0;                              // to attention and back
+  double sent_bytes = 0;                                   // to shards
+  double answered_bytes = 0;                               // from shards
   double n_attention_messages = 0, n_expert_messages = 0;  // per step and layer, both ways
 
   double total() const;

@@ -36,8 +36,8 @@ struct Case {
     machine.network_latency = 10e-6;
     workload.n_rows = 4;
     workload.n_context = 1000;
-    traffic = {/*n_messages=*/3, /*n_rows_sent=*/6, /*n_rows_answered=*/8,
-               /*most_experts=*/2, /*most_rows=*/3, /*imbalance=*/1.5};
+    traffic = {/*n_messages=*/3,   /*n_rows_sent=*/6, /*n_rows_answered=*/8,
+               /*most_experts=*/2, /*most_rows=*/3,   /*imbalance=*/1.5};
   }
   StepCost Cost() const { return CostOfStep(model, format, machine, workload, traffic); }
 };

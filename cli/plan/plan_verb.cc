@@ -82,8 +82,7 @@ class PlanVerb final : public Verb {
                &memory_bandwidth_);
     flags->Add("compute", "RATE", "of a pod's matrix products (default 200GFLOP/s)", &compute_);
     flags->Add("hop", "TIME", "small message there and back (default 81.3us)", &hop_);
-    flags->Add("stream", "TIME", "of the router, per peer of a fan-out (default 54.8us)",
-               &stream_);
+    flags->Add("stream", "TIME", "of the router, per peer of a fan-out (default 54.8us)", &stream_);
     flags->Add("copy-bandwidth", "RATE", "through the router's stack (default 4.5GB/s)", &copy_);
     flags->Add("network-bandwidth", "RATE", "of the router's link (default 25Gbit/s)",
                &network_bandwidth_);

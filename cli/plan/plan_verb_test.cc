@@ -56,9 +56,9 @@ TEST_F(PlanVerbTest, CountsPodsAsThePlannerFillsThem) {
 }
 
 TEST_F(PlanVerbTest, TheBottleneckMovesAsShardsAreAdded) {
-  const Json points = Plan({kDeepSeek, "--shards=8,64,192", "--memory-bandwidth=2TB/s",
-                            "--compute=300TFLOP/s", "--network-bandwidth=400Gbit/s",
-                            "--copy-bandwidth=50GB/s"})["scaling"];
+  const Json points =
+      Plan({kDeepSeek, "--shards=8,64,192", "--memory-bandwidth=2TB/s", "--compute=300TFLOP/s",
+            "--network-bandwidth=400Gbit/s", "--copy-bandwidth=50GB/s"})["scaling"];
   double experts = 1e9, messages = 0;
   for (const Json& point : points) {
     EXPECT_LT(point["parts"]["experts"], experts);

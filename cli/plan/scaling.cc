@@ -49,12 +49,12 @@ class Cluster {
     const double expert = std::ceil(model_.ExpertBytes(format_));
     const double slots = std::floor(room() / expert);
     if (slots < 1) {
-      return absl::ResourceExhaustedError(
-          absl::StrCat("one expert takes ", FormatBytes(expert), ", a pod has room for ",
-                       FormatBytes(std::max(0.0, room()))));
+      return absl::ResourceExhaustedError(absl::StrCat("one expert takes ", FormatBytes(expert),
+                                                       ", a pod has room for ",
+                                                       FormatBytes(std::max(0.0, room()))));
     }
-    const double wanted = static_cast<double>(model_.n_routed_layers) * model_.n_experts *
-                          options_.min_replicas;
+    const double wanted =
+        static_cast<double>(model_.n_routed_layers) * model_.n_experts * options_.min_replicas;
     const double needed = std::max<double>(std::ceil(wanted / slots), options_.min_replicas);
     if (needed > kMostShards) {
       return absl::ResourceExhaustedError(
@@ -77,11 +77,11 @@ class Cluster {
     const double n_items = static_cast<double>(model_.n_routed_layers) * model_.n_experts;
     point.n_replicas = static_cast<double>(placed) / n_items;
     point.most_bytes = point.most_experts * model_.ExpertBytes(format_);
-    point.fits = plan.uncovered.empty() &&
-                 point.n_replicas >= std::min(options_.min_replicas, n_shards);
+    point.fits =
+        plan.uncovered.empty() && point.n_replicas >= std::min(options_.min_replicas, n_shards);
     if (!plan.uncovered.empty()) return point;
-    point.traffic = DrawTraffic(plan, model_.n_routed_layers, model_.n_experts, popularity_,
-                                traffic_);
+    point.traffic =
+        DrawTraffic(plan, model_.n_routed_layers, model_.n_experts, popularity_, traffic_);
     point.cost = CostOfStep(model_, format_, options_.machine, workload, point.traffic);
     return point;
   }
@@ -97,10 +97,10 @@ class Cluster {
 // As many attention-services as the KV cache needs, unless the workload says how many.
 absl::Status PlaceAttention(const Architecture& model, double room, Scaling* scaling) {
   if (scaling->attention_bytes >= room) {
-    return absl::ResourceExhaustedError(absl::StrCat(
-        "attention-service's weights take ", FormatBytes(scaling->attention_bytes),
-        ", a pod has room for ", FormatBytes(std::max(0.0, room)),
-        "; they are not split over pods"));
+    return absl::ResourceExhaustedError(
+        absl::StrCat("attention-service's weights take ", FormatBytes(scaling->attention_bytes),
+                     ", a pod has room for ", FormatBytes(std::max(0.0, room)),
+                     "; they are not split over pods"));
   }
   Workload* workload = &scaling->workload;
   const bool chosen = workload->n_attention > 0;

@@ -13,11 +13,11 @@
 namespace gatefold::cli {
 
 struct ScalingOptions {
-  double memory_bytes = 0;   // of a pod
+  double memory_bytes = 0;    // of a pod
   double reserved_bytes = 0;  // of it, for everything but weights and KV cache
-  int min_replicas = 1;      // of every expert
+  int min_replicas = 1;       // of every expert
   Machine machine;
-  Workload workload;   // n_attention 0: as many as the KV cache needs
+  Workload workload;       // n_attention 0: as many as the KV cache needs
   TrafficOptions traffic;  // n_rows and top_k are filled in
 };
 
@@ -28,9 +28,9 @@ inline constexpr int kMostShards = 255;
 struct ScalingPoint {
   int n_shards = 0;
   bool fits = false;  // every expert is placed as often as wanted; the rest means nothing otherwise
-  int most_experts = 0;    // on one shard
-  double most_bytes = 0;   // of weights on one shard
-  double n_replicas = 0;   // of an expert, on average
+  int most_experts = 0;   // on one shard
+  double most_bytes = 0;  // of weights on one shard
+  double n_replicas = 0;  // of an expert, on average
   LayerTraffic traffic;
   StepCost cost;
 };

@@ -22,26 +22,26 @@ std::string Ms(double seconds) { return absl::StrFormat("%.1f", 1e3 * seconds); 
 void PrintFacts(const Architecture& model, const WeightFormat& format,
                 const ScalingOptions& options, const Scaling& scaling, std::ostream& out) {
   const double expert = model.ExpertBytes(format);
-  Table table({"model", absl::StrCat(model.family, ", ", Billions(model.n_params()),
-                                     " parameters, ", Billions(model.n_active_params()),
-                                     " read per token")});
-  table.AddRow({"experts",
-                absl::StrCat(model.top_k, " of ", model.n_experts, " in ", model.n_routed_layers,
-                             " of ", model.n_layers, " layers; one takes ", FormatBytes(expert),
-                             ", all take ",
-                             FormatBytes(expert * model.n_experts * model.n_routed_layers), " as ",
-                             format.name)});
+  Table table(
+      {"model", absl::StrCat(model.family, ", ", Billions(model.n_params()), " parameters, ",
+                             Billions(model.n_active_params()), " read per token")});
+  table.AddRow(
+      {"experts",
+       absl::StrCat(model.top_k, " of ", model.n_experts, " in ", model.n_routed_layers, " of ",
+                    model.n_layers, " layers; one takes ", FormatBytes(expert), ", all take ",
+                    FormatBytes(expert * model.n_experts * model.n_routed_layers), " as ",
+                    format.name)});
   table.AddRow({"pods", absl::StrCat(GiB(options.memory_bytes), " each, ",
                                      GiB(options.reserved_bytes), " of it kept free")});
-  table.AddRow({"needed", absl::StrCat(Count(scaling.n_shards_needed, "expert-service"), ", ",
-                                       Count(scaling.n_attention, "attention-service"),
-                                       ", 1 router")});
-  table.AddRow({"attention-service",
-                absl::StrCat(FormatBytes(scaling.attention_bytes), " of weights, ",
-                             FormatBytes(scaling.kv_bytes), " of KV cache each")});
-  table.AddRow({"step", absl::StrCat("one token of each of ",
-                                     Count(options.workload.n_rows, "sequence"), " of ",
-                                     options.workload.n_context, " tokens")});
+  table.AddRow(
+      {"needed", absl::StrCat(Count(scaling.n_shards_needed, "expert-service"), ", ",
+                              Count(scaling.n_attention, "attention-service"), ", 1 router")});
+  table.AddRow(
+      {"attention-service", absl::StrCat(FormatBytes(scaling.attention_bytes), " of weights, ",
+                                         FormatBytes(scaling.kv_bytes), " of KV cache each")});
+  table.AddRow(
+      {"step", absl::StrCat("one token of each of ", Count(options.workload.n_rows, "sequence"),
+                            " of ", options.workload.n_context, " tokens")});
   table.Print(out);
 }
 
@@ -58,13 +58,13 @@ void PrintScaling(const Architecture& model, const WeightFormat& format,
       traffic.AddRow({absl::StrCat(point.n_shards), "too few", "", "", "", "", "", "", ""});
       continue;
     }
-    traffic.AddRow({absl::StrCat(point.n_shards), absl::StrCat(point.most_experts),
-                    FormatBytes(point.most_bytes), absl::StrFormat("%.2f", point.n_replicas),
-                    absl::StrFormat("%.1f", point.cost.n_expert_messages +
-                                                point.cost.n_attention_messages),
-                    FormatBytes(point.cost.sent_bytes), FormatBytes(point.cost.answered_bytes),
-                    FormatBytes(point.cost.attention_bytes),
-                    absl::StrFormat("%.2f", point.traffic.imbalance)});
+    traffic.AddRow(
+        {absl::StrCat(point.n_shards), absl::StrCat(point.most_experts),
+         FormatBytes(point.most_bytes), absl::StrFormat("%.2f", point.n_replicas),
+         absl::StrFormat("%.1f", point.cost.n_expert_messages + point.cost.n_attention_messages),
+         FormatBytes(point.cost.sent_bytes), FormatBytes(point.cost.answered_bytes),
+         FormatBytes(point.cost.attention_bytes),
+         absl::StrFormat("%.2f", point.traffic.imbalance)});
   }
   traffic.Print(out);
   out << "\nA step over all layers, in milliseconds:\n";
@@ -101,21 +101,21 @@ Json ScalingJson(const Architecture& model, const WeightFormat& format,
     for (const StepPart part : kParts) {
       seconds[StepPartName(part)] = point.cost.seconds[static_cast<int>(part)];
     }
-    json.update(Json{{"max_experts", point.most_experts},
-                     {"max_bytes", point.most_bytes},
-                     {"replicas", point.n_replicas},
-                     {"expert_messages", point.cost.n_expert_messages},
-                     {"attention_messages", point.cost.n_attention_messages},
-                     {"sent_bytes_per_token", point.cost.sent_bytes},
-                     {"answered_bytes_per_token", point.cost.answered_bytes},
-                     {"attention_bytes_per_token", point.cost.attention_bytes},
-                     {"imbalance", point.traffic.imbalance},
-                     {"step_seconds", point.cost.total()},
-                     {"parts", std::move(seconds)},
-                     {"tokens_per_second", options.workload.n_rows / point.cost.total()},
-                     {"overlapped_tokens_per_second",
-                      options.workload.n_rows / point.cost.busiest()},
-                     {"bottleneck", StepPartName(point.cost.bottleneck())}});
+    json.update(
+        Json{{"max_experts", point.most_experts},
+             {"max_bytes", point.most_bytes},
+             {"replicas", point.n_replicas},
+             {"expert_messages", point.cost.n_expert_messages},
+             {"attention_messages", point.cost.n_attention_messages},
+             {"sent_bytes_per_token", point.cost.sent_bytes},
+             {"answered_bytes_per_token", point.cost.answered_bytes},
+             {"attention_bytes_per_token", point.cost.attention_bytes},
+             {"imbalance", point.traffic.imbalance},
+             {"step_seconds", point.cost.total()},
+             {"parts", std::move(seconds)},
+             {"tokens_per_second", options.workload.n_rows / point.cost.total()},
+             {"overlapped_tokens_per_second", options.workload.n_rows / point.cost.busiest()},
+             {"bottleneck", StepPartName(point.cost.bottleneck())}});
   }
   return {{"model",
            {{"family", model.family},

@@ -38,8 +38,8 @@ class Gate {
     while (static_cast<int>(experts->size()) < top_k) {
       const double at = random->Unit() * sums_.back();
       const auto found = std::upper_bound(sums_.begin(), sums_.end(), at);
-      const int expert = std::min(static_cast<int>(found - sums_.begin()),
-                                  static_cast<int>(sums_.size()) - 1);
+      const int expert =
+          std::min(static_cast<int>(found - sums_.begin()), static_cast<int>(sums_.size()) - 1);
       if (std::find(experts->begin(), experts->end(), expert) == experts->end()) {
         experts->push_back(expert);
       }
@@ -138,8 +138,8 @@ LayerTraffic DrawTraffic(const Plan& plan, int n_layers, int n_experts,
     }
   }
   const double n = static_cast<double>(n_layers) * options.n_steps;
-  LayerTraffic mean{sum.n_messages / n,  sum.n_rows_sent / n,  sum.n_rows_answered / n,
-                    sum.most_experts / n, sum.most_rows / n, 1};
+  LayerTraffic mean{sum.n_messages / n,   sum.n_rows_sent / n, sum.n_rows_answered / n,
+                    sum.most_experts / n, sum.most_rows / n,   1};
   mean.imbalance = mean.most_rows * static_cast<double>(plan.experts.size()) / mean.n_rows_answered;
   return mean;
 }

@@ -20,9 +20,9 @@ struct LayerTraffic {
 };
 
 struct TrafficOptions {
-  int n_rows = 64;   // of a step
+  int n_rows = 64;  // of a step
   int top_k = 2;
-  int n_steps = 8;   // that are drawn; every layer of each counts
+  int n_steps = 8;  // that are drawn; every layer of each counts
   // How much some experts are preferred: the r-th most popular one of a layer is chosen in
   // proportion to r^-skew. 0: all alike.
   double skew = 0;

@@ -68,8 +68,7 @@ TEST(TrafficTest, ReplicasTakeTurns) {
   options.n_rows = 1;
   options.top_k = 2;
   options.n_steps = 2;
-  const LayerTraffic traffic =
-      DrawTraffic(plan, 1, 2, ExpertPopularity(1, 2, options), options);
+  const LayerTraffic traffic = DrawTraffic(plan, 1, 2, ExpertPopularity(1, 2, options), options);
   // Step 0: expert 0 at shard 0, expert 1 at its second place, shard 2; step 1 the other way round.
   EXPECT_EQ(traffic.n_messages, 2);
   EXPECT_EQ(traffic.most_rows, 1);

@@ -7,12 +7,9 @@ namespace gatefold::cli {
 namespace {
 
 constexpr WeightFormat kFormats[] = {
-    {"float32", 4, false, false},
-    {"bfloat16", 2, false, false},
-    {"float16", 2, false, false},
-    {"fp8", 1 + 4.0 / (128 * 128), true, false},
-    {"int8", 1 + 2.0 / 32, true, false},
-    {"int4", 0.5 + 2.0 / 32, true, false},
+    {"float32", 4, false, false},          {"bfloat16", 2, false, false},
+    {"float16", 2, false, false},          {"fp8", 1 + 4.0 / (128 * 128), true, false},
+    {"int8", 1 + 2.0 / 32, true, false},   {"int4", 0.5 + 2.0 / 32, true, false},
     {"mxfp4", 0.5 + 1.0 / 32, true, true},
 };
 

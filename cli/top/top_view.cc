@@ -17,9 +17,9 @@ using cluster::v1::Worker;
 // Observations by bucket. A router that was started again counts from zero.
 std::vector<uint64_t> CountsBetween(const LatencyHistogram& before, const LatencyHistogram& after) {
   std::vector<uint64_t> counts(after.counts().begin(), after.counts().end());
-  const bool follows = std::equal(before.counts().begin(), before.counts().end(),
-                                  after.counts().begin(), after.counts().end(),
-                                  [](uint64_t was, uint64_t is) { return was <= is; });
+  const bool follows =
+      std::equal(before.counts().begin(), before.counts().end(), after.counts().begin(),
+                 after.counts().end(), [](uint64_t was, uint64_t is) { return was <= is; });
   for (int i = 0; follows && i < before.counts_size(); ++i) counts[i] -= before.counts(i);
   return counts;
 }
@@ -55,8 +55,8 @@ void AddWorkers(const TopSample& before, const TopSample& after, double seconds,
     TopView::WorkerRow& row = view->workers.emplace_back();
     row.worker = worker;
     const uint64_t was = rows_before[worker.address()];
-    const uint64_t rows = worker.rows_served() >= was ? worker.rows_served() - was
-                                                      : worker.rows_served();
+    const uint64_t rows =
+        worker.rows_served() >= was ? worker.rows_served() - was : worker.rows_served();
     row.rows_per_second = static_cast<double>(rows) / seconds;
     all += row.rows_per_second;
     if (HoldsExperts(worker)) {
@@ -73,8 +73,8 @@ void AddWorkers(const TopSample& before, const TopSample& after, double seconds,
 
 }  // namespace
 
-std::optional<double> QuantileBetween(const LatencyHistogram& before,
-                                      const LatencyHistogram& after, double q) {
+std::optional<double> QuantileBetween(const LatencyHistogram& before, const LatencyHistogram& after,
+                                      double q) {
   if (after.counts_size() != after.upper_bounds_seconds_size() + 1) return std::nullopt;
   const std::vector<uint64_t> counts = CountsBetween(before, after);
   const double wanted = q * static_cast<double>(Sum(counts));
@@ -98,8 +98,8 @@ TopView CompareSamples(const TopSample& before, const TopSample& after) {
   const LatencyHistogram& ttft = after.stats.ttft();
   const LatencyHistogram& itl = after.stats.itl();
   // A request's first token is counted by the one, all others by the other.
-  const uint64_t tokens = Sum(CountsBetween(before.stats.ttft(), ttft)) +
-                          Sum(CountsBetween(before.stats.itl(), itl));
+  const uint64_t tokens =
+      Sum(CountsBetween(before.stats.ttft(), ttft)) + Sum(CountsBetween(before.stats.itl(), itl));
   view.tokens_per_second = static_cast<double>(tokens) / seconds;
   view.ttft_p50 = QuantileBetween(before.stats.ttft(), ttft, 0.5);
   view.ttft_p99 = QuantileBetween(before.stats.ttft(), ttft, 0.99);
@@ -132,8 +132,7 @@ void PrintTopTable(const TopView& view, std::ostream& out) {
     const double kv = has_kv ? 1 - static_cast<double>(worker.n_kv_blocks_free()) /
                                        static_cast<double>(worker.n_kv_blocks())
                              : 0;
-    table.AddRow({worker.name(), KindName(worker), StateName(worker),
-                  Percent(worker.busy_ratio()),
+    table.AddRow({worker.name(), KindName(worker), StateName(worker), Percent(worker.busy_ratio()),
                   has_experts ? absl::StrFormat("%.0f", row.rows_per_second) : "",
                   has_experts ? Percent(row.share) : "",
                   has_experts ? absl::StrCat(worker.n_experts()) : "",

@@ -107,8 +107,7 @@ int main(int argc, char** argv) {
   const auto credentials = Credentials();
   grpc::Status status;
   for (const std::string& router : Split(argv[1], '|')) {
-    auto stub =
-        inference::InferenceService::NewStub(grpc::CreateChannel(router, credentials));
+    auto stub = inference::InferenceService::NewStub(grpc::CreateChannel(router, credentials));
     status = Run(stub.get(), &generation);
     // Another router may do better. A call can be cancelled by a router that goes in that moment.
     if (status.error_code() != grpc::StatusCode::UNAVAILABLE &&

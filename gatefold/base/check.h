@@ -15,10 +15,10 @@ namespace gatefold {
 
 }  // namespace gatefold
 
-#define GF_CHECK(condition)                                             \
-  do {                                                                  \
-    if (__builtin_expect(!(condition), 0))                              \
-      ::gatefold::CheckFailed(__FILE__, __LINE__, #condition);          \
+#define GF_CHECK(condition)                                    \
+  do {                                                         \
+    if (__builtin_expect(!(condition), 0))                     \
+      ::gatefold::CheckFailed(__FILE__, __LINE__, #condition); \
   } while (false)
 
 #ifdef NDEBUG

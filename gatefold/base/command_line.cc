@@ -35,9 +35,9 @@ void RefuseUnknown(const std::vector<std::string>& arguments) {
     if (!absl::ConsumePrefix(&name, "--")) continue;
     name = name.substr(0, name.find('='));
     if (name == "help" || name == "helpfull" || name == "version") continue;  // absl's own
-    const bool known = absl::FindCommandLineFlag(name) != nullptr ||
-                       (absl::ConsumePrefix(&name, "no") &&
-                        absl::FindCommandLineFlag(name) != nullptr);
+    const bool known =
+        absl::FindCommandLineFlag(name) != nullptr ||
+        (absl::ConsumePrefix(&name, "no") && absl::FindCommandLineFlag(name) != nullptr);
     if (!known) Usage(absl::StrCat("unknown flag ", arguments[i]));
   }
 }
@@ -61,8 +61,7 @@ std::vector<std::string> ExpandArguments(const std::vector<std::string>& argumen
     const std::pair<std::string, std::string> parts =
         absl::StrSplit(variable, absl::MaxSplits('=', 1));
     if (!absl::StartsWith(parts.first, kPrefix)) continue;
-    const std::string name =
-        absl::AsciiStrToLower(absl::StripPrefix(parts.first, kPrefix));
+    const std::string name = absl::AsciiStrToLower(absl::StripPrefix(parts.first, kPrefix));
     if (given.contains(name) || absl::FindCommandLineFlag(name) == nullptr) continue;
     expanded.push_back(absl::StrCat("--", name, "=", parts.second));
   }

@@ -28,7 +28,8 @@ TEST(CommandLineDeathTest, HelpIsNoUnknownFlag) {
   char program[] = "prog", flag[] = "--help";
   char* help[] = {program, flag};
   // absl prints to standard output and exits.
-  EXPECT_EXIT(ParseFlags(2, help), [](int status) { return WEXITSTATUS(status) != 2; }, "");
+  EXPECT_EXIT(
+      ParseFlags(2, help), [](int status) { return WEXITSTATUS(status) != 2; }, "");
 }
 
 TEST(CommandLineDeathTest, UnknownFlagsAreAUsageError) {

@@ -171,11 +171,11 @@ absl::Status RateLimited(absl::string_view what, int64_t limit_per_minute,
   details.metadata = {{"what", std::string(what)},
                       {"limit_per_minute", absl::StrCat(limit_per_minute)}};
   details.retry_delay = retry_delay;
-  return Error(absl::StatusCode::kResourceExhausted,
-               absl::StrCat("the API key's limit of ", limit_per_minute, " ", what,
-                            " per minute is used up; try again in ",
-                            absl::FormatDuration(retry_delay)),
-               details);
+  return Error(
+      absl::StatusCode::kResourceExhausted,
+      absl::StrCat("the API key's limit of ", limit_per_minute, " ", what,
+                   " per minute is used up; try again in ", absl::FormatDuration(retry_delay)),
+      details);
 }
 
 absl::Status ApiKeyMissing() {
@@ -216,7 +216,8 @@ absl::Status DrainLimitPassed() {
   ErrorDetails details;
   details.reason = kDraining;
   return Error(absl::StatusCode::kUnavailable,
-               "draining, and what is under way may take no longer: resume at another router", details);
+               "draining, and what is under way may take no longer: resume at another router",
+               details);
 }
 
 absl::Status ExpertUnavailable(int layer, int expert, absl::Duration retry_delay) {
@@ -225,7 +226,8 @@ absl::Status ExpertUnavailable(int layer, int expert, absl::Duration retry_delay
   details.metadata = {{"layer", absl::StrCat(layer)}, {"expert", absl::StrCat(expert)}};
   details.retry_delay = retry_delay;
   return Error(absl::StatusCode::kUnavailable,
-               absl::StrCat("no live shard computes expert ", expert, " of layer ", layer), details);
+               absl::StrCat("no live shard computes expert ", expert, " of layer ", layer),
+               details);
 }
 
 absl::Status CheckpointMismatch(absl::string_view what, absl::string_view ours,

@@ -14,10 +14,14 @@ std::atomic<LogFormat> g_format{LogFormat::kKeyValue};
 
 const char* LevelName(LogLevel level) {
   switch (level) {
-    case LogLevel::kDebug: return "debug";
-    case LogLevel::kInfo: return "info";
-    case LogLevel::kWarning: return "warning";
-    case LogLevel::kError: return "error";
+    case LogLevel::kDebug:
+      return "debug";
+    case LogLevel::kInfo:
+      return "info";
+    case LogLevel::kWarning:
+      return "warning";
+    case LogLevel::kError:
+      return "error";
   }
   return "unknown";
 }
@@ -58,7 +62,8 @@ void LogEvent(LogLevel level, absl::string_view event, std::initializer_list<Log
       absl::FormatTime("%Y-%m-%dT%H:%M:%E3SZ", absl::Now(), absl::UTCTimeZone());
   std::string line;
   if (g_format.load(std::memory_order_relaxed) == LogFormat::kJson) {
-    absl::StrAppend(&line, "{\"time\":\"", time, "\",\"level\":\"", LevelName(level), "\",\"event\":");
+    absl::StrAppend(&line, "{\"time\":\"", time, "\",\"level\":\"", LevelName(level),
+                    "\",\"event\":");
     AppendQuoted(event, &line);
     for (const LogField& field : fields) {
       line.push_back(',');

@@ -15,8 +15,9 @@ std::string Logged(LogFormat format, LogLevel level = LogLevel::kInfo) {
 
 TEST(LogTest, QuotesWhatWouldBreakTheLine) {
   const std::string line = Logged(LogFormat::kKeyValue);
-  EXPECT_NE(line.find(" info worker_state worker=\"unix:/a b\" n=3 why=\"say \\\"no\\\"\\u000a\"\n"),
-            std::string::npos)
+  EXPECT_NE(
+      line.find(" info worker_state worker=\"unix:/a b\" n=3 why=\"say \\\"no\\\"\\u000a\"\n"),
+      std::string::npos)
       << line;
 }
 

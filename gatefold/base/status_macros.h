@@ -25,8 +25,8 @@ inline absl::Status Annotate(const absl::Status& status, absl::string_view prefi
 #define GF_STATUS_CONCAT_INNER(a, b) a##b
 #define GF_STATUS_CONCAT(a, b) GF_STATUS_CONCAT_INNER(a, b)
 
-#define GF_RETURN_IF_ERROR(expr)                        \
-  do {                                                  \
+#define GF_RETURN_IF_ERROR(expr)                                                 \
+  do {                                                                           \
     if (::absl::Status gf_status_ = (expr); !gf_status_.ok()) return gf_status_; \
   } while (false)
 

@@ -11,8 +11,8 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "gatefold/base/status_macros.h"
 #include "gatefold/base/small_file.h"
+#include "gatefold/base/status_macros.h"
 #include "gatefold/checkpoint/mapped_file.h"
 #include "gatefold/checkpoint/strict_json.h"
 

@@ -8,8 +8,8 @@
 
 namespace gatefold {
 
-// How long the device took for what lies between Start and Stop, by its own clock: what is left of a
-// call's time is copies, launches and the host. Threads: one at a time, but for seconds().
+// How long the device took for what lies between Start and Stop, by its own clock: what is left of
+// a call's time is copies, launches and the host. Threads: one at a time, but for seconds().
 class DeviceClock {
  public:
   DeviceClock() = default;

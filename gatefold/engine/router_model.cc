@@ -14,7 +14,8 @@ namespace {
 absl::Status CheckFinite(const Buffer& values, absl::string_view what, int layer) {
   const float* begin = values.as<float>();
   const float* end = begin + values.size_bytes() / sizeof(float);
-  if (std::all_of(begin, end, [](float value) { return std::isfinite(value); })) return absl::OkStatus();
+  if (std::all_of(begin, end, [](float value) { return std::isfinite(value); }))
+    return absl::OkStatus();
   return absl::InvalidArgumentError(
       absl::StrCat("the ", what, " of layer ", layer, " holds NaN or infinity"));
 }
@@ -30,7 +31,8 @@ absl::StatusOr<std::unique_ptr<RouterModel>> RouterModel::Load(const ModelWeight
     loaded.norm = ToFloats(views.norm);
     GF_RETURN_IF_ERROR(CheckFinite(loaded.norm, "norm before the experts", layer));
     if (views.gate.data == nullptr) continue;
-    const TensorView gate = {views.gate.dtype, {views.gate.n_rows, views.gate.n_cols}, views.gate.data};
+    const TensorView gate = {
+        views.gate.dtype, {views.gate.n_rows, views.gate.n_cols}, views.gate.data};
     GF_RETURN_IF_ERROR(CheckFinite(ToFloats(gate), "gate", layer));
     loaded.gate = PackedMatrix(views.gate, nullptr);
   }

@@ -13,8 +13,8 @@ namespace gatefold {
 // The weights a router holds: norms before the experts, and gates. Immutable.
 class RouterModel {
  public:
-  // Copies its pieces out of the checkpoint. InvalidArgument if they hold NaN or infinity, which a gate
-  // would turn into a choice of experts that means nothing.
+  // Copies its pieces out of the checkpoint. InvalidArgument if they hold NaN or infinity, which a
+  // gate would turn into a choice of experts that means nothing.
   static absl::StatusOr<std::unique_ptr<RouterModel>> Load(const ModelWeights& weights);
 
   const ModelConfig& config() const { return config_; }

@@ -67,7 +67,7 @@ struct Sampled {
   int32_t argmax = -1;
   std::vector<std::pair<int32_t, float>> top;  // most likely first
   std::vector<float> logits;                   // if wanted
-  bool not_a_number = false;                   // some logits are NaN: nothing of the above means anything
+  bool not_a_number = false;  // some logits are NaN: nothing of the above means anything
 };
 
 // One pass through all layers for a batch of rows: decode rows and prefill chunks mixed.

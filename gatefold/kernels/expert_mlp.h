@@ -19,8 +19,8 @@ class ExpertWeights {
     MatrixView w1, w3, w2;
     TensorView b1, b3, b2;  // [f], [f], [d_model]; data null: none
   };
-  // Copies, and quantises if `kind` says so: the matrices, not the biases. All three matrices are of
-  // one type. `threads` may be null.
+  // Copies, and quantises if `kind` says so: the matrices, not the biases. All three matrices are
+  // of one type. `threads` may be null.
   ExpertWeights(const Views& views, ThreadPool* threads, WeightKind kind = WeightKind::kCheckpoint);
 
   // w1 and w3 by turns: panel 2i holds outputs 4i to 4i + 3 of w1, panel 2i + 1 those of w3.

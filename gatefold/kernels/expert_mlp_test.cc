@@ -106,7 +106,8 @@ TEST_P(ExpertMlpTest, SlicesOfADenseLayerAddUpToIt) {
     const std::vector<float> part = run(begin, count);
     for (size_t i = 0; i < sum.size(); ++i) sum[i] += part[i];
   }
-  for (size_t i = 0; i < sum.size(); ++i) EXPECT_NEAR(sum[i], whole[i], 1e-5 * (1 + std::abs(whole[i]))) << i;
+  for (size_t i = 0; i < sum.size(); ++i)
+    EXPECT_NEAR(sum[i], whole[i], 1e-5 * (1 + std::abs(whole[i]))) << i;
 }
 
 TEST_P(ExpertMlpTest, WritesOnlyTheSlotsOfItsGroups) {
@@ -145,7 +146,8 @@ TEST_P(ExpertMlpTest, AQuantisedExpertGivesTheBitsOfTheFloatsItStandsFor) {
     return y;
   };
   for (WeightKind kind : kQuantisedKinds) {
-    const Weights f1 = Dequantised(w1, kind), f3 = Dequantised(w3, kind), f2 = Dequantised(w2, kind);
+    const Weights f1 = Dequantised(w1, kind), f3 = Dequantised(w3, kind),
+                  f2 = Dequantised(w2, kind);
     const ExpertWeights quantised({w1.View(), w3.View(), w2.View(), bias, {}, {}}, nullptr, kind);
     const ExpertWeights floats({f1.View(), f3.View(), f2.View(), bias, {}, {}}, nullptr);
     EXPECT_EQ(run(quantised), run(floats));

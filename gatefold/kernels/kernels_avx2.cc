@@ -10,7 +10,7 @@ namespace gatefold::kernels {
 namespace {
 
 constexpr char kIsaName[] = "avx2";
-constexpr int kTileRows = 3;  // 3 x 4 sums, 3 inputs, 1 weight: all 16 registers
+constexpr int kTileRows = 3;     // 3 x 4 sums, 3 inputs, 1 weight: all 16 registers
 constexpr int kConvertRows = 2;  // with 3, what converts a quantised weight finds no register
 
 using Reg = __m256;

@@ -10,7 +10,7 @@ namespace gatefold::kernels {
 namespace {
 
 constexpr char kIsaName[] = "avx512";
-constexpr int kTileRows = 6;  // 6 x 4 sums, 6 inputs, 1 weight: 31 of 32 registers
+constexpr int kTileRows = 6;     // 6 x 4 sums, 6 inputs, 1 weight: 31 of 32 registers
 constexpr int kConvertRows = 4;  // leaves registers to what converts a quantised weight
 
 using Vec = __m512;

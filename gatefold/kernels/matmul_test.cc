@@ -60,7 +60,10 @@ Weights WithOddGroups(DType dtype, int64_t n_out, int64_t n_in, uint32_t seed) {
   Weights w(dtype, n_out, n_in, seed);
   for (size_t group = 0; group * kQuantGroup < w.values.size(); ++group) {
     const size_t begin = group * kQuantGroup, end = std::min(begin + kQuantGroup, w.values.size());
-    const float factor = group % 5 == 0 ? 0.0f : group % 7 == 0 ? 0x1p-128f : group % 3 == 0 ? 64.0f : 1.0f;
+    const float factor = group % 5 == 0   ? 0.0f
+                         : group % 7 == 0 ? 0x1p-128f
+                         : group % 3 == 0 ? 64.0f
+                                          : 1.0f;
     for (size_t i = begin; i < end && factor != 1; ++i) w.Set(i, w.values[i] * factor);
   }
   return w;

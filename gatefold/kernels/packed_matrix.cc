@@ -74,8 +74,7 @@ void PackInt8(const int8_t* q, char* to) {
 // `to`: byte p of the panel's four lines, where p is the output.
 void PackInt4(const int8_t* q, char* to) {
   for (int j = 0; j < kLine / 2; ++j) {
-    to[PackedMatrix::kPanel * j] =
-        static_cast<char>((q[2 * j] & 15) | (q[2 * j + 1] & 15) << 4);
+    to[PackedMatrix::kPanel * j] = static_cast<char>((q[2 * j] & 15) | (q[2 * j + 1] & 15) << 4);
   }
 }
 
@@ -99,7 +98,8 @@ void PackedMatrix::QuantiseRow(const char* from, int64_t out) {
   for (int64_t line = 0; line < n_lines(); ++line) {
     const int64_t first = line * kLine;
     float x[kLine] = {};
-    ReadFloats(dtype_, from + first * DTypeBytes(dtype_), std::min<int64_t>(kLine, n_in_ - first), x);
+    ReadFloats(dtype_, from + first * DTypeBytes(dtype_), std::min<int64_t>(kLine, n_in_ - first),
+               x);
     const bool int8 = kind_ == WeightKind::kInt8;
     const QuantisedGroup group = int8 ? Quantise<8>(x) : Quantise<4>(x);
     std::memcpy(panel + (line * kPanel + p) * 2, &group.scale, 2);

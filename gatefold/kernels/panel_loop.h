@@ -23,7 +23,8 @@ inline int64_t RowsInCache(const PackedMatrix& w) {
 inline int64_t TileRows(const PackedMatrix& w) {
   const int64_t tile = Kernels().best_rows;
   if (w.kind() == WeightKind::kCheckpoint) return tile;
-  return std::max(tile, std::min<int64_t>(RowsInCache(w), Kernels().best_rows_quantised) / tile * tile);
+  return std::max(tile,
+                  std::min<int64_t>(RowsInCache(w), Kernels().best_rows_quantised) / tile * tile);
 }
 
 // Rows of one piece: as many as fit the cache, in whole tiles.

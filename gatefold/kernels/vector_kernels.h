@@ -90,8 +90,8 @@ struct Int4Lines {
   }
 };
 
-// Rows of one call of a product with quantised weights, and how far ahead of its turn a line is then
-// asked for, in bytes: it comes while the rows before it are multiplied.
+// Rows of one call of a product with quantised weights, and how far ahead of its turn a line is
+// then asked for, in bytes: it comes while the rows before it are multiplied.
 constexpr int kWideRows = 24;
 constexpr int kWideAhead = 4096;
 
@@ -256,10 +256,11 @@ void PanelDot(const char* panel, int64_t n_lines, const float* const* x, int n_r
   });
 }
 
-// More than kConvertRows: a run of quantised lines becomes float32 once, in the first-level cache, for
-// all rows. Fewer have it converted in registers on the way.
+// More than kConvertRows: a run of quantised lines becomes float32 once, in the first-level cache,
+// for all rows. Fewer have it converted in registers on the way.
 template <typename Panel>
-void WideDot(const char* from, int64_t n_lines, const float* const* x, int n_rows, float* const* y) {
+void WideDot(const char* from, int64_t n_lines, const float* const* x, int n_rows,
+             float* const* y) {
   using Lines = typename Panel::Lines;
   alignas(64) float floats[kLinesInCache * kPanel * 32];
   alignas(64) Parts parts[kWideRows];

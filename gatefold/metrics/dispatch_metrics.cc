@@ -23,7 +23,8 @@ void DispatchMetrics::WatchQueue(std::function<double()> n_queued) {
 }
 
 void DispatchMetrics::WatchRetries(absl::string_view reason, std::function<double()> n_retries) {
-  registry_->Watch("gatefold_router_retries_total", {{"reason", std::string(reason)}}, std::move(n_retries));
+  registry_->Watch("gatefold_router_retries_total", {{"reason", std::string(reason)}},
+                   std::move(n_retries));
 }
 
 void DispatchMetrics::WatchHedges(bool won, std::function<double()> n_hedges) {

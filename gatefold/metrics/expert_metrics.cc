@@ -27,9 +27,9 @@ ExpertMetrics::ExpertMetrics(Registry* registry, int n_layers, int n_lanes)
   }
   registry->Watch("gatefold_expert_lanes", {}, [n_lanes] { return n_lanes; });
   registry->Watch("gatefold_expert_inflight", {},
-                     [state = state_] { return static_cast<double>(state->n_inflight); });
+                  [state = state_] { return static_cast<double>(state->n_inflight); });
   registry->Watch("gatefold_expert_load_seconds", {},
-                     [state = state_] { return state->load_seconds.load(); });
+                  [state = state_] { return state->load_seconds.load(); });
 }
 
 void ExpertMetrics::ObserveCallDone(int layer, int n_rows, absl::Duration queue,

@@ -8,23 +8,23 @@ namespace {
 using Buckets = std::vector<double>;
 
 // Time to first token and time between tokens: the bounds that dashboards of this field expect.
-const Buckets kTtft = {.001, .005, .01, .02, .04, .06, .08, .1,  .25, .5,  .75,
-                       1,    2.5,  5,   7.5, 10,  20,  40,  80,  160, 640, 2560};
+const Buckets kTtft = {.001, .005, .01, .02, .04, .06, .08, .1, .25, .5,  .75,
+                       1,    2.5,  5,   7.5, 10,  20,  40,  80, 160, 640, 2560};
 const Buckets kItl = {.002, .005, .01, .025, .05, .075, .1, .15, .2, .3,
                       .4,   .5,   .75, 1,    2.5, 5,    10, 20,  40, 80};
 // Whole requests and their wait. The small bounds are for small models, which answer faster than
 // the field's usual first bound of 0.3 s.
-const Buckets kRequest = {.01, .03, .1, .3, .5, .8, 1,  1.5, 2,   2.5, 5,   10,
+const Buckets kRequest = {.01, .03, .1, .3, .5, .8, 1,   1.5, 2,   2.5, 5,    10,
                           15,  20,  30, 40, 50, 60, 120, 240, 480, 960, 1920, 7680};
 const Buckets kTokens = {1,   2,    5,    10,   20,    50,    100,    200,   500,
                          1e3, 2000, 5000, 10e3, 20000, 50000, 100000, 200000};
 const Buckets kRows = {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096};
 // A call between services on one machine takes tens of microseconds.
-const Buckets kCall = {10e-6, 25e-6, 50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3,
-                       25e-3, 50e-3, .1,    .25,    .5,     1,      2.5,  5,      10,   30,
-                       60,    300,   1800};
-const Buckets kPhase = {10e-6, 25e-6, 50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3,
-                        10e-3, 25e-3, 50e-3, .1,     .25,    .5,     1,    2.5,    5,  10};
+const Buckets kCall = {10e-6, 25e-6, 50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3,
+                       5e-3,  10e-3, 25e-3, 50e-3,  .1,     .25,    .5,   1,
+                       2.5,   5,     10,    30,     60,     300,    1800};
+const Buckets kPhase = {10e-6, 25e-6, 50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3,
+                        25e-3, 50e-3, .1,    .25,    .5,     1,      2.5,  5,      10};
 
 constexpr MetricKind C = MetricKind::kCounter;
 constexpr MetricKind G = MetricKind::kGauge;
@@ -193,9 +193,12 @@ Specs MakeTable() {
 
 const char* MetricKindName(MetricKind kind) {
   switch (kind) {
-    case MetricKind::kCounter: return "counter";
-    case MetricKind::kGauge: return "gauge";
-    case MetricKind::kHistogram: return "histogram";
+    case MetricKind::kCounter:
+      return "counter";
+    case MetricKind::kGauge:
+      return "gauge";
+    case MetricKind::kHistogram:
+      return "histogram";
   }
   return "unknown";
 }

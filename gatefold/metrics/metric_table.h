@@ -13,7 +13,7 @@ const char* MetricKindName(MetricKind kind);
 struct MetricSpec {
   absl::string_view name;
   MetricKind kind;
-  absl::string_view labels;    // names joined with ", "; "" for none
+  absl::string_view labels;  // names joined with ", "; "" for none
   absl::string_view unit;
   absl::string_view services;  // who serves it: "router", "expert", "attention", "all"
   absl::string_view help;

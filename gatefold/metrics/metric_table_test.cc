@@ -58,7 +58,7 @@ TEST(MetricTableTest, NamesFollowTheConventions) {
 
 TEST(MetricTableTest, KeepsTheBucketsThatDashboardsExpect) {
   EXPECT_THAT(FindMetric("gatefold_request_ttft_seconds").buckets,
-              ElementsAreArray({.001, .005, .01, .02, .04, .06, .08, .1,  .25, .5,  .75,
+              ElementsAreArray({.001, .005, .01, .02, .04, .06, .08, .1,  .25,  .5,   .75,
                                 1.,   2.5,  5.,  7.5, 10., 20., 40., 80., 160., 640., 2560.}));
   EXPECT_THAT(FindMetric("gatefold_request_itl_seconds").buckets,
               ElementsAreArray({.002, .005, .01, .025, .05, .075, .1,  .15, .2,  .3,

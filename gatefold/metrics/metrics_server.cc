@@ -11,7 +11,8 @@
 
 namespace gatefold {
 
-absl::StatusOr<std::unique_ptr<MetricsServer>> MetricsServer::Start(absl::string_view host, int port,
+absl::StatusOr<std::unique_ptr<MetricsServer>> MetricsServer::Start(absl::string_view host,
+                                                                    int port,
                                                                     const Registry& registry) {
   std::unique_ptr<MetricsServer> server(new MetricsServer());
   server->host_ = std::string(host);
@@ -26,8 +27,8 @@ absl::StatusOr<std::unique_ptr<MetricsServer>> MetricsServer::Start(absl::string
         absl::StrCat("metrics port is ", port, ", must be within 0 and 65535"));
   }
   const std::vector<std::string> options = {
-      "listening_ports", absl::StrCat(host, ":", port), "num_threads", "2",
-      "request_timeout_ms", "10000",  // a scraper that stops reading does not keep a thread
+      "listening_ports", absl::StrCat(host, ":", port), "num_threads", "2", "request_timeout_ms",
+      "10000",  // a scraper that stops reading does not keep a thread
   };
   // The library's way to say that it could not listen.
   try {

@@ -6,7 +6,6 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-
 #include "gatefold/metrics/attention_metrics.h"
 #include "gatefold/metrics/build_info.h"
 #include "gatefold/metrics/dispatch_metrics.h"
@@ -20,7 +19,6 @@ namespace gatefold {
 namespace {
 
 using ::testing::HasSubstr;
-using ::testing::Not;
 using ::testing::Not;
 
 TEST(RequestMetricsTest, CountsFinishedRequestsAndTheirTimes) {
@@ -64,8 +62,8 @@ TEST(RequestMetricsTest, TellsItsLatenciesByBucket) {
 TEST(RequestMetricsTest, KeepsRefusedRequestsOutOfTheTimes) {
   Registry registry;
   RequestMetrics metrics(&registry);
-  metrics.ObserveEnd({.status = absl::ResourceExhaustedError("full"),
-                      .end_to_end = absl::Microseconds(5)});
+  metrics.ObserveEnd(
+      {.status = absl::ResourceExhaustedError("full"), .end_to_end = absl::Microseconds(5)});
   const std::string text = registry.Text();
   EXPECT_THAT(text, HasSubstr("gatefold_requests_total{outcome=\"resource_exhausted\"} 1\n"));
   EXPECT_THAT(text, HasSubstr("gatefold_request_e2e_seconds_count 0\n"));
@@ -152,8 +150,8 @@ TEST(DispatchMetricsTest, ShowsWhatWasSentTwice) {
   EXPECT_THAT(text, HasSubstr("gatefold_router_verified_rows_total{result=\"different\"} 2\n"));
   EXPECT_THAT(text, HasSubstr("gatefold_router_degraded_rows_total 5\n"));
   for (const char* what : {"rows_sent", "calls", "sent_bytes", "received_bytes"}) {
-    EXPECT_THAT(text, HasSubstr(absl::StrCat("gatefold_router_shard_", what,
-                                             "_total{shard=\"a\"} 30\n")));
+    EXPECT_THAT(
+        text, HasSubstr(absl::StrCat("gatefold_router_shard_", what, "_total{shard=\"a\"} 30\n")));
   }
 }
 
@@ -215,7 +213,8 @@ TEST(ExpertMetricsTest, CountsByExpertOnRequestAlone) {
 TEST(AttentionMetricsTest, DerivesKvUsageFromFreeBlocks) {
   Registry registry;
   AttentionMetrics metrics(&registry);
-  metrics.WatchKvBlocks(8, [] { return 5; }, [] { return 1; });
+  metrics.WatchKvBlocks(
+      8, [] { return 5; }, [] { return 1; });
   metrics.ObserveLookUp(48, 7);
   metrics.ObserveCall(4, absl::Microseconds(20), absl::Milliseconds(250));
   const std::string text = registry.Text();

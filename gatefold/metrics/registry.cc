@@ -78,8 +78,10 @@ class Registry::Contents final : public prometheus::Collectable {
                                        const std::vector<Reading>& readings) {
     const bool is_counter = spec.kind == MetricKind::kCounter;
     prometheus::MetricFamily family{
-        std::string(spec.name), std::string(spec.help),
-        is_counter ? prometheus::MetricType::Counter : prometheus::MetricType::Gauge, {}};
+        std::string(spec.name),
+        std::string(spec.help),
+        is_counter ? prometheus::MetricType::Counter : prometheus::MetricType::Gauge,
+        {}};
     for (const Reading& reading : readings) {
       prometheus::ClientMetric metric;
       for (const auto& [name, value] : reading.labels) metric.label.push_back({name, value});

@@ -26,8 +26,8 @@ class RequestMetrics {
   void ObserveFirstToken(absl::Duration ttft);
   void ObserveNextToken(absl::Duration itl);
 
-  // What was observed so far: counts[i] values up to upper_bounds[i] and above the bound before, and
-  // one count more for those above all.
+  // What was observed so far: counts[i] values up to upper_bounds[i] and above the bound before,
+  // and one count more for those above all.
   struct Latencies {
     std::vector<double> upper_bounds;
     std::vector<uint64_t> counts;

@@ -21,8 +21,9 @@ void StepMetrics::Observe(absl::string_view phase, absl::Duration time) {
     auto it = phases_.find(phase);
     if (it == phases_.end()) {
       const std::string name(phase);
-      it = phases_.emplace(name, registry_->AddHistogram("gatefold_step_seconds", {{"phase", name}}))
-               .first;
+      it =
+          phases_.emplace(name, registry_->AddHistogram("gatefold_step_seconds", {{"phase", name}}))
+              .first;
     }
     histogram = it->second;
   }

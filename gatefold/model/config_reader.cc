@@ -97,11 +97,13 @@ void ConfigReader::RefuseForeignDefaults() {
   for (const ForeignFeature& feature : kForeignDefaults) {
     const json* value = Find(feature.key);
     if (value == nullptr) continue;
-    const bool nothing = value->is_structured() ? value->empty() : value->is_boolean() && !value->get<bool>();
+    const bool nothing =
+        value->is_structured() ? value->empty() : value->is_boolean() && !value->get<bool>();
     const bool idle = feature.neutral.has_value() && value->is_number() &&
                       value->get<double>() == *feature.neutral;
     if (!idle && !nothing) {
-      RefuseFeature(absl::StrCat(feature.key, "; without that line the model is served, and samples otherwise"));
+      RefuseFeature(absl::StrCat(feature.key,
+                                 "; without that line the model is served, and samples otherwise"));
     }
   }
 }

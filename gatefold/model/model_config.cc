@@ -6,8 +6,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "gatefold/base/status_macros.h"
 #include "gatefold/base/small_file.h"
+#include "gatefold/base/status_macros.h"
 #include "gatefold/checkpoint/sha256.h"
 #include "gatefold/checkpoint/strict_json.h"
 #include "gatefold/model/config_reader.h"

@@ -278,15 +278,23 @@ TEST(ModelConfig, ReadsSamplingDefaults) {
 }
 
 TEST(ModelConfig, RefusesDefaultsThatItCannotFollow) {
-  for (const auto& [key, value] : std::vector<std::pair<std::string, json>>{
-           {"num_beams", 4}, {"no_repeat_ngram_size", 3}, {"suppress_tokens", {1, 2}},
-           {"forced_bos_token_id", 7}, {"typical_p", 0.9}, {"bad_words_ids", {{3}}}}) {
+  for (const auto& [key, value] :
+       std::vector<std::pair<std::string, json>>{{"num_beams", 4},
+                                                 {"no_repeat_ngram_size", 3},
+                                                 {"suppress_tokens", {1, 2}},
+                                                 {"forced_bos_token_id", 7},
+                                                 {"typical_p", 0.9},
+                                                 {"bad_words_ids", {{3}}}}) {
     const auto config = Parse(Llama(), {{key, value}});
     EXPECT_EQ(config.status().code(), absl::StatusCode::kUnimplemented) << key;
     EXPECT_THAT(std::string(config.status().message()), HasSubstr(key));
   }
-  const json idle = {{"num_beams", 1}, {"no_repeat_ngram_size", 0}, {"suppress_tokens", json::array()},
-                     {"forced_bos_token_id", nullptr}, {"typical_p", 1.0}, {"max_new_tokens", 20}};
+  const json idle = {{"num_beams", 1},
+                     {"no_repeat_ngram_size", 0},
+                     {"suppress_tokens", json::array()},
+                     {"forced_bos_token_id", nullptr},
+                     {"typical_p", 1.0},
+                     {"max_new_tokens", 20}};
   EXPECT_TRUE(Parse(Llama(), idle).ok());
 }
 

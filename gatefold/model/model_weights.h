@@ -84,7 +84,7 @@ class ModelWeights {
   const RoleBytes& role_bytes() const { return role_bytes_; }
   uint64_t n_parameters() const { return n_parameters_; }
   uint64_t n_active_parameters() const { return n_active_parameters_; }  // read for one token
-  uint64_t n_active_bytes() const { return n_active_bytes_; }  // the same in bytes
+  uint64_t n_active_bytes() const { return n_active_bytes_; }            // the same in bytes
   DType expert_dtype() const { return expert_dtype_; }
 
   // Read an expert ahead; give its pages back after it was copied. Dropping what another thread

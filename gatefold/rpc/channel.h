@@ -21,10 +21,10 @@ class TrafficTable;
 enum class ChannelKind { kDecode, kBulk };
 
 struct ChannelOptions {
-  TransportSecurity security;  // default: plaintext
+  TransportSecurity security;                            // default: plaintext
   absl::Duration keepalive_time = absl::Seconds(30);     // ping when idle that long
   absl::Duration keepalive_timeout = absl::Seconds(20);  // no answer: the connection is dead
-  absl::Duration connect_timeout = absl::Seconds(2);  // of one attempt
+  absl::Duration connect_timeout = absl::Seconds(2);     // of one attempt
   // Counts what goes to peers over streams (PeerLink); null: nothing does.
   std::shared_ptr<TrafficTable> traffic;
   int max_received_bytes = kMaxMessageBytes;  // of one message; a longer one ends its call

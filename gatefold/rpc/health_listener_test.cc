@@ -15,8 +15,8 @@ using grpc::health::v1::HealthCheckResponse;
 using ::testing::HasSubstr;
 
 absl::StatusOr<bool> IsServing(const HealthListener& listener, const std::string& service) {
-  const auto stub = Health::NewStub(
-      *MakeChannel(listener.address(), ChannelKind::kDecode, ChannelOptions()));
+  const auto stub =
+      Health::NewStub(*MakeChannel(listener.address(), ChannelKind::kDecode, ChannelOptions()));
   grpc::ClientContext context;
   grpc::health::v1::HealthCheckRequest request;
   request.set_service(service);
@@ -50,8 +50,8 @@ TEST(HealthListenerTest, ADrainTouchesReadinessAlone) {
 
 TEST(HealthListenerTest, ServesNothingElse) {
   const auto listener = *HealthListener::Start("127.0.0.1", 0);
-  const auto stub = Health::NewStub(
-      *MakeChannel(listener->address(), ChannelKind::kDecode, ChannelOptions()));
+  const auto stub =
+      Health::NewStub(*MakeChannel(listener->address(), ChannelKind::kDecode, ChannelOptions()));
   grpc::ClientContext context;
   grpc::health::v1::HealthCheckRequest request;
   request.set_service(std::string(8 << 10, 'x'));

@@ -73,9 +73,8 @@ absl::StatusOr<CertificateInfo> CheckKeyPair(absl::string_view cert_pem, absl::s
   if (!belongs) return absl::InvalidArgumentError("the key is not that of the certificate");
   CertificateInfo info = {Subject(certificate.get()), NotAfter(certificate.get())};
   if (info.not_after <= now) {
-    return absl::InvalidArgumentError(absl::StrCat("the certificate of ", info.subject,
-                                                   " expired at ",
-                                                   absl::FormatTime(info.not_after)));
+    return absl::InvalidArgumentError(absl::StrCat(
+        "the certificate of ", info.subject, " expired at ", absl::FormatTime(info.not_after)));
   }
   return info;
 }

@@ -43,7 +43,7 @@ struct CallRecord {
 
 struct ServerOptions {
   std::vector<std::string> addresses;  // see address.h; port 0 takes a free one
-  TransportSecurity security;  // default: plaintext
+  TransportSecurity security;          // default: plaintext
   int unix_socket_mode = 0600;
   WaitPolicy wait;  // of the poll thread
   int max_message_bytes = kMaxMessageBytes;

@@ -56,10 +56,9 @@ absl::StatusOr<Contents> ReadContents(const TlsOptions& options, absl::Time now)
 
 absl::Status CheckPair(const TlsOptions& options) {
   if (options.cert_file.empty() != options.key_file.empty()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(options.cert_file.empty() ? "--tls-key-file" : "--tls-cert-file",
-                     " is given without ",
-                     options.cert_file.empty() ? "--tls-cert-file" : "--tls-key-file"));
+    return absl::InvalidArgumentError(absl::StrCat(
+        options.cert_file.empty() ? "--tls-key-file" : "--tls-cert-file", " is given without ",
+        options.cert_file.empty() ? "--tls-cert-file" : "--tls-key-file"));
   }
   return absl::OkStatus();
 }

@@ -16,8 +16,8 @@
 
 namespace gatefold {
 
-// A server with TLS and clients of it. Their files are in a folder of the test's own: at first the CA
-// as ca.crt, and its "server" and "client".
+// A server with TLS and clients of it. Their files are in a folder of the test's own: at first the
+// CA as ca.crt, and its "server" and "client".
 class TlsFixture : public ::testing::Test {
  protected:
   void SetUp() override {

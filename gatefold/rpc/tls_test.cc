@@ -102,9 +102,9 @@ TEST_F(TlsTest, ExpiredCertificatesAreRefusedOnBothSides) {
   const auto server = builder.BuildAndStart();
   ChannelOptions channel;
   channel.security = *TransportSecurity::ForClient(Files("", "ca"));
-  EXPECT_EQ(Call(*MakeChannel(absl::StrCat("127.0.0.1:", port), ChannelKind::kDecode, channel))
-                .code(),
-            absl::StatusCode::kUnavailable);
+  EXPECT_EQ(
+      Call(*MakeChannel(absl::StrCat("127.0.0.1:", port), ChannelKind::kDecode, channel)).code(),
+      absl::StatusCode::kUnavailable);
 }
 
 TEST_F(TlsTest, PlaintextAndTlsDoNotMixAndFailCleanly) {

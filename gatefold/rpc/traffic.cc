@@ -33,8 +33,7 @@ void TrafficTable::ObserveAttempts(AttemptObserver observer) {
   observer_ = std::move(observer);
 }
 
-void TrafficTable::OnAttempt(absl::string_view method, absl::StatusCode code,
-                             absl::Duration time) {
+void TrafficTable::OnAttempt(absl::string_view method, absl::StatusCode code, absl::Duration time) {
   absl::MutexLock lock(&mu_);  // streams end rarely
   if (observer_) observer_(method, code, time);
 }

@@ -1,7 +1,7 @@
 #pragma once
 
-// What a quantised weight is, on every backend. gatefold/cuda/pack_weights.cu does the same on a device,
-// where tests/gpu compares the two; so this needs nothing but the compiler.
+// What a quantised weight is, on every backend. gatefold/cuda/pack_weights.cu does the same on a
+// device, where tests/gpu compares the two; so this needs nothing but the compiler.
 
 #include <cstdint>
 #include <cstring>
@@ -12,10 +12,13 @@ namespace gatefold {
 enum class WeightKind { kCheckpoint, kInt8, kInt4 };
 
 constexpr const char* WeightKindName(WeightKind kind) {
-  return kind == WeightKind::kCheckpoint ? "checkpoint" : kind == WeightKind::kInt8 ? "int8" : "int4";
+  return kind == WeightKind::kCheckpoint ? "checkpoint"
+         : kind == WeightKind::kInt8     ? "int8"
+                                         : "int4";
 }
 
-// Weights are quantised in groups of as many inputs of one output; the last one is padded with zeros.
+// Weights are quantised in groups of as many inputs of one output; the last one is padded with
+// zeros.
 inline constexpr int kQuantGroup = 32;
 
 // A group stands for the weights q d, where d is the scale.
@@ -26,10 +29,10 @@ struct QuantisedGroup {
 
 // kBits 8: q from -127 to 127, d = bfloat16(greatest magnitude / 127).
 // kBits 4: q from -8 to 7, d = bfloat16(the first value of the greatest magnitude / -8).
-// q = x / d, rounded to nearest with ties to even, within its range. Every operation rounds as written,
-// without reciprocals, so that host and device give the same bits. Where a value is infinite or NaN the
-// scale is NaN and all q are 0: a broken weight shows in every answer of its output, as it would without
-// quantising, and is not made a plausible number.
+// q = x / d, rounded to nearest with ties to even, within its range. Every operation rounds as
+// written, without reciprocals, so that host and device give the same bits. Where a value is
+// infinite or NaN the scale is NaN and all q are 0: a broken weight shows in every answer of its
+// output, as it would without quantising, and is not made a plausible number.
 template <int kBits>
 inline QuantisedGroup Quantise(const float (&x)[kQuantGroup]) {
   static_assert(kBits == 8 || kBits == 4);
@@ -62,8 +65,8 @@ inline QuantisedGroup Quantise(const float (&x)[kQuantGroup]) {
   if ((scale & 0x7fffu) == 0) return to;
   scale <<= 16;
   std::memcpy(&d, &scale, sizeof d);
-  // Not far out of range before it is clamped, however coarse a subnormal d is. Clamped as an integer,
-  // which the compiler makes vectors of.
+  // Not far out of range before it is clamped, however coarse a subnormal d is. Clamped as an
+  // integer, which the compiler makes vectors of.
   constexpr int32_t kLeast = kBits == 8 ? -127 : -8, kMost = kBits == 8 ? 127 : 7;
   constexpr float kMagic = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer
   for (int i = 0; i < kQuantGroup; ++i) {

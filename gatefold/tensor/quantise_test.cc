@@ -38,7 +38,8 @@ TEST(QuantiseTest, FollowsItsFormulaFromTheSmallestFloatsToTheGreatest) {
     for (int repeat = 0; repeat < 20; ++repeat) {
       Group x;
       for (float& value : x) value = std::ldexp(uniform(random), exponent);
-      if (repeat == 0) std::fill_n(x, kQuantGroup / 2, std::ldexp(0.75f, exponent));  // many greatest
+      if (repeat == 0)
+        std::fill_n(x, kQuantGroup / 2, std::ldexp(0.75f, exponent));  // many greatest
       ExpectTheFormula<8>(x);
       ExpectTheFormula<4>(x);
     }

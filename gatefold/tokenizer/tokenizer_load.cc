@@ -3,8 +3,8 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "gatefold/base/status_macros.h"
 #include "gatefold/base/small_file.h"
+#include "gatefold/base/status_macros.h"
 #include "gatefold/tokenizer/tokenizer.h"
 
 namespace gatefold {

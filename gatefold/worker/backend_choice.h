@@ -11,9 +11,9 @@
 
 namespace gatefold {
 
-// "cpu", "cuda", or "auto": CUDA where it can be had. `make_cuda` gives a backend or says why there is
-// none, `make_cpu` gives one. Logs what was chosen and why. Errors: InvalidArgument for another name; for
-// "cuda" those of `make_cuda`.
+// "cpu", "cuda", or "auto": CUDA where it can be had. `make_cuda` gives a backend or says why there
+// is none, `make_cpu` gives one. Logs what was chosen and why. Errors: InvalidArgument for another
+// name; for "cuda" those of `make_cuda`.
 template <typename Backend, typename MakeCuda, typename MakeCpu>
 absl::StatusOr<std::unique_ptr<Backend>> ChooseBackend(absl::string_view name, MakeCuda make_cuda,
                                                        MakeCpu make_cpu) {

@@ -60,8 +60,7 @@ absl::StatusOr<uint64_t> ParseBytes(absl::string_view text) {
 absl::StatusOr<bool> ParseOnOff(absl::string_view flag, absl::string_view text) {
   if (text == "on") return true;
   if (text == "off") return false;
-  return absl::InvalidArgumentError(
-      absl::StrCat(flag, " is \"", text, "\", must be on or off"));
+  return absl::InvalidArgumentError(absl::StrCat(flag, " is \"", text, "\", must be on or off"));
 }
 
 void PrintReady(const std::string& address, const std::string& metrics_address) {

@@ -19,16 +19,16 @@ inline constexpr char kVersion[] = "0.1.0";
 
 struct WorkerOptions {
   std::string model_dir;
-  std::string name;     // for people; empty: routers use the address by which they know it
-  std::string listen;   // see gatefold/rpc/address.h
-  int n_threads = 0;    // that compute; 0: the cores there are
-  int spin_us = 0;      // how long they watch for work before they sleep; 0 where cores are shared
+  std::string name;    // for people; empty: routers use the address by which they know it
+  std::string listen;  // see gatefold/rpc/address.h
+  int n_threads = 0;   // that compute; 0: the cores there are
+  int spin_us = 0;     // how long they watch for work before they sleep; 0 where cores are shared
   std::string isa = "auto";
-  int n_slices = 8;     // of a dense layer's MLP; all services of a cluster must agree
-  int metrics_port = 0; // 0: any free one; -1: none
-  int health_port = -1; // see gatefold/rpc/health_listener.h
-  TlsOptions tls;       // of the port it listens on
-  std::string node;     // failure domains
+  int n_slices = 8;      // of a dense layer's MLP; all services of a cluster must agree
+  int metrics_port = 0;  // 0: any free one; -1: none
+  int health_port = -1;  // see gatefold/rpc/health_listener.h
+  TlsOptions tls;        // of the port it listens on
+  std::string node;      // failure domains
   std::string zone;
 
   // Also chooses the instruction set.

@@ -25,8 +25,8 @@ class AnswerVerifier {
   bool enabled() const { return share_ > 0; }
   bool Draw() { return enabled() && std::uniform_real_distribution<double>()(random_) < share_; }
 
-  // again: [slots, d_model], what `second` answered to `call`. Counts, and logs differences with both
-  // shards: one a second, with the number of those that were not logged.
+  // again: [slots, d_model], what `second` answered to `call`. Counts, and logs differences with
+  // both shards: one a second, with the number of those that were not logged.
   void Compare(const ExpertCall& call, const std::vector<float>& again, int d_model,
                const std::string& first, const std::string& second);
 

@@ -25,7 +25,8 @@ constexpr char kDescribeAttention[] = "/gatefold.internal.v1.AttentionService/De
 // What workers say is shown to people, on terminals, too.
 std::string Tidy(absl::string_view text, size_t max_bytes) {
   std::string tidy(text.substr(0, max_bytes));
-  std::replace_if(tidy.begin(), tidy.end(), [](char c) { return !absl::ascii_isprint(c); }, '?');
+  std::replace_if(
+      tidy.begin(), tidy.end(), [](char c) { return !absl::ascii_isprint(c); }, '?');
   return tidy;
 }
 
@@ -48,8 +49,8 @@ void TakeAtMost(int max_ranges, WorkerEntry* entry) {
   entry->shard.clear_held();
 }
 
-// Decides whether a worker that answered may serve with this router. `numerics`: of the workers of its
-// kind; the first that may serve decides it.
+// Decides whether a worker that answered may serve with this router. `numerics`: of the workers of
+// its kind; the first that may serve decides it.
 void Judge(const ClusterIdentity& identity, Directory::Numerics* numerics, WorkerEntry* entry) {
   const internal::v1::WorkerDescription& worker = entry->worker;
   const bool same_class =
@@ -105,9 +106,8 @@ bool SameExperts(const internal::v1::ExpertShard& before, const internal::v1::Ex
   using google::protobuf::util::MessageDifferencer;
   return before.n_loading() == 0 &&
          std::equal(before.held().begin(), before.held().end(), after.held().begin(),
-                    after.held().end(), [](const auto& a, const auto& b) {
-                      return MessageDifferencer::Equals(a, b);
-                    });
+                    after.held().end(),
+                    [](const auto& a, const auto& b) { return MessageDifferencer::Equals(a, b); });
 }
 
 }  // namespace
@@ -142,8 +142,8 @@ struct Directory::Poll {
   bool named = true;   // by the options or the last discovery
   bool fixed = false;  // by the options
   std::shared_ptr<grpc::Channel> channel;
-  PeerStream* stream = nullptr;  // while a question is open
-  PeerStream* watch = nullptr;   // on which an expert-service tells of changes
+  PeerStream* stream = nullptr;               // while a question is open
+  PeerStream* watch = nullptr;                // on which an expert-service tells of changes
   absl::Time watched = absl::InfinitePast();  // when that was opened
   absl::Time asked;
   absl::Time due = absl::InfinitePast();
@@ -170,8 +170,7 @@ absl::StatusOr<std::unique_ptr<Directory>> Directory::Start(const Options& optio
 
 absl::Status Directory::Add(const std::string& address, bool expert, bool fixed) {
   auto poll = std::make_unique<Poll>();
-  GF_ASSIGN_OR_RETURN(poll->channel,
-                      MakeChannel(address, ChannelKind::kDecode, options_.channels));
+  GF_ASSIGN_OR_RETURN(poll->channel, MakeChannel(address, ChannelKind::kDecode, options_.channels));
   poll->expert = expert;
   poll->address = address;
   poll->fixed = fixed;

@@ -85,7 +85,7 @@ class Directory {
 
   struct Numerics {
     uint64_t numerics_class = 0;  // 0: none may serve yet
-    std::string isa;       // as a worker of it says, for people
+    std::string isa;              // as a worker of it says, for people
   };
 
   static absl::StatusOr<std::unique_ptr<Directory>> Start(const Options& options,
@@ -144,7 +144,7 @@ class Directory {
   // Of attention-services, of expert-services. Kept as long as the router lives:
   // a sequence must not go on in another class because the shards of its own are away.
   Numerics numerics_[2];
-  StreamSet streams_;                         // the thread's alone, but for Wake()
+  StreamSet streams_;  // the thread's alone, but for Wake()
 
   mutable absl::Mutex mu_;
   std::shared_ptr<const RoutingTable> table_ ABSL_GUARDED_BY(mu_);

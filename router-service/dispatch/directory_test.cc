@@ -84,7 +84,8 @@ TEST(DirectoryVersionTest, StandsStillWhileAnAttentionServiceFillsUp) {
   using Response = internal::v1::AttentionServiceDescribeResponse;
   std::atomic<uint32_t> n_free = 8;
   ServerOptions server_options;
-  server_options.addresses = {absl::StrCat("unix-abstract:gatefold-", getpid(), "-directory-version")};
+  server_options.addresses = {
+      absl::StrCat("unix-abstract:gatefold-", getpid(), "-directory-version")};
   RpcServer server(server_options);
   AddUnary<Request, Response>(
       &server, "gatefold.internal.v1.AttentionService", "Describe",
@@ -155,9 +156,9 @@ TEST(DirectoryHostileTest, ShowsNamesThatTerminalsTakeForNothingElse) {
   identity.n_layers = 2;
   identity.experts_per_layer = 2;
   const auto directory = *Directory::Start(options, identity);
-  EXPECT_TRUE(directory->Await(
-      [](const RoutingTable& table) { return !table.HoldersOf(0, 0).empty(); },
-      absl::Now() + absl::Seconds(20)));
+  EXPECT_TRUE(
+      directory->Await([](const RoutingTable& table) { return !table.HoldersOf(0, 0).empty(); },
+                       absl::Now() + absl::Seconds(20)));
   const auto table = directory->Table();
   EXPECT_EQ(table->experts[0].name(), "a?[2J?");
   EXPECT_EQ(table->experts[0].worker.node().size(), 256);

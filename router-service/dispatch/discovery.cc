@@ -60,8 +60,8 @@ absl::StatusOr<WorkerTargets> WorkerTargets::Parse(absl::string_view list) {
     if (!dns) {
       targets.addresses.emplace_back(part);
     } else if (address->local() || address->port == 0) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("\"", part, "\": after dns: comes a host name and a port, as dns:name:7000"));
+      return absl::InvalidArgumentError(absl::StrCat(
+          "\"", part, "\": after dns: comes a host name and a port, as dns:name:7000"));
     } else {
       targets.names.emplace_back(name);
     }

@@ -47,7 +47,8 @@ class Discovery {
 
  private:
   void Run();
-  // A name that DNS does not know now keeps the addresses it had: DNS fails more often than pods do.
+  // A name that DNS does not know now keeps the addresses it had: DNS fails more often than pods
+  // do.
   std::vector<std::string> Resolve(const std::vector<std::string>& names);
 
   Options options_;

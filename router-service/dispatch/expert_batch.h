@@ -26,18 +26,18 @@ struct ExpertBatch {
   const int layer;
   const float* const h;  // [n_rows, d_model]
   const Routes& routes;
-  float* const answers;      // [slots, d_model]
-  uint8_t* const served_by;  // [slots]; kNoShard: not answered
-  size_t n_open;             // slots that are not answered
-  Slots unsent;              // of them, those that no call under way answers
-  std::vector<uint8_t> n_carriers;  // by slot: calls under way that would answer it
-  std::vector<int> n_dropped;       // by row: slots it goes on without; empty: none
-  std::vector<bool> avoid;          // by shard: failed in this batch
-  std::vector<uint64_t> tokens;     // of all calls of this batch
-  absl::Status failure;             // of the last call that failed
-  absl::Status fatal;               // not to be tried again
-  int n_rounds = 0;                 // of sending what is unsent
-  int n_attempts = 0;               // keys given out: rounds, hedges and verifications
+  float* const answers;                       // [slots, d_model]
+  uint8_t* const served_by;                   // [slots]; kNoShard: not answered
+  size_t n_open;                              // slots that are not answered
+  Slots unsent;                               // of them, those that no call under way answers
+  std::vector<uint8_t> n_carriers;            // by slot: calls under way that would answer it
+  std::vector<int> n_dropped;                 // by row: slots it goes on without; empty: none
+  std::vector<bool> avoid;                    // by shard: failed in this batch
+  std::vector<uint64_t> tokens;               // of all calls of this batch
+  absl::Status failure;                       // of the last call that failed
+  absl::Status fatal;                         // not to be tried again
+  int n_rounds = 0;                           // of sending what is unsent
+  int n_attempts = 0;                         // keys given out: rounds, hedges and verifications
   std::shared_ptr<const RoutingTable> table;  // the latest
   absl::Time now;                             // when `table` was looked at
   absl::Time next_look;                       // for calls that are late

@@ -26,11 +26,11 @@ struct ExpertCall {
   std::vector<int> sent_rows;  // rows of the step, in the order of the payload
   std::vector<size_t> slots;   // entries of the routes, in the order of the answer
 
-  bool suspected = false;           // it is late and the directory was told
-  std::vector<size_t> to_hedge;     // once it is late: slots that no replica was asked for yet
-  std::vector<float> expected;      // of a verification: [slots, d_model]
-  int answered_by = -1;             // of a verification: the shard that `expected` came from
-  absl::Duration in_time;           // of a trial: how long it may take
+  bool suspected = false;        // it is late and the directory was told
+  std::vector<size_t> to_hedge;  // once it is late: slots that no replica was asked for yet
+  std::vector<float> expected;   // of a verification: [slots, d_model]
+  int answered_by = -1;          // of a verification: the shard that `expected` came from
+  absl::Duration in_time;        // of a trial: how long it may take
 
   // Rows wait for it.
   bool awaited() const { return purpose == Purpose::kAnswer || purpose == Purpose::kHedge; }

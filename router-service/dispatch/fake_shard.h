@@ -75,9 +75,8 @@ class FakeShard final : public StreamHandler {
   // Waits for a watcher, and tells it.
   void SetExperts(std::set<int> experts) {
     absl::MutexLock lock(&mu_);
-    const auto watched = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
-      return watcher_ != nullptr;
-    };
+    const auto watched = [this]()
+                             ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { return watcher_ != nullptr; };
     GF_CHECK(mu_.AwaitWithTimeout(absl::Condition(&watched), absl::Seconds(20)));
     experts_ = std::move(experts);
     internal::v1::WatchResponse now;

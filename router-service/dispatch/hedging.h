@@ -11,7 +11,7 @@ namespace gatefold {
 // usually takes. The first answer wins.
 struct HedgeOptions {
   bool enabled = true;
-  double quantile = 0.95;  // of the replica's recent latencies: its usual one
+  double quantile = 0.95;                        // of the replica's recent latencies: its usual one
   absl::Duration floor = absl::Milliseconds(5);  // nothing is late before that
   double budget = 0.1;  // hedges per call in the long run, at most: overload is not made worse
 

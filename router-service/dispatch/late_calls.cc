@@ -59,8 +59,7 @@ void RemoteExpertClient::Look(ExpertBatch* batch) {
     const ExpertCall& late = calls_.at(token);  // hedges may have moved it
     if (batch->now < PatientUntil(late)) continue;
     for (size_t slot : late.to_hedge) {
-      const bool replica =
-          batch->Choose(slot, pace_, ExpertCall::Purpose::kHedge, late.shard) >= 0;
+      const bool replica = batch->Choose(slot, pace_, ExpertCall::Purpose::kHedge, late.shard) >= 0;
       if (!batch->answered(slot) && !replica) awaited_in_vain.push_back(slot);
     }
     if (!awaited_in_vain.empty() && batch->failure.ok()) {
@@ -88,8 +87,7 @@ absl::Duration RemoteExpertClient::UsualElsewhere(const ExpertBatch& batch, cons
 absl::Time RemoteExpertClient::LateAt(const ExpertBatch& batch, const ExpertCall& call) const {
   absl::Duration own = pace_.Usual(call.shard, call.slots.size());
   if (own == absl::InfiniteDuration()) own = options_.hedge.floor * (kUnknownFactor / kLateFactor);
-  return call.sent +
-         std::max(options_.hedge.floor, kLateFactor * UsualElsewhere(batch, call, own));
+  return call.sent + std::max(options_.hedge.floor, kLateFactor * UsualElsewhere(batch, call, own));
 }
 
 // Nothing without a replica to compare it with. There is no floor: where answers take less than
@@ -110,10 +108,9 @@ void RemoteExpertClient::Judge(const ExpertBatch& batch, const ExpertCall& call)
 
 void RemoteExpertClient::Try(ExpertBatch* batch, int shard, ExpertBatch::Slots slots) {
   ExpertBatch::Slots others;
-  for (ExpertCall& trial : batch->Plan(std::move(slots), pace_, ExpertCall::Purpose::kTrial, shard,
-                                       &others)) {
-    trial.in_time =
-        kLateFactor * UsualElsewhere(*batch, trial, absl::InfiniteDuration());
+  for (ExpertCall& trial :
+       batch->Plan(std::move(slots), pace_, ExpertCall::Purpose::kTrial, shard, &others)) {
+    trial.in_time = kLateFactor * UsualElsewhere(*batch, trial, absl::InfiniteDuration());
     Launch(batch, std::move(trial));
   }
 }
@@ -129,8 +126,8 @@ void RemoteExpertClient::JudgeTrial(const ExpertCall& call, absl::Time came) {
 // The shard says that it is well, so its connection may not be: a new one is worth a try.
 absl::Time RemoteExpertClient::SilentAt(const ExpertCall& call) const {
   const absl::Duration usual = pace_.Usual(call.shard, call.slots.size());
-  return call.sent + std::min(options_.call_timeout,
-                              std::max(options_.silence, kSilentFactor * usual));
+  return call.sent +
+         std::min(options_.call_timeout, std::max(options_.silence, kSilentFactor * usual));
 }
 
 // Only once something is known of the shard.
@@ -143,8 +140,8 @@ void RemoteExpertClient::Hedge(ExpertBatch* batch, uint64_t token) {
   ExpertCall& late = calls_.at(token);
   std::erase_if(late.to_hedge, [batch](size_t slot) { return batch->answered(slot); });
   ExpertBatch::Slots without_replica;
-  std::vector<ExpertCall> calls = batch->Plan(late.to_hedge, pace_, ExpertCall::Purpose::kHedge,
-                                              late.shard, &without_replica);
+  std::vector<ExpertCall> calls =
+      batch->Plan(late.to_hedge, pace_, ExpertCall::Purpose::kHedge, late.shard, &without_replica);
   if (calls.empty() || !budget_.Take(static_cast<int>(calls.size()))) return;
   late.to_hedge = std::move(without_replica);
   for (ExpertCall& call : calls) Launch(batch, std::move(call));  // `late` may have moved
@@ -158,9 +155,8 @@ void RemoteExpertClient::Verify(ExpertBatch* batch, const ExpertCall& answered,
     return;
   }
   ExpertBatch::Slots without_replica;
-  std::vector<ExpertCall> calls =
-      batch->Plan(std::move(slots), pace_, ExpertCall::Purpose::kVerify, answered.shard,
-                  &without_replica);
+  std::vector<ExpertCall> calls = batch->Plan(std::move(slots), pace_, ExpertCall::Purpose::kVerify,
+                                              answered.shard, &without_replica);
   counters_->unverified_no_replica += without_replica.size();
   for (ExpertCall& call : calls) {
     call.answered_by = answered.shard;

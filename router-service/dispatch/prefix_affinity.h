@@ -13,8 +13,8 @@ namespace gatefold {
 // Remembers at which attention-service prompts were computed, by the names of their blocks
 // (PrefixHash), so that one that begins alike goes where its keys and values may still be. Only a
 // hint: a wrong or forgotten one costs time, never tokens. Bounded: the least recently used names
-// are forgotten. Its memory (37 bytes a name) is taken at once, so that a router under load does not
-// seem to grow for hours. One for all lanes of a router. Threads: safe.
+// are forgotten. Its memory (37 bytes a name) is taken at once, so that a router under load does
+// not seem to grow for hours. One for all lanes of a router. Threads: safe.
 class PrefixAffinity {
  public:
   // Tokens that one name stands for: those of a KV block.

@@ -100,9 +100,8 @@ absl::StatusOr<int> RemoteAttentionClient::Open(const SequenceSpec& spec) {
   const std::vector<int> live = LivePeers();
   const std::shared_ptr<const RoutingTable> table = directory_->Table();  // no shorter than theirs
   for (int index : live) {
-    places.push_back(
-        {index, peers_[index].incarnation, peers_[index].n_free_blocks,
-         static_cast<int>(table->attention[index].attention.max_sequence_tokens())});
+    places.push_back({index, peers_[index].incarnation, peers_[index].n_free_blocks,
+                      static_cast<int>(table->attention[index].attention.max_sequence_tokens())});
   }
   for (int index : OrderPlaces(std::move(places), spec.n_positions, names, affinity_)) {
     const absl::StatusOr<int> opened = OpenAt(index, spec);

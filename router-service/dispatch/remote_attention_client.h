@@ -61,7 +61,7 @@ class RemoteAttentionClient final : public AttentionClient {
   struct Call {
     int peer = 0;
     internal::v1::RunAttentionRequest request;
-    std::vector<SequenceId> sequences;  // of a step's call: whose rows they are
+    std::vector<SequenceId> sequences;      // of a step's call: whose rows they are
     std::vector<std::pair<int, int>> rows;  // (first row of the step, count), in payload order
     internal::v1::RunAttentionResponse response;
     bool done = false;

@@ -42,9 +42,8 @@ ExpertState RemoteExpertClient::StateOf(int layer, int expert) {
   const std::shared_ptr<const RoutingTable> table = directory_->Table();
   const std::vector<int>& holders = table->HoldersOf(layer, expert);
   if (holders.empty()) return ExpertState::kNotHeld;
-  const bool live = std::any_of(holders.begin(), holders.end(), [this](int shard) {
-    return pace_.Lag(shard) < ShardPace::kOwes;
-  });
+  const bool live = std::any_of(holders.begin(), holders.end(),
+                                [this](int shard) { return pace_.Lag(shard) < ShardPace::kOwes; });
   return live ? ExpertState::kLive : ExpertState::kSilent;
 }
 
@@ -168,9 +167,9 @@ absl::Status RemoteExpertClient::Unavailable(const ExpertBatch& batch, size_t sl
   const int last = batch.table->LastHolderOf(batch.layer, batch.expert(slot));
   if (last < 0) return status;
   const WorkerEntry& shard = batch.table->experts[last];
-  return Annotate(status, absl::StrCat(shard.address, ", which held it last, is ",
-                                       WorkerStateName(shard.state),
-                                       shard.detail.empty() ? "" : ": ", shard.detail));
+  return Annotate(
+      status, absl::StrCat(shard.address, ", which held it last, is ", WorkerStateName(shard.state),
+                           shard.detail.empty() ? "" : ": ", shard.detail));
 }
 
 }  // namespace gatefold

@@ -69,8 +69,8 @@ class RemoteExpertClient final : public ExpertClient {
   absl::Status Send(const ExpertBatch& batch, const ExpertCall& call, uint64_t token);
   // For slots that no live shard computes: an error, unless they can be dropped.
   absl::Status Missing(ExpertBatch* batch, ExpertBatch::Slots slots);
-  // Where the policy says so, rows go on without `slots` that no shard holds, but not without all of
-  // their experts. What cannot be dropped is left in `slots`.
+  // Where the policy says so, rows go on without `slots` that no shard holds, but not without all
+  // of their experts. What cannot be dropped is left in `slots`.
   void Drop(ExpertBatch* batch, ExpertBatch::Slots* slots);
   absl::Status Unavailable(const ExpertBatch& batch, size_t slot) const;
 

@@ -26,8 +26,8 @@ const std::set<int> kAll = {0, 1, 2, 3};
 class RemoteExpertClientTest : public testing::Test {
  protected:
   void AddShard(std::set<int> experts) {
-    shards_.push_back(std::make_unique<FakeShard>(
-        absl::StrCat("shard-", shards_.size()), std::move(experts), kLayers));
+    shards_.push_back(std::make_unique<FakeShard>(absl::StrCat("shard-", shards_.size()),
+                                                  std::move(experts), kLayers));
   }
   FakeShard& shard(int index) { return *shards_[index]; }
 
@@ -53,7 +53,8 @@ class RemoteExpertClientTest : public testing::Test {
     return directory_->Await(ready, absl::Now() + absl::Seconds(20));
   }
   bool AwaitNotHeld(int expert) {
-    return Await([expert](const RoutingTable& table) { return table.HoldersOf(0, expert).empty(); });
+    return Await(
+        [expert](const RoutingTable& table) { return table.HoldersOf(0, expert).empty(); });
   }
 
   // Rows of different numbers; each visits its two experts.
@@ -83,8 +84,7 @@ class RemoteExpertClientTest : public testing::Test {
   void ExpectRightAnswers() const {
     for (size_t slot = 0; slot < routes_.experts.size(); ++slot) {
       for (int d = 0; d < kModelWidth; ++d) {
-        const float factor =
-            served_by_[slot] == kNoShard ? 0.0f : routes_.experts[slot] + 1.0f;
+        const float factor = served_by_[slot] == kNoShard ? 0.0f : routes_.experts[slot] + 1.0f;
         EXPECT_EQ(answers_[slot * kModelWidth + d], h_[slot / kTopK * kModelWidth + d] * factor);
       }
     }
@@ -92,7 +92,7 @@ class RemoteExpertClientTest : public testing::Test {
 
   std::vector<std::unique_ptr<FakeShard>> shards_;
   RemoteExpertOptions options_;
-  DispatchCounters counters_{kMaxWorkers, kLayers * kExperts};
+  DispatchCounters counters_{kMaxWorkers, kLayers* kExperts};
   std::unique_ptr<Directory> directory_;
   std::unique_ptr<RemoteExpertClient> client_;
   Step step_;
@@ -345,8 +345,8 @@ TEST_F(RemoteExpertClientTest, AMissingExpertIsNamedWithWhoHeldItAndWhoNeedsIt) 
   EXPECT_EQ(ReasonOf(status), kExpertUnavailable);
   const std::string message(status.message());
   EXPECT_THAT(message, HasSubstr("expert 3 of layer 1"));
-  EXPECT_THAT(message, HasSubstr(absl::StrCat(shard(1).address(),
-                                              ", which held it last, is unreachable")));
+  EXPECT_THAT(message,
+              HasSubstr(absl::StrCat(shard(1).address(), ", which held it last, is unreachable")));
   ASSERT_EQ(client_->missing().size(), 2u);
   EXPECT_EQ(client_->missing()[0].row, 1);
   EXPECT_EQ(client_->missing()[1].row, 3);

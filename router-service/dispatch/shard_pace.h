@@ -13,9 +13,9 @@ namespace gatefold {
 // lane's.
 class ShardPace {
  public:
-  static constexpr int kWindow = 32;      // answers remembered, by shard and size of call
-  static constexpr int kFewest = 4;       // fewer say nothing
-  static constexpr int kSlowInARow = 4;   // slow answers, before a shard lags for them
+  static constexpr int kWindow = 32;     // answers remembered, by shard and size of call
+  static constexpr int kFewest = 4;      // fewer say nothing
+  static constexpr int kSlowInARow = 4;  // slow answers, before a shard lags for them
   static constexpr absl::Duration kFirstPenalty = absl::Milliseconds(100);
   static constexpr absl::Duration kLongestPenalty = absl::Seconds(5);
 
@@ -37,8 +37,8 @@ class ShardPace {
   void InTime(int shard);
   // Calls that nobody waits for and that it has not answered yet: it lags as long as there are any.
   void AddOwed(int shard, int n) { shards_[shard].n_owed += n; }
-  // 0: it does not lag. Of several that do, the one with the least is the one to take; one that owes
-  // answers has kOwes.
+  // 0: it does not lag. Of several that do, the one with the least is the one to take; one that
+  // owes answers has kOwes.
   static constexpr int kOwes = 1 << 20;
   int Lag(int shard) const { return shards_[shard].n_owed > 0 ? kOwes : shards_[shard].n_strikes; }
   // It lags, owes nothing, and has been left alone long enough.

@@ -96,8 +96,7 @@ absl::StatusOr<std::shared_ptr<Caller>> Authorize(const ApiKeyring& keys, absl::
   if (absl::StartsWith(method, "/grpc.health.v1.Health/")) return std::shared_ptr<Caller>();
   constexpr absl::string_view kScheme = "bearer ";  // in any case, as RFC 7235 has it
   if (!absl::StartsWithIgnoreCase(authorization, kScheme)) return ApiKeyMissing();
-  const absl::string_view key =
-      absl::StripAsciiWhitespace(authorization.substr(kScheme.size()));
+  const absl::string_view key = absl::StripAsciiWhitespace(authorization.substr(kScheme.size()));
   if (key.empty()) return ApiKeyMissing();
   GF_ASSIGN_OR_RETURN(std::shared_ptr<Caller> caller, keys.Find(key));
   if (absl::StartsWith(method, "/gatefold.cluster.v1.AdminService/") && !caller->key().admin) {

@@ -79,8 +79,7 @@ TEST_F(ApiKeyringTest, RefusesWrongAndRevokedKeys) {
     EXPECT_EQ(ReasonOf(status), "API_KEY_INVALID");
   }
   EXPECT_THAT(Ask("Bearer key-gone").message(), HasSubstr("revoked"));
-  EXPECT_EQ(Ask("Bearer " + std::string(100000, 'x')).code(),
-            absl::StatusCode::kPermissionDenied);
+  EXPECT_EQ(Ask("Bearer " + std::string(100000, 'x')).code(), absl::StatusCode::kPermissionDenied);
 }
 
 TEST_F(ApiKeyringTest, KeepsAdminServiceForAdmins) {

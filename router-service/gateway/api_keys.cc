@@ -45,7 +45,8 @@ absl::Status ParseProperty(absl::string_view word, ApiKey* key) {
   if (absl::ConsumePrefix(&word, "requests_per_minute=")) limit = &key->requests_per_minute;
   if (absl::ConsumePrefix(&word, "tokens_per_minute=")) limit = &key->tokens_per_minute;
   if (limit == nullptr) {
-    return Bad(absl::StrCat("\"", word, "\" is not one of admin, revoked, requests_per_minute=N, "
+    return Bad(absl::StrCat("\"", word,
+                            "\" is not one of admin, revoked, requests_per_minute=N, "
                             "tokens_per_minute=N"));
   }
   if (!absl::SimpleAtoi(word, limit) || *limit < 1 || *limit > kMaxPerMinute) {

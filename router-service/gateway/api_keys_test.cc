@@ -40,8 +40,8 @@ TEST(ApiKeysTest, ReadsWhatItWrites) {
   ops.name = "ops-1.eu_west";
   ops.hash = HashApiKey("o");
   ops.admin = ops.revoked = true;
-  const auto keys = ParseApiKeys(absl::StrCat("# two keys\n\n", FormatApiKey(alice), "\t# hers\r\n",
-                                              FormatApiKey(ops)));
+  const auto keys = ParseApiKeys(
+      absl::StrCat("# two keys\n\n", FormatApiKey(alice), "\t# hers\r\n", FormatApiKey(ops)));
   ASSERT_TRUE(keys.ok()) << keys.status();
   EXPECT_EQ(*keys, (std::vector<ApiKey>{alice, ops}));
 }

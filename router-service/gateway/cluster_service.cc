@@ -57,11 +57,10 @@ absl::StatusOr<absl::Duration> Interval(const WatchExpertLoadRequest& request) {
 // What a method without a request field answers from memory.
 template <typename Request, typename Response, typename Answer>
 void AddQuery(RpcServer* server, const char* method, Answer answer) {
-  AddUnary<Request, Response>(server, kClusterService, method,
-                              [answer](std::shared_ptr<CallContext> /*call*/,
-                                       const Request& request, Respond<Response> respond) {
-                                respond(answer(request));
-                              });
+  AddUnary<Request, Response>(
+      server, kClusterService, method,
+      [answer](std::shared_ptr<CallContext> /*call*/, const Request& request,
+               Respond<Response> respond) { respond(answer(request)); });
 }
 
 void AddWatches(RpcServer* server, ClusterWatch* watch) {
@@ -95,8 +94,7 @@ void AddTraces(RpcServer* server, const Gateway* gateway) {
         if (request.request_id().empty()) return respond(BadField("request_id", "is empty"));
         const auto caller = std::dynamic_pointer_cast<Caller>(call->principal());
         const bool sees_all = caller == nullptr || caller->key().admin;
-        auto trace =
-            gateway->TraceOf(request.request_id(), sees_all ? nullptr : caller.get());
+        auto trace = gateway->TraceOf(request.request_id(), sees_all ? nullptr : caller.get());
         if (!trace.ok()) return respond(trace.status());
         GetGenerationTraceResponse response;
         *response.mutable_trace() = *std::move(trace);

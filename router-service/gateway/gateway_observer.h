@@ -17,7 +17,7 @@ struct RequestReport {
   absl::Status status;  // what the caller got; kCancelled if the caller left
   int n_prompt_tokens = 0;
   int n_cached_tokens = 0;
-  int n_output_tokens = 0;  // over all candidates, resumed ones not counted
+  int n_output_tokens = 0;    // over all candidates, resumed ones not counted
   int n_degraded_tokens = 0;  // computed without some of their experts
   int n_candidates = 0;
   absl::Duration queue = absl::InfiniteDuration();  // until its first step; Infinite: it had none

@@ -27,8 +27,8 @@ struct ClusterServiceParts {
 };
 void AddClusterService(RpcServer* server, const ClusterServiceParts& parts);
 
-// gatefold.cluster.v1.AdminService. For ports that only operators reach. Methods of what is null are
-// UNIMPLEMENTED.
+// gatefold.cluster.v1.AdminService. For ports that only operators reach. Methods of what is null
+// are UNIMPLEMENTED.
 void AddAdminService(RpcServer* server, Gateway* gateway, ClusterAdmin* admin);
 
 }  // namespace gatefold

@@ -49,10 +49,12 @@ bool GenerationRun::Accept() {
   absl::Status status = context_.checker->Check(request_.request(), request_.resume_token_ids());
   if (status.ok()) {
     std::weak_ptr<GenerationRun> weak = weak_from_this();
-    auto lease =
-        context_.live->Claim(request_.request().request_id(), context_.options.retry_delay, [weak] {
+    auto lease = context_.live->Claim(
+        request_.request().request_id(), context_.options.retry_delay,
+        [weak] {
           if (auto run = weak.lock()) run->FinishEarly();
-        }, caller_ != nullptr ? caller_->name() : "");
+        },
+        caller_ != nullptr ? caller_->name() : "");
     if (lease.ok()) {
       absl::MutexLock lock(&mu_);
       lease_ = *std::move(lease);

@@ -119,7 +119,7 @@ class GenerationRun : public std::enable_shared_from_this<GenerationRun> {
   RoutingRecord routing_ ABSL_GUARDED_BY(mu_);
   std::optional<PromptLogprobs> prompt_logprobs_ ABSL_GUARDED_BY(mu_);
   std::vector<Candidate> candidates_ ABSL_GUARDED_BY(mu_);
-  int n_cached_tokens_ ABSL_GUARDED_BY(mu_) = 0;    // of the first candidate's prompt
+  int n_cached_tokens_ ABSL_GUARDED_BY(mu_) = 0;  // of the first candidate's prompt
   uint32_t n_degraded_tokens_ ABSL_GUARDED_BY(mu_) = 0;
   GenerationTimings timings_ ABSL_GUARDED_BY(mu_);  // earliest and latest over all candidates
 };

@@ -21,7 +21,8 @@ TEST(LiveRequestsTest, RefusesAnIdThatIsAliveAndTakesItAfterwards) {
 
 TEST(LiveRequestsTest, KnowsWhoseTheyAre) {
   LiveRequests live(10);
-  const auto lease = live.Claim("a", kDelay, [] {}, "alice");
+  const auto lease = live.Claim(
+      "a", kDelay, [] {}, "alice");
   EXPECT_TRUE(live.Contains("a", "alice"));
   EXPECT_FALSE(live.Contains("a", "bob"));
   EXPECT_FALSE(live.Contains("b", "alice"));

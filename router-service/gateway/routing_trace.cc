@@ -61,11 +61,10 @@ bool AppendTrace(const TraceChunk& chunk, int first_position, int end_position,
     AppendLittleEndian(FloatBits(chunk.weights[i]), 4, trace->mutable_gate_weights());
     const uint8_t shard = chunk.served_by[i];
     if (local[shard] < 0) {
-      local[shard] = IndexOfShard(
-          shard == kNoShard              ? "none"
-          : shard < shard_names.size() ? shard_names[shard]
-                                       : absl::StrCat("shard-", shard),
-          trace);
+      local[shard] = IndexOfShard(shard == kNoShard            ? "none"
+                                  : shard < shard_names.size() ? shard_names[shard]
+                                                               : absl::StrCat("shard-", shard),
+                                  trace);
     }
     trace->mutable_shards()->push_back(static_cast<char>(local[shard]));
   }

@@ -42,11 +42,14 @@ bool ScoreRun::Accept() {
   absl::Status status = context_.checker->Check(request_);
   if (status.ok()) {
     std::weak_ptr<ScoreRun> weak = weak_from_this();
-    auto lease = context_.live->Claim(request_.request_id(), context_.options.retry_delay, [weak] {
-      if (auto run = weak.lock()) {
-        run->Fail(absl::CancelledError("cancelled by an administrator"));
-      }
-    }, caller_ != nullptr ? caller_->name() : "");
+    auto lease = context_.live->Claim(
+        request_.request_id(), context_.options.retry_delay,
+        [weak] {
+          if (auto run = weak.lock()) {
+            run->Fail(absl::CancelledError("cancelled by an administrator"));
+          }
+        },
+        caller_ != nullptr ? caller_->name() : "");
     if (lease.ok()) {
       absl::MutexLock lock(&mu_);
       lease_ = *std::move(lease);

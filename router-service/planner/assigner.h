@@ -21,11 +21,11 @@ struct ShardView {
 // Turns a plan into what each shard is to be told now, so that every expert that is held somewhere
 // stays held: make before break. An expert is taken from a shard only when everybody who is to hold
 // it has been announcing it for `grace`: by then routers know.
-// Full shards that are to exchange experts would wait for each other. So one of them gives up, before
-// its time, an expert that others have: at once where it is to load one that nobody has, for which
-// requests wait; else when nothing else goes on, one at a time. What nobody else has is never given
-// up: where two full shards would have to exchange such experts, neither moves. And where one that
-// nobody has cannot come to where it is planned, it comes to where there is room until it can.
+// Full shards that are to exchange experts would wait for each other. So one of them gives up,
+// before its time, an expert that others have: at once where it is to load one that nobody has, for
+// which requests wait; else when nothing else goes on, one at a time. What nobody else has is never
+// given up: where two full shards would have to exchange such experts, neither moves. And where one
+// that nobody has cannot come to where it is planned, it comes to where there is room until it can.
 class Assigner {
  public:
   Assigner(size_t n_items, uint64_t expert_bytes, absl::Duration grace)
@@ -50,8 +50,7 @@ class Assigner {
   Step StepOf(const ShardView& shard, const std::vector<uint32_t>& target,
               const std::vector<int>& n_holders, absl::Time now) const;
   // Has those that wait and that nobody serves come nevertheless, as far as it can. True: some do.
-  static bool CoverWaiting(const Plan& plan, std::vector<int>* n_holders,
-                           std::vector<Step>* steps);
+  static bool CoverWaiting(const Plan& plan, std::vector<int>* n_holders, std::vector<Step>* steps);
   // Gives up the kept item that most others have, for one that waits. False: there is none.
   static bool MakeRoomFor(uint32_t item, const std::vector<uint32_t>& target,
                           std::vector<int>* n_holders, Step* step);

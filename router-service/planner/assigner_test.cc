@@ -44,8 +44,8 @@ TEST_F(AssignerTest, TakesAnExpertAwayOnlyWhenItIsSettledElsewhere) {
   shards_ = {{true, false, 0, {0, 1, 2, 3, 4, 5}}, {true, false, 0, {}}};
   plan_.experts = {{0, 1, 2}, {3, 4, 5}};
   // The second loads; the first keeps all.
-  EXPECT_THAT(Step(), ElementsAre(Optional(ElementsAre(0, 1, 2, 3, 4, 5)),
-                                  Optional(ElementsAre(3, 4, 5))));
+  EXPECT_THAT(Step(),
+              ElementsAre(Optional(ElementsAre(0, 1, 2, 3, 4, 5)), Optional(ElementsAre(3, 4, 5))));
   // Announced; routers may not know yet.
   EXPECT_THAT(Step()[0], Optional(ElementsAre(0, 1, 2, 3, 4, 5)));
   EXPECT_THAT(Step(3)[0], Optional(ElementsAre(0, 1, 2)));
@@ -129,8 +129,8 @@ TEST_F(AssignerTest, FullShardsExchangeWhatOthersHaveAsWell) {
   EXPECT_THAT(shards_[1].announced, ElementsAre(0, 3));
 }
 
-// Clusters with hardly a slot to spare, whose shards die and come back empty: what is held somewhere
-// stays held, what is not is held again soon, and replicas get to where they belong.
+// Clusters with hardly a slot to spare, whose shards die and come back empty: what is held
+// somewhere stays held, what is not is held again soon, and replicas get to where they belong.
 TEST(AssignerPropertyTest, TightClustersRecover) {
   for (int seed = 0; seed < 300; ++seed) {
     std::mt19937 random(seed);

@@ -173,8 +173,8 @@ std::vector<uint32_t> ClusterPlanner::Announced(const WorkerEntry& entry) const 
   std::vector<uint32_t> items;
   for (const internal::v1::ExpertRange& range : entry.shard.held()) {
     if (range.layer() >= static_cast<uint32_t>(sizes_.n_layers)) continue;
-    const uint64_t end = std::min<uint64_t>(uint64_t{range.first_expert()} + range.n_experts(),
-                                            sizes_.n_experts);
+    const uint64_t end =
+        std::min<uint64_t>(uint64_t{range.first_expert()} + range.n_experts(), sizes_.n_experts);
     for (uint64_t expert = range.first_expert(); expert < end; ++expert) {
       items.push_back(static_cast<uint32_t>(range.layer() * sizes_.n_experts + expert));
     }
@@ -348,9 +348,8 @@ void ClusterPlanner::AwaitAnswers(std::vector<Message>* messages) {
   StreamEvent event;
   while (n_open > 0 && streams_.WaitAny(deadline, &event)) {
     if (event.kind == StreamEvent::Kind::kWoken) continue;
-    const auto message = std::find_if(messages->begin(), messages->end(), [&](const Message& m) {
-      return m.stream == event.stream;
-    });
+    const auto message = std::find_if(messages->begin(), messages->end(),
+                                      [&](const Message& m) { return m.stream == event.stream; });
     Shard& shard = shards_[message->shard];
     if (event.kind == StreamEvent::Kind::kAnswer) {
       shard.told = std::move(message->experts);

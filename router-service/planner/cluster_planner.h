@@ -54,9 +54,9 @@ class ClusterPlanner {
 
   Status status() const;
 
-  // Plans now, with shards evened out as far as moves can, and returns the plan; carrying it out goes
-  // on afterwards. Errors: DeadlineExceeded; FailedPrecondition: no shard takes assignments; what
-  // MakePlan says.
+  // Plans now, with shards evened out as far as moves can, and returns the plan; carrying it out
+  // goes on afterwards. Errors: DeadlineExceeded; FailedPrecondition: no shard takes assignments;
+  // what MakePlan says.
   absl::StatusOr<Plan> Rebalance(absl::Time deadline);
 
  private:

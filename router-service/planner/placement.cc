@@ -13,7 +13,8 @@ namespace {
 
 // Numbers names as they come; a nameless domain is the shard's own.
 int Domain(std::map<std::string, int>* numbers, const std::string& name, const std::string& shard) {
-  const std::string key = name.empty() ? absl::StrCat("shard ", shard) : absl::StrCat("named ", name);
+  const std::string key =
+      name.empty() ? absl::StrCat("shard ", shard) : absl::StrCat("named ", name);
   return numbers->emplace(key, static_cast<int>(numbers->size())).first->second;
 }
 
@@ -35,9 +36,8 @@ Placement::Placement(const PlannerInput& input, const PlannerOptions& options)
 
   std::vector<size_t> order(input.shards.size());
   std::iota(order.begin(), order.end(), 0);
-  std::sort(order.begin(), order.end(), [&](size_t a, size_t b) {
-    return input.shards[a].name < input.shards[b].name;
-  });
+  std::sort(order.begin(), order.end(),
+            [&](size_t a, size_t b) { return input.shards[a].name < input.shards[b].name; });
   std::map<std::string, int> nodes, zones;
   for (const size_t place : order) {
     const ShardState& state = input.shards[place];

@@ -33,11 +33,13 @@ absl::Status Check(const PlannerInput& input, const PlannerOptions& options) {
     return refuse("load has ", input.load.size(), " entries, must have ", n_items);
   }
   for (const double load : input.load) {
-    if (!std::isfinite(load) || load < 0) return refuse("load has ", load, ", must not be negative");
+    if (!std::isfinite(load) || load < 0)
+      return refuse("load has ", load, ", must not be negative");
   }
   std::set<std::string> names;
   for (const ShardState& shard : input.shards) {
-    if (!names.insert(shard.name).second) return refuse("there are two shards \"", shard.name, "\"");
+    if (!names.insert(shard.name).second)
+      return refuse("there are two shards \"", shard.name, "\"");
     if (!std::isfinite(shard.speed) || shard.speed <= 0) {
       return refuse("speed of shard \"", shard.name, "\" is ", shard.speed, ", must be positive");
     }
@@ -76,7 +78,8 @@ class Planner {
   }
 
  private:
-  // Experts by what one replica of them carries, the heaviest first: those leave the fewest choices.
+  // Experts by what one replica of them carries, the heaviest first: those leave the fewest
+  // choices.
   std::vector<uint32_t> ByLoad() const {
     std::vector<uint32_t> items(placement_.n_items());
     std::iota(items.begin(), items.end(), 0);
@@ -115,7 +118,8 @@ class Planner {
   }
 
   // Sums of the same parts in another order differ in their last bits; that must decide nothing.
-  bool Less(const std::tuple<int, double, double>& a, const std::tuple<int, double, double>& b) const {
+  bool Less(const std::tuple<int, double, double>& a,
+            const std::tuple<int, double, double>& b) const {
     if (std::get<0>(a) != std::get<0>(b)) return std::get<0>(a) < std::get<0>(b);
     const double same = 1e-9 * placement_.mean();
     if (std::abs(std::get<1>(a) - std::get<1>(b)) > same) return std::get<1>(a) < std::get<1>(b);
@@ -324,19 +328,21 @@ class Planner {
     const double to_after = placement_.total(exchange.to) + moved / placement_.speed(exchange.to);
     exchange.worse_of_two = std::max(from_after, to_after);
     // A move must earn a good part of what it carries, or two shards would pass it back and forth.
-    if (placement_.total(from) - exchange.worse_of_two < 0.2 * moved / placement_.speed(from)) return;
+    if (placement_.total(from) - exchange.worse_of_two < 0.2 * moved / placement_.speed(from))
+      return;
     const int layer = placement_.layer_of(exchange.item);
     exchange.layer_after = placement_.in_layer(exchange.to, layer);
     const double same = 0.01 * placement_.mean();
     const double difference = exchange.worse_of_two - best->worse_of_two;
     if (best->to < 0 || difference < -same ||
-        (difference < same && exchange.layer_after < best->layer_after - 1e-9 * placement_.mean())) {
+        (difference < same &&
+         exchange.layer_after < best->layer_after - 1e-9 * placement_.mean())) {
       *best = exchange;
     }
   }
 
-  // A replica that nothing asks for any more goes only when the load asks for half of what there is:
-  // load goes up and down, and a replica that is there costs nothing but room.
+  // A replica that nothing asks for any more goes only when the load asks for half of what there
+  // is: load goes up and down, and a replica that is there costs nothing but room.
   void DropSpareReplicas() {
     for (uint32_t item = 0; item < placement_.n_items(); ++item) {
       const int wanted = std::max(placement_.wanted_replicas(item), 1);

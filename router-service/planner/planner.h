@@ -16,7 +16,8 @@ namespace gatefold {
 // 2. no shard gets more than its capacity, or an expert twice;
 // 3. an expert has min_replicas, on different nodes, and in different zones, as far as there are
 //    some with room;
-// 4. an expert with more load than its share gets more replicas, in proportion, while there is room;
+// 4. an expert with more load than its share gets more replicas, in proportion, while there is
+// room;
 // 5. shards carry load in proportion to their speed, in every layer (a layer's step waits for its
 //    slowest shard) and over all layers;
 // 6. what is loaded stays where it is, unless moving it evens out more than options.tolerance.
@@ -27,7 +28,7 @@ struct ShardState {
   double speed = 1;  // rows per second against the others'
   std::string node;  // failure domains; empty: of its own
   std::string zone;
-  bool draining = false;  // gets nothing, and what it has is placed elsewhere
+  bool draining = false;       // gets nothing, and what it has is placed elsewhere
   std::vector<uint32_t> held;  // loaded or loading: layer * n_experts + expert, in any order
 };
 
@@ -43,8 +44,8 @@ struct PlannerInput {
 
 struct PlannerOptions {
   int min_replicas = 1;
-  int max_replicas = 8;      // of a hot expert
-  double tolerance = 0.05;   // shards within this share of the mean load are left alone
+  int max_replicas = 8;     // of a hot expert
+  double tolerance = 0.05;  // shards within this share of the mean load are left alone
 };
 
 struct Plan {
@@ -52,7 +53,7 @@ struct Plan {
   std::vector<std::vector<uint32_t>> experts;
   std::vector<uint32_t> uncovered;  // for lack of room, ascending
   int n_loads = 0;                  // (shard, expert) pairs of the plan that are not held yet
-  double imbalance = 1;             // max over mean of load / speed over shards that may hold experts
+  double imbalance = 1;  // max over mean of load / speed over shards that may hold experts
 };
 
 // Errors: InvalidArgument naming the field: sizes that are not positive, two shards of one name, a

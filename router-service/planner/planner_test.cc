@@ -77,8 +77,8 @@ PlannerInput RandomCluster(Random* random) {
   for (int i = 0; i < n_shards; ++i) {
     const int slots = Draw(random, 0, 2 * n_items / n_shards + 2);
     const int node = Draw(random, 0, n_nodes - 1);
-    ShardState shard = MakeShard(i, slots * input.expert_bytes + Draw(random, 0, 1) *
-                                        (input.expert_bytes - 1));
+    ShardState shard =
+        MakeShard(i, slots * input.expert_bytes + Draw(random, 0, 1) * (input.expert_bytes - 1));
     if (Draw(random, 0, 3) > 0) shard.node = absl::StrCat("node", node);
     if (Draw(random, 0, 1) > 0) shard.zone = absl::StrCat("zone", node % n_zones);
     shard.speed = Draw(random, 1, 4);

@@ -45,10 +45,10 @@ struct GenerationTimings {
 
 struct GenerationEnd {
   StopCause cause = StopCause::kError;
-  absl::Status status;      // not OK only for kError and kCancelled
-  int32_t stop_token = -1;  // for kStopToken
-  int n_output_tokens = 0;  // stop token not counted
-  int n_cached_tokens = 0;  // of the prompt, found in the prefix cache
+  absl::Status status;        // not OK only for kError and kCancelled
+  int32_t stop_token = -1;    // for kStopToken
+  int n_output_tokens = 0;    // stop token not counted
+  int n_cached_tokens = 0;    // of the prompt, found in the prefix cache
   int n_degraded_tokens = 0;  // prompt or output: computed without some of their experts
   GenerationTimings timings;
 };

@@ -22,10 +22,9 @@ std::vector<MissingExpert> MissingOf(const Sequence::Share& share,
   std::vector<MissingExpert> lacks;
   std::set<int> experts;
   const int end = share.first_row + share.span.n_tokens;
-  for (auto it = std::lower_bound(
-           missing.begin(), missing.end(), share.first_row,
-           [](const MissingExpert& each, int row) { return each.row < row; });
-       it != missing.end() && it->row < end; ++it) {
+  const auto before = [](const MissingExpert& each, int row) { return each.row < row; };
+  auto it = std::lower_bound(missing.begin(), missing.end(), share.first_row, before);
+  for (; it != missing.end() && it->row < end; ++it) {
     if (experts.insert(it->expert).second) lacks.push_back(*it);
   }
   return lacks;
@@ -51,8 +50,8 @@ void Lane::Run() {
     if (step.n_rows() == 0) {
       starving_ = false;
       engine_.attention->Flush();
-      // Without KV blocks it is another lane or router that must free some, and an expert comes back
-      // unannounced: look again soon.
+      // Without KV blocks it is another lane or router that must free some, and an expert comes
+      // back unannounced: look again soon.
       const bool look_again = held_ || next_admission_ > absl::InfinitePast();
       scheduler_->AwaitNews(
           seen, look_again ? absl::Now() + kAdmissionRetryDelay : absl::InfiniteFuture());
@@ -96,8 +95,8 @@ void Lane::Admit() {
       continue;
     }
     const absl::Status opened = Open(sequence.get());
-    const bool wait = absl::IsUnavailable(opened) ? AwaitAttention(opened)
-                                                  : absl::IsResourceExhausted(opened);
+    const bool wait =
+        absl::IsUnavailable(opened) ? AwaitAttention(opened) : absl::IsResourceExhausted(opened);
     if (opened.ok()) {
       attention_lost_ = absl::InfiniteFuture();
       const auto later = [&](const auto& other) { return sequence->Before(*other); };
@@ -117,7 +116,8 @@ bool Lane::AwaitAttention(const absl::Status& why) {
   const absl::Time now = absl::Now();
   if (attention_lost_ > now) {
     attention_lost_ = now;
-    LogEvent(LogLevel::kWarning, "waiting_for_attention", {{"lane", index_}, {"reason", why.message()}});
+    LogEvent(LogLevel::kWarning, "waiting_for_attention",
+             {{"lane", index_}, {"reason", why.message()}});
   }
   return now - attention_lost_ < scheduler_->options_.step_retry_timeout;
 }

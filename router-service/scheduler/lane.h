@@ -27,7 +27,8 @@ class Lane {
   void Run();
   void Admit();
   absl::Status Open(Sequence* sequence);
-  // None takes a sequence: whether to wait for one. For step_retry_timeout; from then on requests end.
+  // None takes a sequence: whether to wait for one. For step_retry_timeout; from then on requests
+  // end.
   bool AwaitAttention(const absl::Status& why);
   void SweepRunning();
   // The next step: a row of every decoding sequence, then chunks of prompts, oldest first.
@@ -61,10 +62,10 @@ class Lane {
   std::vector<Sequence*> parked_;                   // of running_: to go back to the queue
   std::vector<Sequence::Share> shares_;             // of the step under way
   uint64_t next_step_ = 1;
-  bool starving_ = false;                           // nobody has run since one found no KV block
+  bool starving_ = false;                             // nobody has run since one found no KV block
   absl::Time next_admission_ = absl::InfinitePast();  // the last one found no KV blocks
   absl::Time attention_lost_ = absl::InfiniteFuture();  // since then no service opens a sequence
-  bool held_ = false;     // some of `running_` did not ride in the last step
+  bool held_ = false;  // some of `running_` did not ride in the last step
   int n_waiting_for_expert_ = 0;
   absl::Time next_report_ = absl::InfinitePast();
   std::thread thread_;

@@ -132,9 +132,8 @@ void Scheduler::PutBack(int lane, std::shared_ptr<Sequence> sequence) {
 }
 
 void Scheduler::Insert(std::shared_ptr<Sequence> sequence) {
-  const auto later = std::find_if(waiting_.begin(), waiting_.end(), [&](const auto& other) {
-    return sequence->Before(*other);
-  });
+  const auto later = std::find_if(waiting_.begin(), waiting_.end(),
+                                  [&](const auto& other) { return sequence->Before(*other); });
   waiting_.insert(later, std::move(sequence));
 }
 

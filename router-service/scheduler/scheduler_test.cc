@@ -31,7 +31,7 @@ class FakeAttention final : public AttentionClient {
     absl::Mutex mu;
     std::map<SequenceId, int> held ABSL_GUARDED_BY(mu);  // positions computed
     int free_sequences ABSL_GUARDED_BY(mu) = 1000;
-    bool away ABSL_GUARDED_BY(mu) = false;  // no service takes a sequence
+    bool away ABSL_GUARDED_BY(mu) = false;    // no service takes a sequence
     int n_cached ABSL_GUARDED_BY(mu) = 0;     // what the next sequences find in the prefix cache
     int max_cached ABSL_GUARDED_BY(mu) = -1;  // what the last one would have taken
     int n_rows ABSL_GUARDED_BY(mu) = 0;       // computed
@@ -109,7 +109,7 @@ class FakeExperts final : public ExpertClient {
     std::atomic<bool> gone = false;
     std::atomic<bool> degraded = false;  // rows go on without it
     std::atomic<bool> silent = false;    // it is there, but does not answer
-    std::atomic<int> n_stale = 0;  // so many runs fail for it although it is there
+    std::atomic<int> n_stale = 0;        // so many runs fail for it although it is there
     std::atomic<int> needed_from = 1000;
     std::atomic<int> n_failed = 0;
   };
@@ -127,9 +127,9 @@ class FakeExperts final : public ExpertClient {
       if (shared_->degraded) {
         served_by[row * routes.top_k] = kNoShard;
       } else {
-        missing_.push_back(
-            {row, layer, kExpert, ExpertUnavailable(layer, kExpert, absl::Seconds(1)),
-             stale || shared_->silent});
+        missing_.push_back({row, layer, kExpert,
+                            ExpertUnavailable(layer, kExpert, absl::Seconds(1)),
+                            stale || shared_->silent});
       }
     }
     if (missing_.empty()) return absl::OkStatus();
@@ -518,7 +518,8 @@ TEST_F(SchedulerTest, ADeadlineThatPassesForWantOfAnExpertSaysSo) {
   EXPECT_THAT(std::string(recorder->end.status.message()), HasSubstr("expert 3 of layer 1"));
 }
 
-// It waits for as long as it has to, and is not ended because the first step after that fails as well.
+// It waits for as long as it has to, and is not ended because the first step after that fails as
+// well.
 TEST_F(SchedulerTest, WaitingForAnExpertIsNotTryingInVain) {
   SchedulerOptions options;
   options.step_retry_timeout = absl::Milliseconds(100);

@@ -76,8 +76,8 @@ class Sequence {
   // lacked. Kept until a step works.
   struct Hold {
     absl::Time since = absl::InfiniteFuture();
-    // Since when it is tried in vain. To wait for an expert that nobody holds is not to try: that takes
-    // as long as the request's deadline allows.
+    // Since when it is tried in vain. To wait for an expert that nobody holds is not to try: that
+    // takes as long as the request's deadline allows.
     absl::Time tried_since = absl::InfiniteFuture();
     absl::Time retry_at = absl::InfinitePast();
     absl::Status why;

@@ -86,8 +86,9 @@ class AttentionFailoverTest : public testing::Test {
     // A router is ready with one; here it is to have seen all.
     for (int i = 0; i < n_attention; ++i) {
       while (!absl::StrContains(shape_->router()->Log(),
-                                absl::StrCat("attention-", i, " kind=attention from=unreachable "
-                                                              "to=ready"))) {
+                                absl::StrCat("attention-", i,
+                                             " kind=attention from=unreachable "
+                                             "to=ready"))) {
         absl::SleepFor(absl::Milliseconds(2));
       }
     }

@@ -20,7 +20,7 @@ class Client {
 
   struct Score {
     std::vector<int32_t> argmax;
-    std::vector<float> logprobs;     // from the second token on
+    std::vector<float> logprobs;  // from the second token on
     std::vector<float> last_logits;
     inference::v1::RoutingTrace routing;
     friend bool operator==(const Score& a, const Score& b) {

@@ -2,7 +2,6 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-
 #include <signal.h>
 #include <sys/types.h>
 
@@ -129,11 +128,11 @@ TEST_F(CompareTest, LeavesNoServerBehindHoweverItEnds) {
   };
   for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGKILL}) {
     SCOPED_TRACE(signal);
-    auto process = Process::Start("gatefold",
-                                  {"compare", "--models",
-                                   folder_.Path("sparse") + "," + folder_.Path("dense"),
-                                   "--rounds=1000"},
-                                  folder_.Path("log"));
+    auto process =
+        Process::Start("gatefold",
+                       {"compare", "--models", folder_.Path("sparse") + "," + folder_.Path("dense"),
+                        "--rounds=1000"},
+                       folder_.Path("log"));
     ASSERT_TRUE(process.ok()) << process.status();
     std::vector<pid_t> servers;
     const absl::Time deadline = absl::Now() + absl::Seconds(30);

@@ -1,4 +1,5 @@
-// A cluster whose experts are on a CUDA device: near the reference, and the row law among themselves.
+// A cluster whose experts are on a CUDA device: near the reference, and the row law among
+// themselves.
 
 #include <algorithm>
 #include <cmath>
@@ -19,7 +20,8 @@ namespace {
 
 constexpr char kModel[] = "tests/golden/mixtral/bf16";
 
-// Rows and what lies between the products are rounded to bfloat16 there: 8 bits of mantissa, over 4 layers.
+// Rows and what lies between the products are rounded to bfloat16 there: 8 bits of mantissa, over 4
+// layers.
 constexpr float kLogitTolerance = 0.05f;
 
 class CudaExpertsTest : public testing::Test {
@@ -142,7 +144,8 @@ TEST_P(CudaExpertWeightsTest, KeepTheRowLawOverShardsAndBatches) {
   EXPECT_TRUE(*score_in_a_batch == *score);
 }
 
-INSTANTIATE_TEST_SUITE_P(Formats, CudaExpertWeightsTest, testing::Values("checkpoint", "int8", "int4"),
+INSTANTIATE_TEST_SUITE_P(Formats, CudaExpertWeightsTest,
+                         testing::Values("checkpoint", "int8", "int4"),
                          [](const auto& info) { return std::string(info.param); });
 
 }  // namespace

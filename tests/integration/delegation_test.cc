@@ -22,8 +22,8 @@ constexpr int kModelWidth = 64, kLayers = 4;
 
 // What a routing trace says that a shard was asked for.
 struct Asked {
-  double n_pairs = 0;                         // (row, expert)
-  std::set<std::pair<uint32_t, int>> rows;    // (token, layer), each once
+  double n_pairs = 0;                       // (row, expert)
+  std::set<std::pair<uint32_t, int>> rows;  // (token, layer), each once
   std::set<int> layers;
 };
 
@@ -67,7 +67,8 @@ TEST(DelegationTest, ShardsComputeWhatTheTraceSaysAndEachRowIsSentOnce) {
     SCOPED_TRACE(address);
     const Asked& shard = asked.at(address);
     const auto value = [&](const std::string& what) {
-      return router->Value(absl::StrCat("gatefold_router_shard_", what, "{shard=\"", address, "\"}"));
+      return router->Value(
+          absl::StrCat("gatefold_router_shard_", what, "{shard=\"", address, "\"}"));
     };
     const double n_rows = static_cast<double>(shard.rows.size());
     const double n_calls = static_cast<double>(shard.layers.size());

@@ -56,7 +56,8 @@ std::vector<int32_t> QuietTokens() {
   EXPECT_TRUE(shape.ok()) << shape.status();
   Client client((*shape)->channel());
   Streamed streamed = Stream(&client);
-  EXPECT_EQ(streamed.tokens.size(), static_cast<size_t>(kOutput)) << streamed.status.error_message();
+  EXPECT_EQ(streamed.tokens.size(), static_cast<size_t>(kOutput))
+      << streamed.status.error_message();
   return streamed.tokens;
 }
 

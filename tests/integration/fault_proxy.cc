@@ -17,9 +17,9 @@ namespace gatefold {
 namespace {
 
 constexpr char kCallMethod[] = "ExpertService/Run";
-constexpr size_t kSmallestRows = 64;   // bytes of a DATA frame with rows in it, at least
-constexpr size_t kMaxPieces = 256;     // waiting in one direction; then reading stops
-constexpr int kLook = 1;               // milliseconds between looks at what the test wants
+constexpr size_t kSmallestRows = 64;  // bytes of a DATA frame with rows in it, at least
+constexpr size_t kMaxPieces = 256;    // waiting in one direction; then reading stops
+constexpr int kLook = 1;              // milliseconds between looks at what the test wants
 
 sockaddr_un UnixAddress(const std::string& path) {
   sockaddr_un address = {};
@@ -76,8 +76,8 @@ void FaultProxy::CloseBoth(Connection* connection) {
 
 bool FaultProxy::Silent(const Connection& connection) const {
   const Mode mode = mode_;
-  return mode == Mode::kSilent || (mode == Mode::kSilentCalls && connection.carries_calls &&
-                                   connection.born < n_modes_);
+  return mode == Mode::kSilent ||
+         (mode == Mode::kSilentCalls && connection.carries_calls && connection.born < n_modes_);
 }
 
 void FaultProxy::Run() {
@@ -92,8 +92,7 @@ void FaultProxy::Run() {
       const auto events = [&](const std::deque<Piece>& from_it, const std::deque<Piece>& to_it) {
         if (silent) return short{0};
         const bool due = !to_it.empty() && to_it.front().due <= absl::Now();
-        return static_cast<short>((from_it.size() < kMaxPieces ? POLLIN : 0) |
-                                  (due ? POLLOUT : 0));
+        return static_cast<short>((from_it.size() < kMaxPieces ? POLLIN : 0) | (due ? POLLOUT : 0));
       };
       fds.push_back({connection.router, events(connection.to_shard, connection.to_router), 0});
       fds.push_back({connection.shard, events(connection.to_router, connection.to_shard), 0});
@@ -124,9 +123,8 @@ void FaultProxy::Accept() {
   connection.born = n_modes_;
   connection.shard = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
   const sockaddr_un address = UnixAddress(target_path_);
-  if (mode_ == Mode::kCut ||
-      connect(connection.shard, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) !=
-          0) {
+  if (mode_ == Mode::kCut || connect(connection.shard, reinterpret_cast<const sockaddr*>(&address),
+                                     sizeof(address)) != 0) {
     return CloseBoth(&connection);
   }
   connections_.push_back(std::move(connection));

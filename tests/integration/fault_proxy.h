@@ -20,10 +20,10 @@ class FaultProxy {
  public:
   enum class Mode {
     kForward,
-    kSilent,      // as a cut network: connections stay open and nothing passes
+    kSilent,       // as a cut network: connections stay open and nothing passes
     kSilentCalls,  // only those that carry calls now; new ones, and descriptions, pass
-    kCut,         // connections are closed, and new ones too
-    kLie,         // one bit of the answers to calls is flipped
+    kCut,          // connections are closed, and new ones too
+    kLie,          // one bit of the answers to calls is flipped
   };
 
   static absl::StatusOr<std::unique_ptr<FaultProxy>> Start(const std::string& listen_path,
@@ -54,7 +54,7 @@ class FaultProxy {
   struct Connection {
     int router = -1, shard = -1;
     std::deque<Piece> to_router, to_shard;
-    std::string seen;         // the end of what the router sent
+    std::string seen;  // the end of what the router sent
     bool carries_calls = false;
     int born = 0;  // in which of the modes that were set
     bool dead = false;

@@ -31,15 +31,15 @@ TEST(HardeningTest, ServesAsNobodyOnAReadOnlyRoot) {
   const std::string model = absl::StrCat(here, "/", kModel);
   const std::string as_nobody = absl::StrCat("setpriv --reuid=", kNobody, " --regid=", kNobody,
                                              " --clear-groups --no-new-privs");
-  const std::string script = absl::StrCat(
-      "mount --make-rprivate / || exit 77\n",
-      "for m in $(awk '{print $2}' /proc/mounts | grep -vE '^/(proc|sys|dev)'); do",
-      " mount -o remount,bind,ro $m; done 2>/dev/null\n",
-      "touch ", folder.Path("x"), " 2>/dev/null && exit 77\n", "cd /\n", as_nobody, " test -r ",
-      model, "/config.json -a -x ", ProgramPath("gatefold"), " || exit 77\n", "sleep 2 | ",
-      as_nobody, " ", ProgramPath("gatefold"), " serve --until-stdin-ends --model ", model,
-      " --listen 127.0.0.1:0 --tls-cert-file ", folder.Path("router.crt"), " --tls-key-file ",
-      folder.Path("router.key"), " 2>&1\n");
+  const std::string script =
+      absl::StrCat("mount --make-rprivate / || exit 77\n",
+                   "for m in $(awk '{print $2}' /proc/mounts | grep -vE '^/(proc|sys|dev)'); do",
+                   " mount -o remount,bind,ro $m; done 2>/dev/null\n", "touch ", folder.Path("x"),
+                   " 2>/dev/null && exit 77\n", "cd /\n", as_nobody, " test -r ", model,
+                   "/config.json -a -x ", ProgramPath("gatefold"), " || exit 77\n", "sleep 2 | ",
+                   as_nobody, " ", ProgramPath("gatefold"), " serve --until-stdin-ends --model ",
+                   model, " --listen 127.0.0.1:0 --tls-cert-file ", folder.Path("router.crt"),
+                   " --tls-key-file ", folder.Path("router.key"), " 2>&1\n");
   const std::string command =
       absl::StrCat("unshare -m sh -c \"$(cat <<'END'\n", script, "END\n)\"");
   FILE* pipe = popen(command.c_str(), "r");

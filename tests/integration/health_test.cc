@@ -42,9 +42,8 @@ class HealthOfProcessesTest : public testing::Test {
   static std::string Ask(Process* process, const std::string& service) {
     const auto line = process->AwaitLine("health on ", absl::Now() + kLimit);
     if (!line.ok()) return std::string(line.status().message());
-    const auto stub = Health::NewStub(
-        grpc::CreateChannel(std::string(absl::StripPrefix(*line, "health on ")),
-                            grpc::InsecureChannelCredentials()));
+    const auto stub = Health::NewStub(grpc::CreateChannel(
+        std::string(absl::StripPrefix(*line, "health on ")), grpc::InsecureChannelCredentials()));
     grpc::ClientContext context;
     context.set_deadline(absl::ToChronoTime(absl::Now() + absl::Seconds(5)));
     grpc::health::v1::HealthCheckRequest request;

@@ -115,9 +115,12 @@ class OperatorTest : public testing::Test {
   }
   void AwaitEven() {
     for (int i = 0; i < kShards; ++i) {
-      Await([&] { return Shard(i).n_experts() >= kExperts / kShards &&
-                         Shard(i).n_experts() <= kExperts / kShards + 1; },
-            "an even share of experts");
+      Await(
+          [&] {
+            return Shard(i).n_experts() >= kExperts / kShards &&
+                   Shard(i).n_experts() <= kExperts / kShards + 1;
+          },
+          "an even share of experts");
     }
   }
   grpc::Status Drain(const std::string& worker, Worker* drained) {

@@ -100,14 +100,14 @@ TEST_P(QuantisedExpertsTest, KeepTheRowLaw) {
   ASSERT_NE(local, nullptr);
   const Bits quiet = Observe(local.get());
   for (const char* isa : {"auto", "scalar"}) {
-    auto one = Start({.kind = Kind::kCluster, .experts = {"all"}, .isa = isa, .weights = GetParam()});
+    auto one =
+        Start({.kind = Kind::kCluster, .experts = {"all"}, .isa = isa, .weights = GetParam()});
     ASSERT_NE(one, nullptr);
     EXPECT_TRUE(Observe(one.get()) == quiet) << isa;
   }
 
-  auto three = Start({.kind = Kind::kCluster,
-                      .experts = {"0/2", "1/2", "all"},
-                      .weights = GetParam()});
+  auto three =
+      Start({.kind = Kind::kCluster, .experts = {"0/2", "1/2", "all"}, .weights = GetParam()});
   ASSERT_NE(three, nullptr);
   const auto observe_in_a_batch = [&] {
     std::vector<std::thread> others;

@@ -20,7 +20,8 @@ absl::Status CopyWithRewrittenExperts(
   }
   GF_ASSIGN_OR_RETURN(const auto file, SafetensorsFile::Open(model + "/model.safetensors"));
   uint64_t data_bytes = 0;
-  for (const SafetensorsTensor& tensor : file->tensors()) data_bytes = std::max(data_bytes, tensor.end);
+  for (const SafetensorsTensor& tensor : file->tensors())
+    data_bytes = std::max(data_bytes, tensor.end);
   const std::string weights = to + "/model.safetensors";
   const uint64_t data_at = std::filesystem::file_size(weights) - data_bytes;
   std::fstream out(weights, std::ios::in | std::ios::out | std::ios::binary);

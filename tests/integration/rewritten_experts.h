@@ -9,9 +9,9 @@
 
 namespace gatefold {
 
-// Copies a model of one safetensors file from the folder `model` to `to`, which has no model yet, with
-// the weights of its experts as `rewrite` leaves their bytes: one call per matrix, of the same size
-// afterwards. NotFound for a model without experts.
+// Copies a model of one safetensors file from the folder `model` to `to`, which has no model yet,
+// with the weights of its experts as `rewrite` leaves their bytes: one call per matrix, of the same
+// size afterwards. NotFound for a model without experts.
 absl::Status CopyWithRewrittenExperts(
     const std::string& model, const std::string& to,
     const std::function<void(const SafetensorsTensor& tensor, std::vector<char>* bytes)>& rewrite);

@@ -144,9 +144,9 @@ TEST_P(RowLawTest, HoldsForPrefixCacheHits) {
     quiet_branch = observe_branch(&client, 0);
   }
   options.prefix_cache = true;
-  for (const auto& [kind, chunk] : {std::pair(Kind::kLocal, 512), std::pair(Kind::kLocal, 1),
-                                    std::pair(Kind::kLocal, 7), std::pair(Kind::kColocated, 64),
-                                    std::pair(Kind::kCluster, 33)}) {
+  for (const auto& [kind, chunk] :
+       {std::pair(Kind::kLocal, 512), std::pair(Kind::kLocal, 1), std::pair(Kind::kLocal, 7),
+        std::pair(Kind::kColocated, 64), std::pair(Kind::kCluster, 33)}) {
     SCOPED_TRACE(absl::StrCat(ShapeName(kind), ", chunks of ", chunk));
     options.kind = kind;
     options.max_step_tokens = chunk;

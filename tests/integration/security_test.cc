@@ -226,9 +226,9 @@ TEST_F(SecurityTest, LetsInWhoHasAKeyAndNobodyElse) {
 
   cluster::v1::GetClusterResponse cluster;
   grpc::ClientContext no_key;
-  EXPECT_EQ(cluster::v1::ClusterService::NewStub(router)->GetCluster(&no_key, {}, &cluster)
-                .error_code(),
-            grpc::StatusCode::UNAUTHENTICATED);
+  EXPECT_EQ(
+      cluster::v1::ClusterService::NewStub(router)->GetCluster(&no_key, {}, &cluster).error_code(),
+      grpc::StatusCode::UNAUTHENTICATED);
   grpc::ClientContext with_key;
   Prepare(&with_key, "key-of-alice");
   EXPECT_TRUE(

@@ -152,9 +152,12 @@ class ProcessShape final : public Shape {
 
 const char* ShapeName(ShapeOptions::Kind kind) {
   switch (kind) {
-    case ShapeOptions::Kind::kLocal: return "local";
-    case ShapeOptions::Kind::kColocated: return "colocated";
-    case ShapeOptions::Kind::kCluster: return "cluster";
+    case ShapeOptions::Kind::kLocal:
+      return "local";
+    case ShapeOptions::Kind::kColocated:
+      return "colocated";
+    case ShapeOptions::Kind::kCluster:
+      return "cluster";
   }
   return "unknown";
 }

@@ -19,15 +19,15 @@ struct ShapeOptions {
   // One expert-service per entry, in the form of its --experts flag.
   std::vector<std::string> experts = {"0/2", "1/2"};
   std::map<int, std::string> models;  // by index: the folder of a service that has another one
-  int n_started = -1;  // so many of them are started at once, -1: all; see StartExpert
+  int n_started = -1;   // so many of them are started at once, -1: all; see StartExpert
   int n_attention = 1;  // attention-services
   std::string kv_memory = "64MiB";
   bool prefix_cache = true;
   std::vector<std::string> router_flags;
   int n_routers = 1;
   std::vector<std::string> planner_flags;  // not empty: a planner is a process of its own
-  bool proxied = false;  // a FaultProxy stands before each expert-service
-  bool metrics = false;  // services of their own serve /metrics
+  bool proxied = false;                    // a FaultProxy stands before each expert-service
+  bool metrics = false;                    // services of their own serve /metrics
   int n_lanes = 1;
   int n_threads = 1;
   int max_step_tokens = 512;

@@ -34,7 +34,8 @@ constexpr int kOutput = 256;
 
 struct Bounds {
   absl::Duration saturation;
-  // Before memory is looked at: the router keeps traces of its last 1024 generations, and then as many.
+  // Before memory is looked at: the router keeps traces of its last 1024 generations, and then as
+  // many.
   absl::Duration warm_up;
   absl::Duration overload;
   double throughput;  // of that at saturation
@@ -45,7 +46,8 @@ struct Bounds {
 Bounds ChosenBounds() {
   const char* chosen = std::getenv("GATEFOLD_LONG_TESTS");
   if (chosen != nullptr && std::string(chosen) == "1") {
-    return {absl::Seconds(30), absl::Seconds(90), absl::Minutes(10), 0.9, absl::Milliseconds(50), 0.02};
+    return {
+        absl::Seconds(30), absl::Seconds(90), absl::Minutes(10), 0.9, absl::Milliseconds(50), 0.02};
   }
   return {absl::Seconds(3), absl::Seconds(1), absl::Seconds(5), 0.3, absl::Seconds(1), 0.25};
 }
