@@ -2,6 +2,7 @@
 
 #include <signal.h>
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <thread>
@@ -54,9 +55,20 @@ class MissingExpertTest : public testing::Test {
     response_.Clear();
     return FromGrpcStatus(client_->stub()->GenerateText(&context, request, &response_));
   }
-  void LoseShard() {
-    shape_->expert(1)->Signal(SIGKILL);
-    ASSERT_TRUE(shape_->expert(1)->Wait(absl::Now() + absl::Seconds(20)).ok());
+  void LoseShard(int i = 1) {
+    shape_->expert(i)->Signal(SIGKILL);
+    ASSERT_TRUE(shape_->expert(i)->Wait(absl::Now() + absl::Seconds(20)).ok());
+  }
+  bool Await(const std::function<bool()>& done) {
+    const absl::Time deadline = absl::Now() + absl::Seconds(20);
+    while (!done()) {
+      if (absl::Now() > deadline) return false;
+      absl::SleepFor(absl::Milliseconds(5));
+    }
+    return true;
+  }
+  bool AwaitWaiting() {
+    return Await([&] { return Metric("gatefold_requests_waiting_for_expert") == 1; });
   }
   double Metric(const std::string& name) {
     const auto page = MetricsPage::Fetch(shape_->router());
@@ -74,11 +86,7 @@ TEST_F(MissingExpertTest, AWaitIsSeenAndItsEndNamesTheExpertAndItsLastHolder) {
   LoseShard();
   absl::Status status;
   std::thread request([&] { status = Generate(absl::Seconds(4)); });
-  const absl::Time deadline = absl::Now() + absl::Seconds(20);
-  while (Metric("gatefold_requests_waiting_for_expert") == 0 && absl::Now() < deadline) {
-    absl::SleepFor(absl::Milliseconds(5));
-  }
-  EXPECT_EQ(Metric("gatefold_requests_waiting_for_expert"), 1);
+  EXPECT_TRUE(AwaitWaiting());
   EXPECT_TRUE(shape_->router()->Log().find("waiting_for_expert") != std::string::npos);
   request.join();
   EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable) << status;
@@ -97,10 +105,7 @@ TEST_F(MissingExpertTest, AWaitEndsWhenTheExpertIsBack) {
     const absl::Status status = Generate(absl::Minutes(1));
     EXPECT_TRUE(status.ok()) << status;
   });
-  const absl::Time deadline = absl::Now() + absl::Seconds(20);
-  while (Metric("gatefold_requests_waiting_for_expert") == 0 && absl::Now() < deadline) {
-    absl::SleepFor(absl::Milliseconds(5));
-  }
+  EXPECT_TRUE(AwaitWaiting());
   EXPECT_TRUE(shape_->expert(1)->Restart().ok());
   request.join();
   EXPECT_EQ(response_.candidates(0).SerializeAsString(), quiet.candidates(0).SerializeAsString());
@@ -130,6 +135,22 @@ TEST_F(MissingExpertTest, ARequestMayGoOnWithoutItAndSaysSo) {
   const auto& names = response_.candidates(0).routing_trace().shard_names();
   EXPECT_THAT(std::vector<std::string>(names.begin(), names.end()), testing::Contains("none"));
   EXPECT_TRUE(shape_->router()->Log().find("degraded_tokens=") != std::string::npos);
+}
+
+TEST_F(MissingExpertTest, ARowWithoutAnyExpertGoesOnOnceOneIsBack) {
+  for (int back : {1, 2}) {
+    ASSERT_TRUE(Start(kModel, "renormalise", {"*:0-5", "*:6-6", "*:7-7"}).ok());
+    LoseShard(1);
+    LoseShard(2);
+    ASSERT_TRUE(Await([&] { return Metric("gatefold_router_coverage_ratio") == 6.0 / 8; }));
+    absl::Status status;
+    std::thread request([&] { status = Generate(absl::Seconds(20)); });
+    EXPECT_TRUE(AwaitWaiting());
+    EXPECT_TRUE(shape_->expert(back)->Restart().ok());
+    request.join();
+    EXPECT_TRUE(status.ok()) << status;
+    EXPECT_GT(response_.summary().degraded_tokens(), 0u);
+  }
 }
 
 TEST_F(MissingExpertTest, ADenseModelCannotGoOnWithoutASlice) {
