@@ -1,6 +1,6 @@
 #include "attention-service/attention_backend.h"
 
-#include "gatefold/worker/backend_choice.h"
+#include "gatefold/engine/backend_choice.h"
 
 namespace gatefold {
 

@@ -1,7 +1,7 @@
 #include "expert-service/expert_backend.h"
 
 #include "absl/strings/str_cat.h"
-#include "gatefold/worker/backend_choice.h"
+#include "gatefold/engine/backend_choice.h"
 
 namespace gatefold {
 

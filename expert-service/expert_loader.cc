@@ -24,7 +24,7 @@ uint64_t CheckpointCapacity(uint64_t memory_bytes, const ExpertCatalog& catalog,
     }
   }
   const double bytes = static_cast<double>(memory_bytes) / held_per_byte;
-  return std::max(uint64_t{1}, static_cast<uint64_t>(bytes));
+  return static_cast<uint64_t>(std::clamp(bytes, 1.0, 0x1p62));
 }
 
 ExpertLoader::ExpertLoader(const ExpertCatalog* catalog, ExpertSource* source, ExpertStore* store,
