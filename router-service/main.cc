@@ -36,7 +36,7 @@ ABSL_FLAG(std::string, attention, "", "addresses of the attention-services, like
 ABSL_FLAG(bool, colocated, false, "compute attention in this process");
 ABSL_FLAG(int, lanes, 1, "micro-batches that overlap attention and experts");
 ABSL_FLAG(int, max_step_tokens, 512, "rows of one step, decode and prefill together");
-ABSL_FLAG(int, max_running, 64, "sequences that run at once");
+ABSL_FLAG(int, max_running, 64, "sequences that run at once; as many again may wait for an expert");
 ABSL_FLAG(int, max_waiting, 256, "requests that wait; beyond it they are refused");
 ABSL_FLAG(std::string, wire_dtype, "float32", "hidden states between services, or bfloat16");
 ABSL_FLAG(std::string, wait, "block", "how peers are awaited: block, spin or hybrid:50us");

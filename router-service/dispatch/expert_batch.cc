@@ -42,8 +42,10 @@ int ExpertBatch::Choose(size_t slot, const ShardPace& pace, ExpertCall::Purpose 
   }
   switch (purpose) {
     case ExpertCall::Purpose::kAnswer:
-      if (best >= 0 || holders.empty()) return best;
-      return holders[(step.id + n_rounds) % holders.size()];
+      for (size_t i = 0; i < holders.size() && (best < 0 || pace.Silent(best)); ++i) {
+        best = holders[(step.id + n_rounds + i) % holders.size()];
+      }
+      return best >= 0 && pace.Silent(best) ? -1 : best;
     case ExpertCall::Purpose::kHedge:
       return least_lag < ShardPace::kOwes ? best : -1;
     case ExpertCall::Purpose::kVerify:

@@ -32,6 +32,7 @@ struct ExpertBatch {
   Slots unsent;                               // of them, those that no call under way answers
   std::vector<uint8_t> n_carriers;            // by slot: calls under way that would answer it
   std::vector<int> n_dropped;                 // by row: slots it goes on without; empty: none
+  uint64_t n_degraded = 0;                    // rows with some of those
   std::vector<bool> avoid;                    // by shard: failed in this batch
   std::vector<uint64_t> tokens;               // of all calls of this batch
   absl::Status failure;                       // of the last call that failed
@@ -50,8 +51,8 @@ struct ExpertBatch {
   const std::vector<int>& Holders(size_t slot) const;
 
   // The shard that is to compute a slot next, another than `not_this`; -1: there is none. For want
-  // of a better one a shard that lags is taken, to hedge only if it owes nothing, and one that has
-  // failed only to answer. For a trial: one whose trial is due.
+  // of a better one a shard that lags is taken, but for a silent one, to hedge only if it owes
+  // nothing, and one that has failed only to answer. For a trial: one whose trial is due.
   int Choose(size_t slot, const ShardPace& pace, ExpertCall::Purpose purpose, int not_this) const;
 
   // One call per shard for `slots`; those for which there is no shard go to `left_over`.

@@ -58,14 +58,12 @@ void RemoteExpertClient::Look(ExpertBatch* batch) {
     if (options_.hedge.enabled && !call.to_hedge.empty()) Hedge(batch, token);
     const ExpertCall& late = calls_.at(token);  // hedges may have moved it
     if (batch->now < PatientUntil(late)) continue;
+    const size_t n_before = awaited_in_vain.size();
     for (size_t slot : late.to_hedge) {
       const bool replica = batch->Choose(slot, pace_, ExpertCall::Purpose::kHedge, late.shard) >= 0;
       if (!batch->answered(slot) && !replica) awaited_in_vain.push_back(slot);
     }
-    if (!awaited_in_vain.empty() && batch->failure.ok()) {
-      batch->failure = absl::UnavailableError(
-          absl::StrCat(batch->table->experts[late.shard].address, ": does not answer yet"));
-    }
+    if (awaited_in_vain.size() > n_before) pace_.SetSilent(late.shard);
   }
   if (!awaited_in_vain.empty()) batch->fatal = Missing(batch, std::move(awaited_in_vain));
 }

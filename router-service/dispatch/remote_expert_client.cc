@@ -66,6 +66,7 @@ absl::Status RemoteExpertClient::Run(const Step& step, int layer, const float* h
     status = batch.fatal;
   }
   Abandon(batch);
+  if (status.ok()) counters_->rows_degraded += batch.n_degraded;
   return status;
 }
 
@@ -141,7 +142,7 @@ void RemoteExpertClient::Drop(ExpertBatch* batch, ExpertBatch::Slots* slots) {
     const int row = batch->row(slot);
     // Held, it is there and does not answer: that is no reason to go on without it.
     if (n_lost[row] == batch->routes.top_k || !batch->Holders(slot).empty()) return false;
-    counters_->rows_degraded += batch->n_dropped[row]++ == 0;
+    batch->n_degraded += batch->n_dropped[row]++ == 0;
     --batch->n_open;
     std::memset(batch->answers + slot * d_model_, 0, d_model_ * sizeof(float));
     return true;
@@ -164,6 +165,10 @@ absl::Status RemoteExpertClient::Missing(ExpertBatch* batch, ExpertBatch::Slots 
 absl::Status RemoteExpertClient::Unavailable(const ExpertBatch& batch, size_t slot) const {
   const absl::Status status = ExpertUnavailable(batch.layer, batch.expert(slot), kRetryDelay);
   if (!batch.failure.ok()) return Annotate(status, batch.failure.message());
+  if (const std::vector<int>& holders = batch.Holders(slot); !holders.empty()) {
+    return Annotate(status, absl::StrCat(batch.table->experts[holders.front()].address,
+                                         ": does not answer yet"));
+  }
   const int last = batch.table->LastHolderOf(batch.layer, batch.expert(slot));
   if (last < 0) return status;
   const WorkerEntry& shard = batch.table->experts[last];

@@ -259,6 +259,15 @@ TEST_F(RemoteExpertClientTest, OtherRowsDoNotWaitForASilentShard) {
   EXPECT_EQ(client_->StateOf(1, 0), ExpertState::kSilent);
   EXPECT_EQ(client_->StateOf(1, 2), ExpertState::kLive);
   ASSERT_TRUE(Run({{2, 3}}).ok());
+  // Known to be silent, it is sent nothing more.
+  const int n_calls = shard(0).n_calls();
+  const absl::Status again = Run({{2, 3}, {0, 1}});
+  EXPECT_EQ(ReasonOf(again), kExpertUnavailable);
+  EXPECT_THAT(std::string(again.message()),
+              HasSubstr(absl::StrCat(shard(0).address(), ": does not answer yet")));
+  ASSERT_EQ(client_->missing().size(), 2u);
+  EXPECT_TRUE(client_->missing()[0].held);
+  EXPECT_EQ(shard(0).n_calls(), n_calls);
   shard(0).Release();
   const absl::Time deadline = absl::Now() + absl::Seconds(20);
   while (client_->StateOf(1, 0) != ExpertState::kLive && absl::Now() < deadline) {

@@ -36,11 +36,21 @@ class ShardPace {
   // It answered about as quickly as others would have: it does not lag any more.
   void InTime(int shard);
   // Calls that nobody waits for and that it has not answered yet: it lags as long as there are any.
-  void AddOwed(int shard, int n) { shards_[shard].n_owed += n; }
+  void AddOwed(int shard, int n) {
+    shards_[shard].n_owed += n;
+    if (shards_[shard].n_owed == 0) shards_[shard].silent = false;
+  }
+  // It owes an answer that rows had to be left without: nothing more is sent to it until it has
+  // answered, or those calls have failed.
+  void SetSilent(int shard) { shards_[shard].silent = true; }
+  bool Silent(int shard) const { return shards_[shard].silent; }
   // 0: it does not lag. Of several that do, the one with the least is the one to take; one that
-  // owes answers has kOwes.
+  // owes answers has kOwes, a silent one more.
   static constexpr int kOwes = 1 << 20;
-  int Lag(int shard) const { return shards_[shard].n_owed > 0 ? kOwes : shards_[shard].n_strikes; }
+  int Lag(int shard) const {
+    const Shard& asked = shards_[shard];
+    return asked.n_owed > 0 ? kOwes + asked.silent : asked.n_strikes;
+  }
   // It lags, owes nothing, and has been left alone long enough.
   bool TrialDue(int shard, absl::Time now) const {
     const Shard& asked = shards_[shard];
@@ -67,6 +77,7 @@ class ShardPace {
     int n_strikes = 0;            // since it was in time
     int n_slow = 0;               // slow answers in a row
     int n_owed = 0;
+    bool silent = false;
     absl::Time trial_at = absl::InfinitePast();
   };
 

@@ -203,18 +203,19 @@ void Lane::Fail(const absl::Status& status) {
 bool Lane::Held(Sequence* sequence, absl::Time now) const {
   Sequence::Hold& hold = sequence->hold;
   if (now < hold.retry_at) return true;
-  if (hold.lacks.empty()) return false;
-  bool nobody_holds = false;
-  for (const MissingExpert& lacks : hold.lacks) {
+  const auto as_it_was = [this](const MissingExpert& lacks) {
     const ExpertState state = engine_.experts->StateOf(lacks.layer, lacks.expert);
     if (state == ExpertState::kLive) return false;
-    if (state == ExpertState::kSilent) continue;
     // Silent then and given up since: what becomes of its rows now is for the policy to say.
-    if (lacks.held) return false;
-    nobody_holds = true;
+    return !(lacks.held && state == ExpertState::kNotHeld);
+  };
+  if (!hold.lacks.empty() && std::all_of(hold.lacks.begin(), hold.lacks.end(), as_it_was)) {
+    hold.waits_since = std::min(hold.waits_since, now);
+    return true;
   }
-  if (nobody_holds) hold.tried_since = absl::InfiniteFuture();
-  return true;
+  if (hold.waits_since < now) hold.tried_since += now - hold.waits_since;
+  hold.waits_since = absl::InfiniteFuture();
+  return false;
 }
 
 void Lane::ReportWaits(absl::Time now) {

@@ -113,9 +113,10 @@ std::vector<std::string> Scheduler::ShardNames() const { return lanes_.front()->
 std::shared_ptr<Sequence> Scheduler::Take(int lane) {
   absl::MutexLock lock(&mu_);
   if (stopping_ || waiting_.empty()) return nullptr;
-  if (std::accumulate(n_running_.begin(), n_running_.end(), 0) >= options_.max_running) {
-    return nullptr;
-  }
+  // Who waits for an expert is in nobody's way, but is not unbounded either.
+  const int n_running = std::accumulate(n_running_.begin(), n_running_.end(), 0);
+  const int n_held = std::accumulate(n_waiting_for_expert_.begin(), n_waiting_for_expert_.end(), 0);
+  if (n_running - std::min(n_held, options_.max_running) >= options_.max_running) return nullptr;
   // The emptiest lane takes it; an idle one has been woken by the submission.
   if (n_running_[lane] > *std::min_element(n_running_.begin(), n_running_.end())) return nullptr;
   std::shared_ptr<Sequence> sequence = std::move(waiting_.front());
@@ -146,6 +147,7 @@ void Scheduler::Release(int lane, int n_ended) {
 void Scheduler::SetWaitingForExpert(int lane, int n) {
   absl::MutexLock lock(&mu_);
   n_waiting_for_expert_[lane] = n;
+  ++news_;  // others may run instead
 }
 
 void Scheduler::SweepWaiting() {

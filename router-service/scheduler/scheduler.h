@@ -50,7 +50,7 @@ class GenerationService {
 
 struct SchedulerOptions {
   int max_step_tokens = 512;  // rows of one step, decode and prefill together
-  int max_running = 64;       // sequences over all lanes
+  int max_running = 64;       // sequences over all lanes; as many again may wait for an expert
   int max_waiting = 256;      // beyond it requests are refused
   int max_sequence_tokens = 4096;
   // How long a sequence whose steps keep failing is tried again before it is ended.

@@ -534,12 +534,54 @@ TEST_F(SchedulerTest, WaitingForAnExpertIsNotTryingInVain) {
   experts_.gone = false;
   ASSERT_TRUE(recorder->done.WaitForNotificationWithTimeout(absl::Seconds(20)));
   EXPECT_EQ(recorder->end.cause, StopCause::kMaxTokens) << recorder->end.status;
+  // Nor by what it waited for one that was silent.
+  experts_.gone = experts_.silent = true;
+  const int n_failed = experts_.n_failed;
+  auto silent = std::make_shared<Recorder>();
+  auto third = Submit(Request({1000}, 5), silent);
+  while (experts_.n_failed == n_failed) std::this_thread::yield();
+  EXPECT_FALSE(silent->done.WaitForNotificationWithTimeout(2 * options.step_retry_timeout));
+  experts_.n_stale = 1;
+  experts_.gone = experts_.silent = false;
+  ASSERT_TRUE(silent->done.WaitForNotificationWithTimeout(absl::Seconds(20)));
+  EXPECT_EQ(silent->end.cause, StopCause::kMaxTokens) << silent->end.status;
   // What is there and never works is.
   experts_.n_stale = 1 << 30;
   auto tried = std::make_shared<Recorder>();
   auto second = Submit(Request({1000}, 5), tried);
   ASSERT_TRUE(tried->done.WaitForNotificationWithTimeout(absl::Seconds(20)));
   EXPECT_EQ(ReasonOf(tried->end.status), kExpertUnavailable);
+}
+
+TEST_F(SchedulerTest, WhoWaitsForAnExpertIsInNobodysWay) {
+  SchedulerOptions options;
+  options.max_running = 1;
+  Start(options);
+  experts_.gone = true;
+  std::vector<std::shared_ptr<Recorder>> waiting;
+  std::vector<std::unique_ptr<GenerationService::Handle>> handles;
+  const auto submit = [&](int token) {
+    auto recorder = std::make_shared<Recorder>();
+    handles.push_back(Submit(Request({token}, 5), recorder));
+    return recorder;
+  };
+  const auto await_waiting = [&](int n) {
+    while (scheduler_->load().n_waiting_for_expert < n) std::this_thread::yield();
+  };
+  waiting.push_back(submit(1000));
+  await_waiting(1);
+  ASSERT_TRUE(submit(10)->done.WaitForNotificationWithTimeout(absl::Seconds(20)));
+  // As many again, and no more.
+  waiting.push_back(submit(1000));
+  await_waiting(2);
+  auto late = submit(10);
+  EXPECT_FALSE(late->done.WaitForNotificationWithTimeout(absl::Milliseconds(100)));
+  experts_.gone = false;
+  for (const auto& recorder : waiting) {
+    ASSERT_TRUE(recorder->done.WaitForNotificationWithTimeout(absl::Seconds(20)));
+    EXPECT_EQ(recorder->end.cause, StopCause::kMaxTokens);
+  }
+  ASSERT_TRUE(late->done.WaitForNotificationWithTimeout(absl::Seconds(20)));
 }
 
 TEST_F(SchedulerTest, MayFailAtOnceForWantOfAnExpert) {

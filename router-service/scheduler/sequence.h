@@ -76,9 +76,10 @@ class Sequence {
   // lacked. Kept until a step works.
   struct Hold {
     absl::Time since = absl::InfiniteFuture();
-    // Since when it is tried in vain. To wait for an expert that nobody holds is not to try: that
-    // takes as long as the request's deadline allows.
+    // Since when it is tried in vain, moved on by what it waited for an expert meanwhile: that may
+    // take as long as the request's deadline allows.
     absl::Time tried_since = absl::InfiniteFuture();
+    absl::Time waits_since = absl::InfiniteFuture();  // for an expert, without a try
     absl::Time retry_at = absl::InfinitePast();
     absl::Status why;
     std::vector<MissingExpert> lacks;  // empty: it was not for an expert
