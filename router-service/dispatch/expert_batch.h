@@ -34,6 +34,7 @@ struct ExpertBatch {
   std::vector<int> n_dropped;                 // by row: slots it goes on without; empty: none
   uint64_t n_degraded = 0;                    // rows with some of those
   std::vector<bool> avoid;                    // by shard: failed in this batch
+  std::vector<int> silent;                    // shards whose answers rows are left without
   std::vector<uint64_t> tokens;               // of all calls of this batch
   absl::Status failure;                       // of the last call that failed
   absl::Status fatal;                         // not to be tried again

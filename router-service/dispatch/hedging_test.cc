@@ -63,6 +63,22 @@ TEST(ShardPaceTest, GuessesForASizeThatIsRareFromOthers) {
   EXPECT_EQ(ms(500), 16 * 8);
 }
 
+TEST(ShardPaceTest, AShardIsSilentAsLongAsItOwesAnAnswer) {
+  ShardPace pace(2, 0.95);
+  pace.SetSilent(0);  // its calls have failed meanwhile
+  EXPECT_FALSE(pace.Silent(0));
+  pace.AddOwed(0, 2);
+  pace.AddOwed(1, 1);
+  pace.SetSilent(0);
+  EXPECT_TRUE(pace.Silent(0));
+  EXPECT_GT(pace.Lag(0), pace.Lag(1));
+  pace.AddOwed(0, -1);
+  EXPECT_TRUE(pace.Silent(0));
+  pace.AddOwed(0, -1);
+  EXPECT_FALSE(pace.Silent(0));
+  EXPECT_EQ(pace.Lag(0), 0);
+}
+
 TEST(ShardPaceTest, AShardThatLagsIsTriedLaterEachTimeUntilItIsInTime) {
   ShardPace pace(2, 0.95);
   EXPECT_EQ(pace.Lag(0), 0);

@@ -63,7 +63,7 @@ void RemoteExpertClient::Look(ExpertBatch* batch) {
       const bool replica = batch->Choose(slot, pace_, ExpertCall::Purpose::kHedge, late.shard) >= 0;
       if (!batch->answered(slot) && !replica) awaited_in_vain.push_back(slot);
     }
-    if (awaited_in_vain.size() > n_before) pace_.SetSilent(late.shard);
+    if (awaited_in_vain.size() > n_before) batch->silent.push_back(late.shard);
   }
   if (!awaited_in_vain.empty()) batch->fatal = Missing(batch, std::move(awaited_in_vain));
 }
@@ -178,6 +178,7 @@ void RemoteExpertClient::Abandon(const ExpertBatch& batch) {
     pace_.AddOwed(call.shard, 1);
     ++n_owed_;
   }
+  for (int shard : batch.silent) pace_.SetSilent(shard);
 }
 
 void RemoteExpertClient::CatchUp() {

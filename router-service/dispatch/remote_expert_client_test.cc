@@ -382,6 +382,7 @@ TEST_F(RemoteExpertClientTest, RowsGoOnWithoutAnExpertOnlyIfTheyMay) {
   EXPECT_EQ(ReasonOf(status), kExpertUnavailable);
   ASSERT_EQ(client_->missing().size(), 2u);
   for (const MissingExpert& missing : client_->missing()) EXPECT_EQ(missing.row, 2);
+  EXPECT_EQ(counters_.rows_degraded, 1u);  // nothing came of this run
 }
 
 TEST_F(RemoteExpertClientTest, VerificationFindsAShardThatLies) {

@@ -40,9 +40,9 @@ class ShardPace {
     shards_[shard].n_owed += n;
     if (shards_[shard].n_owed == 0) shards_[shard].silent = false;
   }
-  // It owes an answer that rows had to be left without: nothing more is sent to it until it has
-  // answered, or those calls have failed.
-  void SetSilent(int shard) { shards_[shard].silent = true; }
+  // If it owes answers, rows had to be left without one of them: nothing more is sent to it until it
+  // has answered, or those calls have failed.
+  void SetSilent(int shard) { shards_[shard].silent = shards_[shard].n_owed > 0; }
   bool Silent(int shard) const { return shards_[shard].silent; }
   // 0: it does not lag. Of several that do, the one with the least is the one to take; one that
   // owes answers has kOwes, a silent one more.

@@ -16,7 +16,8 @@ namespace {
 constexpr absl::Duration kAdmissionRetryDelay = absl::Milliseconds(5);
 constexpr absl::Duration kReportInterval = absl::Seconds(5);
 
-// What a share's rows lack, each expert once. `missing` is in ascending rows and of one layer.
+// What a share's rows lack, each expert once, those that nobody holds first. `missing` is in
+// ascending rows and of one layer.
 std::vector<MissingExpert> MissingOf(const Sequence::Share& share,
                                      const std::vector<MissingExpert>& missing) {
   std::vector<MissingExpert> lacks;
@@ -27,6 +28,7 @@ std::vector<MissingExpert> MissingOf(const Sequence::Share& share,
   for (; it != missing.end() && it->row < end; ++it) {
     if (experts.insert(it->expert).second) lacks.push_back(*it);
   }
+  std::stable_partition(lacks.begin(), lacks.end(), [](const auto& each) { return !each.held; });
   return lacks;
 }
 
@@ -250,7 +252,6 @@ void Lane::FailSequence(Sequence* sequence, const absl::Status& status,
                         std::vector<MissingExpert> lacks, absl::Time now) {
   const SchedulerOptions& options = scheduler_->options_;
   const bool kv_lost = absl::IsAborted(status);
-  const auto not_held = [](const MissingExpert& each) { return !each.held; };
   Sequence::Hold& hold = sequence->hold;
   // What lost its keys and values can go on elsewhere at once, if that is the first time.
   const bool hurry = kv_lost && hold.since > now;
@@ -261,8 +262,7 @@ void Lane::FailSequence(Sequence* sequence, const absl::Status& status,
   hold.lacks = std::move(lacks);
   if ((!kv_lost && !absl::IsUnavailable(status)) ||
       sequence->FailsTooLong(now, options.step_retry_timeout) ||
-      (options.fail_on_missing_expert &&
-       std::any_of(hold.lacks.begin(), hold.lacks.end(), not_held))) {
+      (options.fail_on_missing_expert && !hold.lacks.empty() && !hold.lacks.front().held)) {
     sequence->EndHeld(now);
   } else if (kv_lost) {
     Recompute(sequence);
