@@ -258,15 +258,21 @@ class TileWork {
 template <int kHeadDim, int kWarps>
 __global__ void __launch_bounds__(kWarps* kWarp)
     AttentionKernel(const __grid_constant__ AttentionArgs args) {
-  extern __shared__ __align__(256) unsigned char shared[];
+  GATEFOLD_DYNAMIC_SHARED(__align__(256) unsigned char, shared);
   TileWork<kHeadDim, kWarps>(args, shared).Run();
 }
 
 template <int kHeadDim, int kWarps>
 cudaError_t LaunchWorkers(const AttentionArgs& args, int n_workers, cudaStream_t stream) {
   using Work = TileWork<kHeadDim, kWarps>;
-  return LaunchKernel(AttentionKernel<kHeadDim, kWarps>, args, n_workers, Work::kThreads,
-                      Work::kSharedBytes, stream);
+  const auto kernel = AttentionKernel<kHeadDim, kWarps>;
+  static const cudaError_t error = AllowShared(kernel, Work::kSharedBytes, true);
+  if (error != cudaSuccess) return error;
+  return LaunchKernel(kernel,
+                      {.n_blocks = n_workers,
+                       .n_threads = Work::kThreads,
+                       .shared_bytes = Work::kSharedBytes},
+                      stream, args);
 }
 
 constexpr int kNarrowWarps = kNarrowTilePairs / 16;

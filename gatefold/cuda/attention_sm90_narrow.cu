@@ -5,7 +5,7 @@
 #include <climits>
 
 #include "gatefold/cuda/attention_sm90_ring.cuh"
-#include "gatefold/cuda/cuda_macros.h"
+#include "gatefold/cuda/launch.h"
 
 namespace gatefold::cuda {
 namespace {
@@ -27,12 +27,6 @@ __device__ __forceinline__ void ZeroOutside(unsigned char* tile, int first, int 
   }
   sm90::FenceAsync();
   __syncwarp();
-}
-
-__device__ __forceinline__ uint32_t Transposed(uint32_t matrix) {
-  uint32_t m;
-  asm volatile("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;\n" : "=r"(m) : "r"(matrix));
-  return m;
 }
 
 // The warp that computes, with rows as the columns of its products.
@@ -336,7 +330,7 @@ class ColumnWorker {
 template <int kHeadDim, int kStages, int kColumns, int kWarps>
 __global__ void __launch_bounds__(kWarps* kWarp, 2)
     NarrowKernel(const __grid_constant__ AttentionArgs args) {
-  extern __shared__ __align__(1024) unsigned char shared[];
+  GATEFOLD_DYNAMIC_SHARED(__align__(1024) unsigned char, shared);
   using R = Ring<kHeadDim, kStages>;
   R ring{shared};
   if (threadIdx.x == 0) ring.Init(1);
@@ -357,22 +351,14 @@ template <int kHeadDim, int kStages, int kColumns, int kWarps>
 cudaError_t Launch(const AttentionArgs& args, int n_workers, cudaStream_t stream) {
   constexpr int kBytes = Ring<kHeadDim, kStages>::kBytes + 16;
   const auto kernel = NarrowKernel<kHeadDim, kStages, kColumns, kWarps>;
-  GF_CUDA_RETURN_IF_ERROR(
-      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes));
-  GF_CUDA_RETURN_IF_ERROR(cudaFuncSetAttribute(
-      kernel, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared));
-  cudaLaunchConfig_t config = {};
-  config.gridDim = dim3(static_cast<unsigned>(n_workers));
-  config.blockDim = dim3(kWarps * kWarp);
-  config.dynamicSmemBytes = kBytes;
-  config.stream = stream;
-  // May start while the kernel before still runs: see AwaitKernelBefore.
-  cudaLaunchAttribute attribute;
-  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  attribute.val.programmaticStreamSerializationAllowed = 1;
-  config.attrs = &attribute;
-  config.numAttrs = 1;
-  return cudaLaunchKernelEx(&config, kernel, args);
+  static const cudaError_t error = AllowShared(kernel, kBytes, true);
+  if (error != cudaSuccess) return error;
+  return LaunchKernel(kernel,
+                      {.n_blocks = n_workers,
+                       .n_threads = kWarps * kWarp,
+                       .shared_bytes = kBytes,
+                       .overlaps = true},
+                      stream, args);
 }
 
 }  // namespace

@@ -10,27 +10,6 @@
 
 namespace gatefold::cuda::sm90 {
 
-// Until the kernel before this one has ended. Whatever it writes, q, keys and values above all, is
-// read and overwritten later than this.
-__device__ __forceinline__ void AwaitKernelBefore() {
-  asm volatile("griddepcontrol.wait;" ::: "memory");
-}
-
-// What generic writes to shared memory left is seen by asynchronous copies and products.
-__device__ __forceinline__ void FenceAsync() {
-  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
-}
-
-// To shared memory what is read once: the L2 is for what others read again.
-__device__ __forceinline__ void BulkCopyOnce(void* to, const void* from, int bytes,
-                                             uint64_t* barrier, uint64_t policy) {
-  asm volatile(
-      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], "
-      "[%1], %2, [%3], %4;" ::"r"(cuda::SharedAddress(to)),
-      "l"(from), "r"(bytes), "r"(cuda::SharedAddress(barrier)), "l"(policy)
-      : "memory");
-}
-
 // A stage, and how often the ring was all around. Every thread has its own.
 template <int kHeadDim, int kStages>
 struct Ring {
@@ -78,8 +57,7 @@ __device__ __forceinline__ void FillRing(const AttentionArgs& args, Ring<kHeadDi
   const int block = lane % 4, piece = lane / 4;
   const int64_t block_bytes = static_cast<int64_t>(kHeadBytes) * args.n_kv_heads;
   const int to = block * kPieceBytes + piece * 4 * kPieceBytes;
-  uint64_t policy = 0;
-  if (kOnce) asm volatile("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
+  const uint64_t policy = kOnce ? ReadOncePolicy() : 0;
   bool waited = false;
 #pragma unroll 1
   for (int index = FirstSegment(args); index >= 0;) {

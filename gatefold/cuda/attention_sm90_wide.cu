@@ -38,12 +38,10 @@ struct Room {
   static_assert(kBytes <= 227 * 1024);
 };
 
-__device__ __forceinline__ void SyncGroup(int group) {
-  asm volatile("bar.sync %0, %1;" ::"r"(group + 1), "n"(kGroupThreads) : "memory");
-}
+__device__ __forceinline__ void SyncGroup(int group) { SyncThreads<kGroupThreads>(group + 1); }
 template <int kGroups>
 __device__ __forceinline__ void SyncGroups() {
-  asm volatile("bar.sync %0, %1;" ::"n"(kGroups + 1), "n"(kGroups * kGroupThreads) : "memory");
+  SyncThreads<kGroups * kGroupThreads>(kGroups + 1);
 }
 
 // The same in all lanes, which tells the compiler so: descriptors belong in uniform registers.
@@ -149,11 +147,11 @@ class GroupWorker {
       // The wait stands in both branches lest the compiler puts it before the weights, which are to
       // be made meanwhile.
       if (ends) {
-        asm volatile("// The chunk ends.");
+        sm90::KeepBranch<1>();
         AwaitValues(values);
         EndChunk(tile / kChunkTiles, m, l, false);
       } else {
-        asm volatile("// The chunk goes on.");
+        sm90::KeepBranch<2>();
         AwaitValues(values);
 #pragma unroll
         for (int i = 0; i < kSums; ++i) o_[i] = __fmul_rn(o_[i], scale[(i >> 1) & 1]);
@@ -215,11 +213,8 @@ class GroupWorker {
     for (int i = thread_; i < kTileTokens * kPieces; i += kGroupThreads) {
       const int token = i / kPieces, piece = i % kPieces;
       if (first + token >= lo_ && first + token <= hi_) continue;
-      asm volatile("st.shared.v4.b32 [%0], {%1, %1, %1, %1};" ::"r"(
-                       Tile(ring_.stage) + piece / 8 * R::kHalfBytes + token * 128 +
-                       (((piece ^ token) & 7) << 4)),
-                   "r"(0)
-                   : "memory");
+      ZeroShared16(Tile(ring_.stage) + piece / 8 * R::kHalfBytes + token * 128 +
+                   (((piece ^ token) & 7) << 4));
     }
     sm90::FenceAsync();
     SyncGroup(group_);
@@ -420,17 +415,17 @@ class GroupWorker {
 template <int kHeadDim, int kGroups, int kStages>
 __global__ void __launch_bounds__((kGroups + 1) * kGroupThreads, 1)
     WideKernel(const __grid_constant__ AttentionArgs args) {
-  extern __shared__ __align__(1024) unsigned char shared[];
+  GATEFOLD_DYNAMIC_SHARED(__align__(1024) unsigned char, shared);
   using R = Room<kHeadDim, kGroups, kStages>;
   const Ring<kHeadDim, kStages> ring{shared + R::kRing};
   if (threadIdx.x == 0) ring.Init(4 * kGroups);  // a warp arrives once
   __syncthreads();
   constexpr int kThreads = kGroups * kGroupThreads;
   if (threadIdx.x >= kThreads) {
-    asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kGroups == 2 ? 40 : 32));
+    sm90::GiveRegisters<kGroups == 2 ? 40 : 32>();
     if (threadIdx.x < kThreads + kWarp) sm90::FillRing<kHeadDim, kStages, false>(args, ring);
   } else {
-    asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kGroups == 2 ? 232 : 160));
+    sm90::TakeRegisters<kGroups == 2 ? 232 : 160>();
     GroupWorker<kHeadDim, kGroups, kStages>(args, shared).Run();
     FinishSplitTiles<kHeadDim, 8>(args, static_cast<int>(threadIdx.x), kThreads,
                                   reinterpret_cast<int*>(shared + R::kIsLast),
@@ -440,9 +435,15 @@ __global__ void __launch_bounds__((kGroups + 1) * kGroupThreads, 1)
 
 template <int kHeadDim, int kGroups, int kStages>
 cudaError_t Launch(const AttentionArgs& args, int n_workers, cudaStream_t stream) {
-  return LaunchKernel(WideKernel<kHeadDim, kGroups, kStages>, args, n_workers,
-                      (kGroups + 1) * kGroupThreads, Room<kHeadDim, kGroups, kStages>::kBytes,
-                      stream);
+  constexpr int kBytes = Room<kHeadDim, kGroups, kStages>::kBytes;
+  const auto kernel = WideKernel<kHeadDim, kGroups, kStages>;
+  static const cudaError_t error = AllowShared(kernel, kBytes, true);
+  if (error != cudaSuccess) return error;
+  return LaunchKernel(kernel,
+                      {.n_blocks = n_workers,
+                       .n_threads = (kGroups + 1) * kGroupThreads,
+                       .shared_bytes = kBytes},
+                      stream, args);
 }
 
 constexpr int kGroups = WideTilePairs(AttentionKernels::kHopper) / 64;

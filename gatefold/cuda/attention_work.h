@@ -19,11 +19,7 @@ __device__ __forceinline__ AttentionSegment LoadSegment(const AttentionArgs& arg
   } u;
   const int4* from = reinterpret_cast<const int4*>(args.segments + index);
 #pragma unroll
-  for (int i = 0; i < 3; ++i) {  // where it stands: the compiler may not keep it for later
-    asm volatile("ld.global.nc.v4.b32 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(u.words[i].x), "=r"(u.words[i].y), "=r"(u.words[i].z), "=r"(u.words[i].w)
-                 : "l"(from + i));
-  }
+  for (int i = 0; i < 3; ++i) u.words[i] = LoadConstant(from + i);
   return u.segment;
 }
 

@@ -5,6 +5,7 @@
 
 #include "gatefold/cuda/grouped_matmul_plan.h"
 #include "gatefold/cuda/grouped_matmul_unit.cuh"
+#include "gatefold/cuda/launch.h"
 
 namespace gatefold::cuda {
 namespace {
@@ -115,9 +116,9 @@ cudaError_t GatherActivations(const float* x, const int32_t* sources, const MatM
                               cudaStream_t stream) {
   if (n_rows == 0) return cudaSuccess;
   constexpr int kWarps = 8;
-  GatherKernel<<<static_cast<unsigned>((n_rows + kWarps - 1) / kWarps), kWarps * 32, 0, stream>>>(
-      x, sources, groups, n_groups, n_rows, n_in, static_cast<char*>(activations));
-  return cudaGetLastError();
+  return LaunchKernel(GatherKernel,
+                      {.n_blocks = (n_rows + kWarps - 1) / kWarps, .n_threads = kWarps * 32}, stream, x,
+                      sources, groups, n_groups, n_rows, n_in, static_cast<char*>(activations));
 }
 
 }  // namespace gatefold::cuda

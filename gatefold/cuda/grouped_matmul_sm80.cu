@@ -1,5 +1,6 @@
 #include "gatefold/cuda/grouped_matmul_plan.h"
 #include "gatefold/cuda/grouped_matmul_unit.cuh"
+#include "gatefold/cuda/launch.h"
 #include "gatefold/cuda/quantised_tile.cuh"
 
 namespace gatefold::cuda {
@@ -24,38 +25,12 @@ struct Shape {
   static constexpr int kBlocksOfUnit = kWide ? kWideUnitTiles / 2 : 1;
 };
 
-__device__ inline uint32_t SharedAddress(const void* p) {
-  return static_cast<uint32_t>(__cvta_generic_to_shared(p));
-}
-
 // `bytes` from global to shared memory by all threads, 16 at a time.
 template <int kThreads>
 __device__ void CopyAsync(char* shared, const char* global, int bytes) {
   for (int i = threadIdx.x * 16; i < bytes; i += kThreads * 16) {
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(SharedAddress(shared + i)),
-                 "l"(global + i)
-                 : "memory");
+    CopyAsync16(SharedAddress(shared + i), global + i);
   }
-}
-
-__device__ inline void LoadMatrices4(uint32_t (&r)[4], const char* row) {
-  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
-               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-               : "r"(SharedAddress(row)));
-}
-
-__device__ inline void LoadMatrices2(uint32_t& r0, uint32_t& r1, const char* row) {
-  asm volatile("ldmatrix.sync.aligned.m8n8.x2.shared.b16 {%0,%1}, [%2];"
-               : "=r"(r0), "=r"(r1)
-               : "r"(SharedAddress(row)));
-}
-
-__device__ inline void Mma(float* d, const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
-  asm volatile(
-      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
-      "{%0,%1,%2,%3};"
-      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
 template <typename S>
@@ -89,20 +64,21 @@ __device__ void MultiplyBlock(const char* a_tile, const char* b_rows, int n_rows
   for (int k = 0; k < kTileInputs; k += 16) {
     uint32_t(&a)[4] = tile[k / 16];
     if constexpr (S::kFormat == WeightFormat::kBF16) {
-      LoadMatrices4(a, a_tile + SwizzledOffset(16 * warp + lane % 16, k + lane / 16 * 8));
+      LoadMatrices(SharedAddress(a_tile + SwizzledOffset(16 * warp + lane % 16, k + lane / 16 * 8)), a);
     }
     if constexpr (S::kRows == 8) {
-      uint32_t b0, b1;
-      LoadMatrices2(b0, b1, b_rows + SwizzledOffset(lane % 8, k + lane / 8 % 2 * 8));
-      Mma(&sums[0], a, b0, b1);
+      uint32_t b[2];
+      LoadMatrices(SharedAddress(b_rows + SwizzledOffset(lane % 8, k + lane / 8 % 2 * 8)), b);
+      MultiplyAdd(&sums[0], a, b[0], b[1]);
     } else {
 #pragma unroll
       for (int j = 0; j < S::kRows / 16; ++j) {
         if (16 * j >= n_rows) break;
         uint32_t b[4];
-        LoadMatrices4(b, b_rows + SwizzledOffset(16 * j + lane % 8 + lane / 16 * 8, k + lane / 8 % 2 * 8));
-        Mma(&sums[8 * j], a, b[0], b[1]);
-        Mma(&sums[8 * j + 4], a, b[2], b[3]);
+        const int64_t at = SwizzledOffset(16 * j + lane % 8 + lane / 16 * 8, k + lane / 8 % 2 * 8);
+        LoadMatrices(SharedAddress(b_rows + at), b);
+        MultiplyAdd(&sums[8 * j], a, b[0], b[1]);
+        MultiplyAdd(&sums[8 * j + 4], a, b[2], b[3]);
       }
     }
   }
@@ -110,7 +86,7 @@ __device__ void MultiplyBlock(const char* a_tile, const char* b_rows, int n_rows
 
 template <typename S>
 __global__ void __launch_bounds__(S::kThreads) Kernel(const __grid_constant__ GroupedMatMul work) {
-  extern __shared__ __align__(128) char shared[];
+  GATEFOLD_DYNAMIC_SHARED(__align__(128) char, shared);
   Unit unit = FindUnit(work, blockIdx.x / S::kBlocksOfUnit);
   unit.tile += blockIdx.x % S::kBlocksOfUnit * 2;
   if (unit.tile >= work.shape.n_tiles()) return;
@@ -121,16 +97,16 @@ __global__ void __launch_bounds__(S::kThreads) Kernel(const __grid_constant__ Gr
 
   for (int i = 0; i < S::kStages - 1; ++i) {
     if (i < n_stages) CopyStage<S>(work, unit, i * S::kBlocks, shared + i * S::kStageBytes);
-    asm volatile("cp.async.commit_group;" ::: "memory");
+    CommitCopies();
   }
   for (int i = 0; i < n_stages; ++i) {
-    asm volatile("cp.async.wait_group %0;" ::"n"(S::kStages - 2) : "memory");
+    WaitForCopies<S::kStages - 2>();
     __syncthreads();  // everybody's part of stage i has come, and stage i - 1 has been read
     const int next = i + S::kStages - 1;
     if (next < n_stages) {
       CopyStage<S>(work, unit, next * S::kBlocks, shared + next % S::kStages * S::kStageBytes);
     }
-    asm volatile("cp.async.commit_group;" ::: "memory");
+    CommitCopies();
     const char* stage = shared + i % S::kStages * S::kStageBytes;
 #pragma unroll
     for (int block = 0; block < S::kBlocks; ++block) {
@@ -138,7 +114,7 @@ __global__ void __launch_bounds__(S::kThreads) Kernel(const __grid_constant__ Gr
                        stage + 2 * S::kTileBytes + block * S::kRowBytes, unit.n_rows, warp, lane, sums);
     }
   }
-  asm volatile("cp.async.wait_group 0;" ::: "memory");
+  WaitForCopies<0>();
   __syncthreads();  // the stages are free
 
   const int tile = unit.tile + group;
@@ -153,12 +129,13 @@ __global__ void __launch_bounds__(S::kThreads) Kernel(const __grid_constant__ Gr
 
 template <typename S>
 cudaError_t LaunchShape(const GroupedMatMul& work, cudaStream_t stream) {
-  // Once: it would be a tenth of a launch.
-  static const cudaError_t error = cudaFuncSetAttribute(
-      Kernel<S>, cudaFuncAttributeMaxDynamicSharedMemorySize, S::kSharedBytes);
+  static const cudaError_t error = AllowShared(Kernel<S>, S::kSharedBytes, false);
   if (error != cudaSuccess) return error;
-  Kernel<S><<<work.n_units * S::kBlocksOfUnit, S::kThreads, S::kSharedBytes, stream>>>(work);
-  return cudaGetLastError();
+  return LaunchKernel(Kernel<S>,
+                      {.n_blocks = int64_t{work.n_units} * S::kBlocksOfUnit,
+                       .n_threads = S::kThreads,
+                       .shared_bytes = S::kSharedBytes},
+                      stream, work);
 }
 
 template <WeightFormat kFormat, int kRows>

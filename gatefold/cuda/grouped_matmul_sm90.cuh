@@ -4,6 +4,7 @@
 
 #include "gatefold/cuda/grouped_matmul_plan.h"
 #include "gatefold/cuda/grouped_matmul_unit.cuh"
+#include "gatefold/cuda/launch.h"
 #include "gatefold/cuda/quantised_tile.cuh"
 #include "gatefold/cuda/wgmma.cuh"
 #include "gatefold/cuda/wgmma_shapes.cuh"
@@ -192,9 +193,9 @@ __device__ __forceinline__ void MultiplyQuantisedUnit(const Ring& ring, int n_pa
 
 __device__ inline void WarpgroupSync(int warpgroup) {
   if (warpgroup == 0) {
-    asm volatile("bar.sync 1, 128;" ::: "memory");
+    SyncThreads<128, 1>();
   } else {
-    asm volatile("bar.sync 2, 128;" ::: "memory");
+    SyncThreads<128, 2>();
   }
 }
 
@@ -256,7 +257,7 @@ __device__ void Consume(const GroupedMatMul& work, const Ring& ring, int warpgro
 template <typename S>
 __global__ void __cluster_dims__(S::kCluster, 1, 1) __launch_bounds__(S::kThreads, S::kBlocksPerProcessor)
     Kernel(const __grid_constant__ GroupedMatMul work) {
-  extern __shared__ char shared[];
+  GATEFOLD_DYNAMIC_SHARED(char, shared);
   char* base = shared + (1024 - SharedAddress(shared) % 1024) % 1024;  // descriptors want it
   Ring ring;
   ring.stages = base;
@@ -268,8 +269,8 @@ __global__ void __cluster_dims__(S::kCluster, 1, 1) __launch_bounds__(S::kThread
       BarrierInit(&ring.full[i], 1);
       BarrierInit(&ring.empty[i], 4 * S::kGroups * S::kCluster);  // a warp arrives once
     }
-    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
-    if constexpr (S::kCluster > 1) asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+    FenceAsync();
+    if constexpr (S::kCluster > 1) FenceBarriers();
   }
   if constexpr (S::kCluster > 1) {
     ClusterSync();
@@ -278,49 +279,30 @@ __global__ void __cluster_dims__(S::kCluster, 1, 1) __launch_bounds__(S::kThread
   }
   const int warpgroup = threadIdx.x / 128;
   if (warpgroup == S::kGroups) {
-    if constexpr (S::kMoveRegisters) asm volatile("setmaxnreg.dec.sync.aligned.u32 56;");
+    if constexpr (S::kMoveRegisters) GiveRegisters<56>();
     if (threadIdx.x % 128 == 0) Produce<S>(work, ring);
   } else {
-    if constexpr (S::kMoveRegisters) asm volatile("setmaxnreg.inc.sync.aligned.u32 224;");
+    if constexpr (S::kMoveRegisters) TakeRegisters<224>();
     Consume<S>(work, ring, warpgroup, threadIdx.x % 128, gate_rows);
   }
   if constexpr (S::kCluster > 1) ClusterSync();  // the other block may still write here
 }
 
-// How many clusters of two blocks the device runs at once: all of them stay till the end.
-template <typename S>
-int MaxClusters() {
-  cudaLaunchAttribute cluster = {};
-  cluster.id = cudaLaunchAttributeClusterDimension;
-  cluster.val.clusterDim.x = S::kCluster;
-  cluster.val.clusterDim.y = cluster.val.clusterDim.z = 1;
-  cudaLaunchConfig_t config = {};
-  config.gridDim = dim3(S::kCluster);
-  config.blockDim = dim3(S::kThreads);
-  config.dynamicSmemBytes = S::kSharedBytes;
-  config.attrs = &cluster;
-  config.numAttrs = 1;
-  int n = 0;
-  if (cudaOccupancyMaxActiveClusters(&n, Kernel<S>, &config) != cudaSuccess) return 0;
-  return n;
-}
-
 template <typename S>
 cudaError_t LaunchShape(const GroupedMatMul& work, int n_processors, cudaStream_t stream) {
   static_assert(S::kStages >= 3);
-  // Once: it would be a tenth of a launch.
-  static const cudaError_t error = cudaFuncSetAttribute(
-      Kernel<S>, cudaFuncAttributeMaxDynamicSharedMemorySize, S::kSharedBytes);
+  static const cudaError_t error = AllowShared(Kernel<S>, S::kSharedBytes, false);
   if (error != cudaSuccess) return error;
+  Grid grid = {.n_threads = S::kThreads, .shared_bytes = S::kSharedBytes, .cluster = S::kCluster};
   int most = n_processors * S::kBlocksPerProcessor;
   if constexpr (S::kCluster > 1) {
-    static const int n_clusters = MaxClusters<S>();
+    static const int n_clusters = MaxActiveClusters(Kernel<S>, grid);  // which all stay till the end
     if (n_clusters == 0) return cudaErrorLaunchOutOfResources;
     most = n_clusters;
   }
   const int n = work.n_units < most ? work.n_units : most;
-  Kernel<S><<<n * S::kCluster, S::kThreads, S::kSharedBytes, stream>>>(work);
-  return cudaGetLastError();
+  grid.n_blocks = n * S::kCluster;
+  return LaunchKernel(Kernel<S>, grid, stream, work);
 }
 
 template <WeightFormat kFormat, int kRows>

@@ -3,27 +3,65 @@
 #include <cuda_runtime.h>
 
 #include <cstdint>
+#include <utility>
 
 namespace gatefold::cuda {
 
-// Enqueues a kernel that takes one struct. No blocks: nothing, and cudaSuccess.
-template <typename Args>
-cudaError_t LaunchKernel(void (*kernel)(Args), const Args& args, int64_t n_blocks, int n_threads,
-                         int shared_bytes, cudaStream_t stream) {
-  if (n_blocks == 0) return cudaSuccess;
-  if (n_blocks < 0 || n_blocks > INT32_MAX) return cudaErrorInvalidValue;
-  const void* const function = reinterpret_cast<const void*>(kernel);
-  if (shared_bytes > 48 * 1024) {  // only on request, and best with little of the L1 kept
-    cudaError_t error = cudaFuncSetAttribute(
-        function, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes);
-    if (error != cudaSuccess) return error;
-    error = cudaFuncSetAttribute(function, cudaFuncAttributePreferredSharedMemoryCarveout,
-                                 cudaSharedmemCarveoutMaxShared);
-    if (error != cudaSuccess) return error;
+struct Grid {
+  int64_t n_blocks = 0;
+  int n_threads = 0;     // of a block
+  int shared_bytes = 0;  // more than 48 KB: after AllowShared
+  int cluster = 1;       // blocks of a cluster, as the kernel's __cluster_dims__ says
+  bool overlaps = false;  // may start while the kernel before still runs: see AwaitKernelBefore
+};
+
+// Lets a kernel have that much shared memory. prefer: with as little of the L1 as may be. Once per
+// kernel is enough, and it costs a tenth of a launch.
+template <typename... Params>
+cudaError_t AllowShared(void (*kernel)(Params...), int bytes, bool prefer) {
+  const cudaError_t error =
+      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
+  if (error != cudaSuccess || !prefer) return error;
+  return cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
+                              cudaSharedmemCarveoutMaxShared);
+}
+
+// How many clusters the device runs at once; 0 if it cannot say.
+template <typename... Params>
+int MaxActiveClusters(void (*kernel)(Params...), const Grid& grid) {
+  cudaLaunchAttribute cluster = {};
+  cluster.id = cudaLaunchAttributeClusterDimension;
+  cluster.val.clusterDim.x = static_cast<unsigned>(grid.cluster);
+  cluster.val.clusterDim.y = cluster.val.clusterDim.z = 1;
+  cudaLaunchConfig_t config = {};
+  config.gridDim = dim3(static_cast<unsigned>(grid.cluster));
+  config.blockDim = dim3(static_cast<unsigned>(grid.n_threads));
+  config.dynamicSmemBytes = static_cast<size_t>(grid.shared_bytes);
+  config.attrs = &cluster;
+  config.numAttrs = 1;
+  int n = 0;
+  return cudaOccupancyMaxActiveClusters(&n, kernel, &config) == cudaSuccess ? n : 0;
+}
+
+// Enqueues a kernel. No blocks: nothing, and cudaSuccess.
+template <typename... Params, typename... Args>
+cudaError_t LaunchKernel(void (*kernel)(Params...), const Grid& grid, cudaStream_t stream,
+                         Args&&... args) {
+  if (grid.n_blocks == 0) return cudaSuccess;
+  if (grid.n_blocks < 0 || grid.n_blocks > INT32_MAX) return cudaErrorInvalidValue;
+  cudaLaunchConfig_t config = {};
+  config.gridDim = dim3(static_cast<unsigned>(grid.n_blocks));
+  config.blockDim = dim3(static_cast<unsigned>(grid.n_threads));
+  config.dynamicSmemBytes = static_cast<size_t>(grid.shared_bytes);
+  config.stream = stream;
+  cudaLaunchAttribute overlaps = {};
+  overlaps.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  overlaps.val.programmaticStreamSerializationAllowed = 1;
+  if (grid.overlaps) {
+    config.attrs = &overlaps;
+    config.numAttrs = 1;
   }
-  void* params[] = {const_cast<Args*>(&args)};
-  return cudaLaunchKernel(function, dim3(static_cast<unsigned>(n_blocks)),
-                          dim3(static_cast<unsigned>(n_threads)), params, shared_bytes, stream);
+  return cudaLaunchKernelEx(&config, kernel, std::forward<Args>(args)...);
 }
 
 }  // namespace gatefold::cuda

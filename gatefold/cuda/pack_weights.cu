@@ -2,6 +2,8 @@
 
 #include <cuda_bf16.h>
 
+#include "gatefold/cuda/launch.h"
+
 namespace gatefold::cuda {
 namespace {
 
@@ -130,16 +132,16 @@ cudaError_t PackWeights(const TileShape& shape, const void* rows, int64_t first_
   constexpr int kThreads = 256;
   if (shape.format != WeightFormat::kBF16) {
     const int64_t n = n_rows * ((shape.n_in + kQuantGroup - 1) / kQuantGroup);
-    QuantiseKernel<<<static_cast<unsigned>((n + kThreads - 1) / kThreads), kThreads, 0, stream>>>(
-        shape, static_cast<const __nv_bfloat16*>(rows), first_out, n_rows, matrix,
-        static_cast<char*>(weights));
-    return cudaGetLastError();
+    return LaunchKernel(QuantiseKernel,
+                        {.n_blocks = (n + kThreads - 1) / kThreads, .n_threads = kThreads}, stream,
+                        shape, static_cast<const __nv_bfloat16*>(rows), first_out, n_rows, matrix,
+                        static_cast<char*>(weights));
   }
   const int64_t n = n_rows * ((shape.n_in + 7) / 8);
-  PackKernel<<<static_cast<unsigned>((n + kThreads - 1) / kThreads), kThreads, 0, stream>>>(
-      shape, static_cast<const uint16_t*>(rows), first_out, n_rows, matrix,
-      static_cast<char*>(weights));
-  return cudaGetLastError();
+  return LaunchKernel(PackKernel,
+                      {.n_blocks = (n + kThreads - 1) / kThreads, .n_threads = kThreads}, stream, shape,
+                      static_cast<const uint16_t*>(rows), first_out, n_rows, matrix,
+                      static_cast<char*>(weights));
 }
 
 }  // namespace gatefold::cuda

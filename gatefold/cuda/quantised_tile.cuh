@@ -21,6 +21,7 @@
 #include <cstdint>
 
 #include "gatefold/cuda/tiles.h"
+#include "gatefold/cuda/warp_ops.h"
 
 namespace gatefold::cuda {
 
@@ -39,12 +40,9 @@ __device__ inline uint32_t SubtractPairs(uint32_t a, uint32_t b) {
 // there, and what was added is subtracted, exactly.
 inline constexpr uint32_t k128Pair = 0x43004300;
 
-// (word & mask) | k128Pair, as one instruction: left to the compiler it is two.
 template <uint32_t kMask>
 __device__ inline uint32_t PutInto128(uint32_t word) {
-  uint32_t pair;
-  asm("lop3.b32 %0, %1, %2, %3, 0xEA;" : "=r"(pair) : "r"(word), "n"(kMask), "r"(k128Pair));
-  return pair;
+  return AndOr<kMask, k128Pair>(word);
 }
 
 // The first and third byte, two's complement, as a pair of bfloat16. The sign bit makes 128 into 256.

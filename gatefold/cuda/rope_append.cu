@@ -107,8 +107,10 @@ cudaError_t RopeAppend(const AttentionShape& shape, const RowBatch& rows, const 
                          .keys = keys,
                          .values = values};
   const int64_t n_warps = static_cast<int64_t>(rows.n_rows) * n_all;
-  return LaunchKernel(shape.head_dim == 128 ? RopeAppendKernel<128> : RopeAppendKernel<64>, args,
-                      (n_warps + kRopeWarps - 1) / kRopeWarps, kRopeWarps * kWarp, 0, stream);
+  return LaunchKernel(shape.head_dim == 128 ? RopeAppendKernel<128> : RopeAppendKernel<64>,
+                      {.n_blocks = (n_warps + kRopeWarps - 1) / kRopeWarps,
+                       .n_threads = kRopeWarps * kWarp},
+                      stream, args);
 }
 
 }  // namespace gatefold::cuda

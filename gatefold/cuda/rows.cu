@@ -198,7 +198,7 @@ cudaError_t LaunchNorm(const NormArgs& args, int64_t n_rows, cudaStream_t stream
       !IsAligned(y) || (args.y != nullptr && args.y_bf16 != nullptr)) {
     return cudaErrorInvalidValue;
   }
-  return LaunchKernel(NormKernel, args, n_rows, kNormThreads, 0, stream);
+  return LaunchKernel(NormKernel, {.n_blocks = n_rows, .n_threads = kNormThreads}, stream, args);
 }
 
 }  // namespace
@@ -238,20 +238,21 @@ cudaError_t RmsNormActivations(const float* x, const float* weight, float eps, v
     return cudaErrorInvalidValue;
   }
   return LaunchKernel(NormActivationsKernel,
+                      {.n_blocks = RoundUp(n_rows, kRowsAlign), .n_threads = kNormThreads}, stream,
                       ActivationsArgs{.x = x,
                                       .weight = weight,
                                       .eps = eps,
                                       .activations = static_cast<char*>(activations),
                                       .n_rows = static_cast<int>(n_rows),
-                                      .d = static_cast<int>(d)},
-                      RoundUp(n_rows, kRowsAlign), kNormThreads, 0, stream);
+                                      .d = static_cast<int>(d)});
 }
 
 cudaError_t AddRows(float* x, const float* added, int64_t n_rows, int64_t d, cudaStream_t stream) {
   if (n_rows < 0 || !IsWidth(d) || !IsAligned(x) || !IsAligned(added)) return cudaErrorInvalidValue;
   constexpr int64_t kEach = kRowThreads * 4;
-  return LaunchKernel(AddKernel, AddArgs{.x = x, .added = added, .n = n_rows * d},
-                      (n_rows * d + kEach - 1) / kEach, kRowThreads, 0, stream);
+  return LaunchKernel(AddKernel,
+                      {.n_blocks = (n_rows * d + kEach - 1) / kEach, .n_threads = kRowThreads},
+                      stream, AddArgs{.x = x, .added = added, .n = n_rows * d});
 }
 
 cudaError_t Embed(const __nv_bfloat16* table, int64_t vocab_size, const int32_t* token_ids,
@@ -260,20 +261,20 @@ cudaError_t Embed(const __nv_bfloat16* table, int64_t vocab_size, const int32_t*
       !IsAligned(x)) {
     return cudaErrorInvalidValue;
   }
-  return LaunchKernel(EmbedKernel,
+  return LaunchKernel(EmbedKernel, {.n_blocks = n_rows, .n_threads = kRowThreads}, stream,
                       EmbedArgs{.table = table,
                                 .vocab_size = vocab_size,
                                 .token_ids = token_ids,
                                 .x = x,
-                                .d = static_cast<int>(d)},
-                      n_rows, kRowThreads, 0, stream);
+                                .d = static_cast<int>(d)});
 }
 
 cudaError_t RoundToBF16(const float* x, __nv_bfloat16* y, int64_t n, cudaStream_t stream) {
   if (n < 0 || n % 8 != 0 || !IsAligned(x) || !IsAligned(y)) return cudaErrorInvalidValue;
   constexpr int64_t kEach = kRowThreads * 4;
-  return LaunchKernel(RoundKernel, RoundArgs{.x = x, .y = y, .n = n}, (n + kEach - 1) / kEach,
-                      kRowThreads, 0, stream);
+  return LaunchKernel(RoundKernel,
+                      {.n_blocks = (n + kEach - 1) / kEach, .n_threads = kRowThreads}, stream,
+                      RoundArgs{.x = x, .y = y, .n = n});
 }
 
 }  // namespace gatefold::cuda

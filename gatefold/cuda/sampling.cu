@@ -282,12 +282,11 @@ cudaError_t Launch(const float* logits, int64_t n_rows, int64_t vocab_size, cons
       vocab_size > 1 << 20) {
     return cudaErrorInvalidValue;
   }
-  return LaunchKernel(SampleKernel,
+  return LaunchKernel(SampleKernel, {.n_blocks = n_rows, .n_threads = kThreads}, stream,
                       SampleArgs{.logits = logits,
                                  .vocab_size = static_cast<int>(vocab_size),
                                  .rows = rows,
-                                 .tokens = tokens},
-                      n_rows, kThreads, 0, stream);
+                                 .tokens = tokens});
 }
 
 }  // namespace

@@ -3,12 +3,35 @@
 // Hopper's warpgroup matrix instruction and its asynchronous copies (PTX ISA, wgmma.mma_async,
 // cp.async.bulk, mbarrier). For sm_90a only.
 
-#include <cstdint>
+#include "gatefold/cuda/warp_ops.h"
 
 namespace gatefold::cuda::sm90 {
 
-__device__ inline uint32_t SharedAddress(const void* p) {
-  return static_cast<uint32_t>(__cvta_generic_to_shared(p));
+// Until the kernel before this one has ended. Whatever it writes, q, keys and values above all, is
+// read and overwritten later than this.
+__device__ __forceinline__ void AwaitKernelBefore() {
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+}
+
+// What generic writes to shared memory left is seen by asynchronous copies and products.
+__device__ __forceinline__ void FenceAsync() {
+  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+}
+
+// A warpgroup's registers per thread, whole warpgroups: fewer, more.
+template <int kRegisters>
+__device__ __forceinline__ void GiveRegisters() {
+  asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kRegisters));
+}
+template <int kRegisters>
+__device__ __forceinline__ void TakeRegisters() {
+  asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kRegisters));
+}
+
+// Two branches with different numbers are not made one, so that what both begin with stays there.
+template <int kNumber>
+__device__ __forceinline__ void KeepBranch() {
+  asm volatile("// Branch %0." ::"n"(kNumber));
 }
 
 __device__ inline void BarrierInit(uint64_t* barrier, uint32_t arrivals) {
@@ -55,6 +78,11 @@ __device__ inline uint32_t ClusterRank() {
   return rank;
 }
 
+// Barriers that were initialised are seen by the cluster's other blocks after the next ClusterSync.
+__device__ inline void FenceBarriers() {
+  asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+}
+
 // All threads of all blocks of the cluster; what was written before it is seen after it.
 __device__ inline void ClusterSync() {
   asm volatile(
@@ -81,6 +109,21 @@ __device__ inline void BulkCopyToCluster(void* shared, const void* global, uint3
       "[%3], %4;" ::"r"(SharedAddress(shared)),
       "l"(global), "r"(bytes), "r"(SharedAddress(barrier)), "h"(blocks)
       : "memory");
+}
+
+// To shared memory what is read once: the L2 is for what others read again.
+__device__ __forceinline__ void BulkCopyOnce(void* to, const void* from, int bytes,
+                                             uint64_t* barrier, uint64_t policy) {
+  asm volatile(
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], "
+      "[%1], %2, [%3], %4;" ::"r"(SharedAddress(to)),
+      "l"(from), "r"(bytes), "r"(SharedAddress(barrier)), "l"(policy)
+      : "memory");
+}
+__device__ __forceinline__ uint64_t ReadOncePolicy() {
+  uint64_t policy;
+  asm volatile("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
+  return policy;
 }
 
 // Shared-memory matrix of 64 inputs (128 bytes) per row, swizzled as tiles.h says, 1024-aligned:
