@@ -10,7 +10,7 @@ packages=(
   libssl-dev
   prometheus-cpp-dev
   nlohmann-json3-dev libpcre2-dev libutf8proc-dev
-  libgtest-dev libgmock-dev
+  libgtest-dev libgmock-dev libboost-context-dev
   "$@"
 )
 

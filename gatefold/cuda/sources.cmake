@@ -1,0 +1,24 @@
+# What is compiled for a device, and by tests/gpu/emulator for none.
+set(GATEFOLD_CUDA_SM90_SOURCES
+  attention_sm90_narrow.cu
+  attention_sm90_wide.cu
+  grouped_matmul_sm90.cu
+  grouped_matmul_sm90_int4.cu
+  grouped_matmul_sm90_int8.cu)
+set(GATEFOLD_CUDA_SOURCES
+  attention.cu
+  attention_any.cu
+  attention_plan.cc
+  attention_self_test.cc
+  attention_stack.cc
+  attention_step.cc
+  attention_weights.cc
+  expert_mlp.cc
+  grouped_matmul.cu
+  grouped_matmul_sm80.cu
+  numerics_class.cc
+  pack_weights.cu
+  rope_append.cu
+  rows.cu
+  sampling.cu
+  weight_upload.cc)

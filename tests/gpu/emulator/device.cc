@@ -1,0 +1,293 @@
+#include "tests/gpu/emulator/device.h"
+
+#include <algorithm>
+#include <boost/context/protected_fixedsize_stack.hpp>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <map>
+#include <mutex>
+#include <sstream>
+
+namespace gatefold::cuda::emulator {
+namespace {
+
+constexpr int kMostThreads = 2048;  // of a cluster
+constexpr size_t kStackBytes = 128 << 10;
+constexpr uint32_t kSharedBegin = 1024;  // as on Hopper: what lies before is the system's
+
+uint64_t Seed() {
+  const char* const seed = std::getenv("GATEFOLD_EMULATOR_SEED");
+  return seed == nullptr ? 1 : std::strtoull(seed, nullptr, 10);
+}
+
+}  // namespace
+
+const Place* place = nullptr;
+Device* const Device::the_device = new Device;
+
+Device::Device() : random_(Seed()), threads_(new Thread[kMostThreads]) {}
+
+bool Device::IsEager() { return Draw() < pace_.finishes; }
+
+void Device::Start(StartedBulkCopy copy) { bulk_copies_.push_back(std::move(copy)); }
+
+void Device::Yield() {
+  Thread& thread = *current_;
+  thread.back = std::move(thread.back).resume();
+}
+
+void Device::Resume(Thread& thread) {
+  if (!thread.fiber) {
+    thread.fiber = boost::context::fiber(std::allocator_arg,
+                                         boost::context::protected_fixedsize_stack(kStackBytes),
+                                         [this, &thread](boost::context::fiber&& back) {
+                                           thread.back = std::move(back);
+                                           for (;;) {  // a kernel each time
+                                             (*kernel_)();
+                                             thread.has_ended = true;
+                                             thread.back = std::move(thread.back).resume();
+                                           }
+                                           return std::move(thread.back);
+                                         });
+  }
+  current_ = &thread;
+  place = &thread.place;
+  thread.word = nullptr;
+  thread.fiber = std::move(thread.fiber).resume();
+  current_ = nullptr;
+  if (!thread.has_ended) return;
+  if (!thread.copies.IsIdle()) thread.copies.Await(0);
+  Block& block = *thread.block;
+  --block.n_live;
+  Meeting& all = block.meetings[0];  // does not wait for those that ended
+  if (all.n > 0 && all.n == block.n_live) {
+    all.last_saying_yes = all.n_saying_yes;
+    all.n = all.n_saying_yes = 0;
+    ++all.generation;
+  }
+}
+
+bool Device::ResumeThreads(bool stall) {
+  bool any = false;
+  const size_t first_block = random_() % cluster_.size();
+  for (size_t b = 0; b < cluster_.size(); ++b) {
+    Block& block = cluster_[(first_block + b) % cluster_.size()];
+    const int n_warps = (block.n_threads + kWarpThreads - 1) / kWarpThreads;
+    const int first_warp = static_cast<int>(random_() % n_warps);
+    for (int w = 0; w < n_warps; ++w) {
+      const int warp = (first_warp + w) % n_warps;
+      if (stall && Draw() < pace_.stalls) continue;
+      const int begin = warp * kWarpThreads;
+      const int end = std::min(begin + kWarpThreads, block.n_threads);
+      bool goes_on = true;
+      for (int turn = 0; turn < pace_.turns && goes_on; ++turn) {
+        goes_on = false;
+        for (int i = begin; i < end; ++i) {
+          if (!block.threads[i].CanGoOn()) continue;
+          Resume(block.threads[i]);
+          any = goes_on = true;
+        }
+      }
+    }
+  }
+  return any;
+}
+
+bool Device::FinishSome(double chance) {
+  bool any = false;
+  if (chance == 0) return false;
+  for (size_t i = 0; i < bulk_copies_.size();) {
+    if (Draw() >= chance) {
+      ++i;
+      continue;
+    }
+    const StartedBulkCopy copy = std::move(bulk_copies_[i]);
+    bulk_copies_.erase(bulk_copies_.begin() + i);
+    FinishBulkCopy(copy);
+    any = true;
+  }
+  for (Block& block : cluster_) {
+    for (WarpProducts& products : block.products) {
+      while (!products.IsIdle() && Draw() < chance) {
+        products.FinishOne();
+        any = true;
+      }
+    }
+    for (int i = 0; i < block.n_threads; ++i) {
+      ThreadCopies& copies = block.threads[i].copies;
+      while (!copies.IsIdle() && Draw() < chance) {
+        copies.FinishAny(random_);
+        any = true;
+      }
+    }
+  }
+  return any;
+}
+
+void Device::RunCluster(int64_t first_block) {
+  for (size_t rank = 0; rank < cluster_.size(); ++rank) {
+    Block& block = cluster_[rank];
+    block = Block();
+    block.index = static_cast<unsigned>(first_block + rank);
+    block.rank = static_cast<unsigned>(rank);
+    block.n_threads = block.n_live = grid_.n_threads;
+    block.shared = shared_[rank];
+    block.shared_bytes = grid_.shared_bytes;
+    std::memset(block.shared, 0xFF, block.shared_bytes);
+    block.warps.resize((grid_.n_threads + kWarpThreads - 1) / kWarpThreads);
+    block.products.resize(block.warps.size());
+    block.threads = &threads_[rank * grid_.n_threads];
+    for (int i = 0; i < grid_.n_threads; ++i) {
+      Thread& thread = block.threads[i];
+      thread.index = i;
+      thread.block = &block;
+      thread.place = {.thread = {static_cast<unsigned>(i), 0, 0},
+                      .block = {block.index, 0, 0},
+                      .block_size = {static_cast<unsigned>(grid_.n_threads), 1, 1},
+                      .grid_size = {static_cast<unsigned>(grid_.n_blocks), 1, 1}};
+      thread.has_ended = false;
+      thread.word = nullptr;
+      thread.copies.Reset();
+    }
+  }
+  cluster_meeting_ = Meeting();
+  const auto is_live = [](const Block& block) { return block.n_live > 0; };
+  while (std::any_of(cluster_.begin(), cluster_.end(), is_live)) {
+    if (ResumeThreads(true) | FinishSome(pace_.finishes)) continue;
+    if (!ResumeThreads(false) && !FinishSome(0.5) && !FinishSome(1)) SayWhoWaits();
+  }
+  if (!bulk_copies_.empty()) Fail("a block ended before copies into its shared memory did");
+  for (const Block& block : cluster_) {
+    for (const WarpProducts& products : block.products) {
+      if (!products.IsIdle()) Fail("a warp ended before its products did");
+    }
+  }
+}
+
+void Device::Run(const GridShape& grid, const std::function<void()>& kernel) {
+  static std::mutex mutex;
+  const std::lock_guard lock(mutex);
+  if (grid.cluster * grid.n_threads > kMostThreads) Fail("a cluster of too many threads");
+  grid_ = grid;
+  kernel_ = &kernel;
+  constexpr double kFinishes[] = {0, 0.05, 0.5, 1}, kStalls[] = {0, 0.5, 0.9};
+  constexpr int kTurns[] = {1, 4, 64, 1000};
+  for (int i = 0; i < grid.cluster; ++i) shared_.push_back(MapGuarded(grid.shared_bytes, 1024));
+  std::vector<int64_t> order(grid.n_blocks / grid.cluster);
+  for (size_t i = 0; i < order.size(); ++i) order[i] = static_cast<int64_t>(i) * grid.cluster;
+  std::shuffle(order.begin(), order.end(), random_);
+  cluster_.resize(grid.cluster);
+  for (int64_t first_block : order) {
+    pace_ = {kFinishes[random_() % 4], kStalls[random_() % 3], kTurns[random_() % 4]};
+    RunCluster(first_block);
+  }
+  cluster_.clear();
+  for (char* shared : shared_) UnmapGuarded(shared);
+  shared_.clear();
+  kernel_ = nullptr;
+}
+
+void Device::SayWhoWaits() {
+  std::map<std::string, int> waiting;
+  for (const Block& block : cluster_) {
+    for (int i = 0; i < block.n_threads; ++i) {
+      const Thread& thread = block.threads[i];
+      if (!thread.has_ended) ++waiting[thread.what];
+    }
+  }
+  std::ostringstream message;
+  message << "no thread of block " << cluster_.front().index << " can go on:";
+  for (const auto& [what, n] : waiting) message << " " << n << " wait at " << what << ";";
+  Fail(message.str());
+}
+
+void Run(const GridShape& grid, const std::function<void()>& kernel) {
+  Device::Get().Run(grid, kernel);
+}
+
+void Fail(const std::string& message) {
+  std::ostringstream where;
+  if (Device& device = Device::Get(); device.is_running()) {
+    where << " (block " << device.current().block->index << ", thread " << device.current().index
+          << ")";
+  }
+  std::fprintf(stderr, "emulated device: %s%s\n", message.c_str(), where.str().c_str());
+  std::abort();
+}
+
+unsigned RankInCluster() { return Device::Get().current().block->rank; }
+
+char* SharedMemory() { return Device::Get().current().block->shared; }
+
+uint32_t SharedOffset(const void* pointer) {
+  const Block& block = *Device::Get().current().block;
+  const auto offset = static_cast<const char*>(pointer) - block.shared;
+  if (offset < 0 || offset > block.shared_bytes) Fail("an address outside of shared memory");
+  return static_cast<uint32_t>(offset) + kSharedBegin;
+}
+
+char* SharedPointer(uint32_t offset, int bytes) {
+  const Block& block = *Device::Get().current().block;
+  if (offset < kSharedBegin ||
+      offset - kSharedBegin + bytes > static_cast<uint32_t>(block.shared_bytes)) {
+    Fail("shared memory is touched outside of the block's");
+  }
+  return block.shared + (offset - kSharedBegin);
+}
+
+void AwaitChange(const uint32_t* word, uint32_t mask, uint32_t value, const char* what) {
+  Device& device = Device::Get();
+  Thread& thread = device.current();
+  while ((*word & mask) == value) {
+    thread.word = word;
+    thread.mask = mask;
+    thread.value = value;
+    thread.what = what;
+    device.Yield();
+  }
+}
+
+void MeetWarp(const char* what, void* mine, const std::function<void(void* const*)>& all) {
+  const Thread& thread = Device::Get().current();
+  Meeting& meeting = thread.block->warps[thread.index / kWarpThreads];
+  if (meeting.n > 0 && meeting.what != what && std::strcmp(meeting.what, what) != 0) {
+    Fail(std::string("threads of a warp are at ") + meeting.what + " and at " + what);
+  }
+  meeting.what = what;
+  meeting.things[thread.index % kWarpThreads] = mine;
+  if (++meeting.n == kWarpThreads) {
+    meeting.n = 0;
+    all(meeting.things.data());
+    ++meeting.generation;
+  } else {
+    AwaitChange(&meeting.generation, ~0u, meeting.generation, what);
+  }
+}
+
+int MeetBlock(int id, int n_threads, bool is) {
+  Block& block = *Device::Get().current().block;
+  Meeting& meeting = block.meetings[id];
+  meeting.n_saying_yes += is;
+  if (++meeting.n == (id == 0 ? block.n_live : n_threads)) {
+    meeting.last_saying_yes = meeting.n_saying_yes;
+    meeting.n = meeting.n_saying_yes = 0;
+    ++meeting.generation;
+  } else {
+    AwaitChange(&meeting.generation, ~0u, meeting.generation, "a barrier of the block");
+  }
+  return meeting.last_saying_yes;
+}
+
+void MeetCluster() {
+  Device& device = Device::Get();
+  Meeting& meeting = device.cluster_meeting();
+  if (++meeting.n == static_cast<int>(device.cluster().size()) * device.grid().n_threads) {
+    meeting.n = 0;
+    ++meeting.generation;
+  } else {
+    AwaitChange(&meeting.generation, ~0u, meeting.generation, "a barrier of the cluster");
+  }
+}
+
+}  // namespace gatefold::cuda::emulator

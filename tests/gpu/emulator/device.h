@@ -1,0 +1,176 @@
+#pragma once
+
+// What of the emulated device is not for kernels: its threads and who runs when.
+
+#include <array>
+#include <boost/context/fiber.hpp>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <random>
+#include <utility>
+#include <vector>
+
+#include "tests/gpu/emulator/emulator.h"
+
+namespace gatefold::cuda::emulator {
+
+struct Block;
+
+// Threads of a block that wait for each other.
+struct Meeting {
+  const char* what = "";
+  int n = 0;             // here
+  int n_saying_yes = 0;  // of them
+  int last_saying_yes = 0;
+  uint32_t generation = 0;  // meetings that were complete
+  std::array<void*, kWarpThreads> things;
+};
+
+// A warp's part of the products that its warpgroup has started, in order. Sums in the making are
+// kept apart from the threads' own, which are poisoned.
+class WarpProducts {
+ public:
+  void Start(const std::array<Product, kWarpThreads>& of_threads, const Block* block, int warp);
+  void Commit() { ++n_commits_; }
+  // Until at most that many committed groups are unfinished.
+  void Await(int n_pending_groups);
+  bool IsIdle() const { return started_.empty(); }
+  void FinishOne();
+
+ private:
+  struct Started {
+    std::array<Product, kWarpThreads> of_threads;
+    const Block* block;
+    int warp;  // of the warpgroup
+    int64_t commit;
+  };
+  struct Sums {
+    std::vector<float> values;  // [16, n]
+    int n_started = 0;
+  };
+
+  std::deque<Started> started_;
+  std::map<const float*, Sums> sums_;  // by where the first thread keeps its own
+  int64_t n_commits_ = 0;
+};
+
+// A thread's copies of 16 bytes each (cp.async).
+class ThreadCopies {
+ public:
+  void Start(char* to, const char* from);  // from null: zeros
+  void Commit() { ++n_commits_; }
+  void Await(int n_pending_groups);
+  bool IsIdle() const { return started_.empty(); }
+  void FinishAny(std::mt19937_64& random);
+  void Reset();
+
+ private:
+  struct Started {
+    char* to;
+    const char* from;
+    int64_t commit;
+  };
+  static void Finish(const Started& copy);
+
+  std::vector<Started> started_;
+  int64_t n_commits_ = 0;
+};
+
+struct Thread {
+  int index = 0;  // within the block
+  Place place;
+  Block* block = nullptr;
+  bool has_ended = false;
+  // What it waits for, if anything.
+  const uint32_t* word = nullptr;
+  uint32_t mask = 0, value = 0;
+  const char* what = "";
+
+  ThreadCopies copies;
+  boost::context::fiber fiber, back;
+
+  bool CanGoOn() const { return !has_ended && (word == nullptr || (*word & mask) != value); }
+};
+
+struct Block {
+  unsigned index = 0;
+  unsigned rank = 0;  // in the cluster
+  int n_threads = 0;
+  int n_live = 0;
+  char* shared = nullptr;
+  int shared_bytes = 0;
+  Thread* threads = nullptr;
+  std::array<Meeting, 16> meetings;  // by the barrier's number
+  std::vector<Meeting> warps;
+  std::vector<WarpProducts> products;  // by warp
+};
+
+// One copy from global to shared memory, to one or more blocks.
+struct StartedBulkCopy {
+  struct Target {
+    const Block* block;
+    char* to;
+    uint64_t* barrier;
+  };
+  std::vector<Target> targets;
+  const char* from;
+  uint32_t bytes;
+};
+
+void FinishBulkCopy(const StartedBulkCopy& copy);
+
+class Device {
+ public:
+  static Device& Get() { return *the_device; }
+
+  void Run(const GridShape& grid, const std::function<void()>& kernel);
+
+  Thread& current() { return *current_; }
+  const GridShape& grid() const { return grid_; }
+  std::vector<Block>& cluster() { return cluster_; }
+  Meeting& cluster_meeting() { return cluster_meeting_; }
+  bool is_running() const { return current_ != nullptr; }
+
+  void Yield();
+  void Start(StartedBulkCopy copy);
+  // Whether something asynchronous that starts now is over at once.
+  bool IsEager();
+
+ private:
+  // How a launch deals with time, drawn anew for each.
+  struct Pace {
+    double finishes =
+        0;  // the chance of something asynchronous to end, whenever threads are looked at
+    double stalls = 0;  // that of a warp to be passed over
+    int turns = 1;      // of a warp in a row, at most
+  };
+
+  static Device* const the_device;  // never destroyed: fibers cannot be
+
+  Device();
+  void RunCluster(int64_t first_block);
+  bool ResumeThreads(bool stall);
+  bool FinishSome(double chance);
+  void Resume(Thread& thread);
+  [[noreturn]] void SayWhoWaits();
+  double Draw() { return std::uniform_real_distribution<double>()(random_); }
+
+  std::mt19937_64 random_;
+  GridShape grid_;
+  const std::function<void()>* kernel_ = nullptr;
+  Pace pace_;
+  std::unique_ptr<Thread[]> threads_;  // kept from launch to launch
+  std::vector<char*> shared_;          // of each block of the cluster, as long as a launch
+  std::vector<Block> cluster_;
+  Meeting cluster_meeting_;
+  std::vector<StartedBulkCopy> bulk_copies_;
+  Thread* current_ = nullptr;
+};
+
+// Memory that ends where nobody may read or write.
+char* MapGuarded(size_t bytes, size_t align);
+void UnmapGuarded(char* data);
+
+}  // namespace gatefold::cuda::emulator

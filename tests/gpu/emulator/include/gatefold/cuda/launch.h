@@ -1,0 +1,44 @@
+#pragma once
+
+// The emulator's substitute for gatefold/cuda/launch.h.
+
+#include <cuda_runtime.h>
+
+#include <cstdint>
+
+namespace gatefold::cuda {
+
+struct Grid {
+  int64_t n_blocks = 0;
+  int n_threads = 0;
+  int shared_bytes = 0;
+  int cluster = 1;
+  bool overlaps = false;
+};
+
+inline constexpr int kMostSharedBytes = 227 * 1024;
+
+template <typename... Params>
+cudaError_t AllowShared(void (*)(Params...), int bytes, bool) {
+  return bytes <= kMostSharedBytes ? cudaSuccess : cudaErrorInvalidValue;
+}
+
+template <typename... Params>
+int MaxActiveClusters(void (*)(Params...), const Grid&) {
+  return 1;  // so that blocks take several units each
+}
+
+template <typename... Params, typename... Args>
+cudaError_t LaunchKernel(void (*kernel)(Params...), const Grid& grid, cudaStream_t,
+                         const Args&... args) {
+  if (grid.n_blocks == 0) return cudaSuccess;
+  if (grid.n_blocks < 0 || grid.n_blocks > INT32_MAX || grid.n_blocks % grid.cluster != 0 ||
+      grid.n_threads < 1 || grid.n_threads > 1024 || grid.shared_bytes > kMostSharedBytes) {
+    return cudaErrorInvalidValue;
+  }
+  emulator::Run({grid.n_blocks, grid.n_threads, grid.shared_bytes, grid.cluster},
+                [&] { kernel(args...); });
+  return cudaSuccess;
+}
+
+}  // namespace gatefold::cuda

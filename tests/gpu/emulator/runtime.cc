@@ -1,0 +1,209 @@
+// The CUDA runtime of an emulated device: a Hopper of few multiprocessors.
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <cstring>
+#include <map>
+#include <mutex>
+
+#include "cuda_runtime_api.h"
+#include "tests/gpu/emulator/device.h"
+
+struct EmulatedStream {};
+struct EmulatedEvent {
+  std::chrono::steady_clock::time_point time;
+};
+
+namespace gatefold::cuda::emulator {
+namespace {
+
+constexpr size_t kMemoryBytes = size_t{8} << 30;
+constexpr int kMultiprocessors = 2;  // so that workers take several pieces of work each
+
+struct Mapping {
+  char* begin;
+  size_t mapped, asked;
+};
+
+class Memory {
+ public:
+  char* Map(size_t bytes, size_t align) {
+    const size_t page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+    const size_t rounded = (bytes + align - 1) / align * align;
+    const size_t mapped = (rounded + page - 1) / page * page + page;
+    char* const begin = static_cast<char*>(
+        mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+    if (begin == MAP_FAILED || mprotect(begin + mapped - page, page, PROT_NONE) != 0) {
+      Fail("no memory is left");
+    }
+    char* const data = begin + mapped - page - rounded;
+    std::memset(begin, 0xFF, mapped - page);  // NaN until it is written
+    const std::lock_guard lock(mutex_);
+    mappings_[data] = {begin, mapped, bytes};
+    used_ += mapped;
+    return data;
+  }
+
+  bool Unmap(char* data) {
+    const std::lock_guard lock(mutex_);
+    const auto found = mappings_.find(data);
+    if (found == mappings_.end()) return false;
+    const Mapping& mapping = found->second;
+    const size_t page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+    const char* const end = mapping.begin + mapping.mapped - page;
+    const auto is_untouched = [](char byte) { return byte == '\xFF'; };
+    if (!std::all_of(data + mapping.asked, const_cast<char*>(end), is_untouched) ||
+        !std::all_of(mapping.begin, data, is_untouched)) {
+      Fail("memory beside an allocation was written");
+    }
+    used_ -= mapping.mapped;
+    munmap(mapping.begin, mapping.mapped);
+    mappings_.erase(found);
+    return true;
+  }
+
+  size_t used() {
+    const std::lock_guard lock(mutex_);
+    return used_;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::map<char*, Mapping> mappings_;
+  size_t used_ = 0;
+};
+
+Memory& TheMemory() {
+  static Memory* const memory = new Memory;
+  return *memory;
+}
+
+}  // namespace
+
+char* MapGuarded(size_t bytes, size_t align) { return TheMemory().Map(bytes, align); }
+void UnmapGuarded(char* data) { TheMemory().Unmap(data); }
+
+}  // namespace gatefold::cuda::emulator
+
+using gatefold::cuda::emulator::Fail;
+using gatefold::cuda::emulator::kMemoryBytes;
+using gatefold::cuda::emulator::kMultiprocessors;
+using gatefold::cuda::emulator::TheMemory;
+
+cudaError_t cudaGetDeviceCount(int* n) {
+  *n = 1;
+  return cudaSuccess;
+}
+cudaError_t cudaGetDevice(int* device) {
+  *device = 0;
+  return cudaSuccess;
+}
+cudaError_t cudaSetDevice(int device) { return device == 0 ? cudaSuccess : cudaErrorInvalidValue; }
+
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
+  if (device != 0) return cudaErrorInvalidValue;
+  *properties = {};
+  std::snprintf(properties->name, sizeof(properties->name), "emulated device");
+  properties->major = 9;
+  properties->multiProcessorCount = kMultiprocessors;
+  properties->totalGlobalMem = kMemoryBytes;
+  return cudaSuccess;
+}
+
+cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int device) {
+  if (device != 0) return cudaErrorInvalidValue;
+  *value = attribute == cudaDevAttrComputeCapabilityMajor ? 9 : kMultiprocessors;
+  return cudaSuccess;
+}
+
+cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
+  *total = kMemoryBytes;
+  *free = kMemoryBytes - std::min(kMemoryBytes, TheMemory().used());
+  return cudaSuccess;
+}
+
+cudaError_t cudaGetLastError() { return cudaSuccess; }
+
+const char* cudaGetErrorString(cudaError_t error) {
+  switch (error) {
+    case cudaSuccess:
+      return "no error";
+    case cudaErrorInvalidValue:
+      return "invalid argument";
+    case cudaErrorMemoryAllocation:
+      return "out of memory";
+    case cudaErrorNoKernelImageForDevice:
+      return "no kernel image is available for execution on the device";
+    case cudaErrorLaunchOutOfResources:
+      return "too many resources requested for launch";
+  }
+  return "unknown error";
+}
+
+cudaError_t cudaMalloc(void** data, size_t bytes) {
+  *data = nullptr;
+  if (bytes == 0) return cudaSuccess;
+  if (bytes > kMemoryBytes - std::min(kMemoryBytes, TheMemory().used())) {
+    return cudaErrorMemoryAllocation;
+  }
+  *data = TheMemory().Map(bytes, 256);
+  return cudaSuccess;
+}
+cudaError_t cudaFree(void* data) {
+  if (data == nullptr) return cudaSuccess;
+  return TheMemory().Unmap(static_cast<char*>(data)) ? cudaSuccess : cudaErrorInvalidValue;
+}
+cudaError_t cudaMallocHost(void** data, size_t bytes) { return cudaMalloc(data, bytes); }
+cudaError_t cudaFreeHost(void* data) { return cudaFree(data); }
+
+cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind) {
+  if (bytes > 0) std::memcpy(to, from, bytes);
+  return cudaSuccess;
+}
+cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind,
+                            cudaStream_t) {
+  return cudaMemcpy(to, from, bytes, kind);
+}
+cudaError_t cudaMemset(void* data, int byte, size_t bytes) {
+  if (bytes > 0) std::memset(data, byte, bytes);
+  return cudaSuccess;
+}
+cudaError_t cudaMemsetAsync(void* data, int byte, size_t bytes, cudaStream_t) {
+  return cudaMemset(data, byte, bytes);
+}
+
+cudaError_t cudaDeviceSynchronize() { return cudaSuccess; }
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
+  *stream = new EmulatedStream;
+  return cudaSuccess;
+}
+cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+  delete stream;
+  return cudaSuccess;
+}
+cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaSuccess; }
+
+cudaError_t cudaEventCreate(cudaEvent_t* event) {
+  *event = new EmulatedEvent;
+  return cudaSuccess;
+}
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
+  return cudaEventCreate(event);
+}
+cudaError_t cudaEventDestroy(cudaEvent_t event) {
+  delete event;
+  return cudaSuccess;
+}
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t) {
+  event->time = std::chrono::steady_clock::now();
+  return cudaSuccess;
+}
+cudaError_t cudaEventSynchronize(cudaEvent_t) { return cudaSuccess; }
+cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start, cudaEvent_t stop) {
+  *milliseconds = std::chrono::duration<float, std::milli>(stop->time - start->time).count();
+  return cudaSuccess;
+}
