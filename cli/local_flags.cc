@@ -25,11 +25,15 @@ void LocalFlags::AddTo(FlagSet* flags) {
              &wire_dtype);
   flags->Add("isa", "NAME", "auto (default), avx512, avx2 or scalar; the numbers are the same",
              &isa);
+  flags->Add("backend", "NAME",
+             "where experts and attention are computed: cpu, cuda, or auto (default): a CUDA "
+             "device where there is one that the model fits",
+             &backend);
 }
 
 std::string LocalFlags::AnyGiven(const FlagSet& flags) {
   for (const char* name : {"threads", "kv-memory", "prefix-cache", "lanes", "max-step-tokens",
-                           "n-slices", "weights", "wire-dtype", "isa"}) {
+                           "n-slices", "weights", "wire-dtype", "isa", "backend"}) {
     if (flags.OnCommandLine(name)) return absl::StrCat("--", name);
   }
   return "";
@@ -59,6 +63,9 @@ absl::Status LocalFlags::Check() const {
   if (isa != "auto" && isa != "scalar" && isa != "avx2" && isa != "avx512") {
     return UsageError(absl::StrCat("--isa is \"", isa, "\", must be auto, scalar, avx2 or avx512"));
   }
+  if (backend != "auto" && backend != "cpu" && backend != "cuda") {
+    return UsageError(absl::StrCat("--backend is \"", backend, "\", must be auto, cpu or cuda"));
+  }
   return absl::OkStatus();
 }
 
@@ -76,6 +83,7 @@ absl::StatusOr<LocalRouterOptions> LocalFlags::ToOptions(const std::string& mode
   options.kv_memory_bytes = *kv_memory_bytes;
   options.prefix_cache = prefix_cache == "on";
   options.isa = isa;
+  options.backend = backend;
   options.wire_dtype = wire_dtype;
   options.n_threads = threads;
   options.n_lanes = lanes;

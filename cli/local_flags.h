@@ -14,6 +14,7 @@ struct LocalFlags {
   std::string kv_memory = "1GiB";
   std::string prefix_cache = "on";
   std::string isa = "auto";
+  std::string backend = "auto";
   std::string weights = "checkpoint";
   std::string wire_dtype = "float32";
   int threads = 0;

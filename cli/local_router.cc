@@ -4,13 +4,14 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "attention-service/attention_host.h"
 #include "attention-service/local_attention_client.h"
 #include "expert-service/checkpoint_experts.h"
 #include "expert-service/expert_selection.h"
 #include "expert-service/local_expert_client.h"
 #include "gatefold/base/status_macros.h"
-#include "gatefold/kernels/isa.h"
+#include "gatefold/engine/backend_choice.h"
 #include "router-service/gateway/cluster_view.h"
 #include "router-service/router_meter.h"
 #include "router-service/router_server.h"
@@ -18,12 +19,33 @@
 namespace gatefold {
 namespace {
 
+// FailedPrecondition if all experts do not fit into the backend's device beside what else is there.
+absl::Status CheckRoom(const ModelWeights& weights, const ExpertBackend& backend,
+                       uint64_t bytes_beside) {
+  const size_t memory_bytes = backend.device_memory_bytes();
+  if (memory_bytes == 0) return absl::OkStatus();
+  uint64_t needed = 0;
+  for (int layer = 0; layer < weights.config().n_layers; ++layer) {
+    for (int expert = 0; expert < weights.config().experts_per_layer(); ++expert) {
+      needed += backend.HeldBytes(ExpertLayout::Of(weights.Expert(layer, expert)).sizes());
+    }
+  }
+  if (needed + bytes_beside <= memory_bytes) return absl::OkStatus();
+  return absl::FailedPreconditionError(absl::StrCat(
+      "the experts need ", needed, " bytes beside the ", bytes_beside,
+      " of attention, the device has ", memory_bytes, ": --weights=int8 or int4 takes less"));
+}
+
 // A cluster of one.
 class LocalView final : public ClusterView {
  public:
-  LocalView(std::string model, const ModelWeights* weights, const PrefixCache* kv,
-            const ExpertRunner* runner)
-      : model_(std::move(model)), weights_(weights), kv_(kv), runner_(runner) {}
+  LocalView(std::string model, std::string device, const ModelWeights* weights,
+            const PrefixCache* kv, const ExpertRunner* runner)
+      : model_(std::move(model)),
+        device_(std::move(device)),
+        weights_(weights),
+        kv_(kv),
+        runner_(runner) {}
 
   cluster::v1::GetClusterResponse Snapshot() const override {
     cluster::v1::GetClusterResponse cluster;
@@ -37,7 +59,7 @@ class LocalView final : public ClusterView {
     worker->set_state(cluster::v1::WORKER_STATE_READY);
     worker->set_n_experts(static_cast<uint32_t>(runner_->store().Held().size()));
     worker->set_loaded_bytes(runner_->store().loaded_bytes());
-    worker->set_isa(runner_->store().backend()->device());
+    worker->set_isa(device_);
     worker->set_version(kVersion);
     worker->set_n_kv_blocks(kv_->n_blocks());
     worker->set_n_kv_blocks_free(kv_->n_available());
@@ -60,6 +82,7 @@ class LocalView final : public ClusterView {
 
  private:
   const std::string model_;
+  const std::string device_;  // for people
   const ModelWeights* const weights_;
   const PrefixCache* const kv_;
   const ExpertRunner* const runner_;
@@ -105,10 +128,11 @@ class LocalRouterImplementation final : public LocalRouter {
     if (!local.show_load_progress) progress_options.write = [](absl::string_view) {};
     LoadProgress progress(progress_options);
     AttentionHostOptions host_options;
+    host_options.backend = local.backend;
     host_options.kv_memory_bytes = local.kv_memory_bytes;
     host_options.prefix_cache = local.prefix_cache;
     GF_ASSIGN_OR_RETURN(host_, AttentionHost::Load(*weights_, host_options, &threads_, &progress));
-    backend_ = MakeCpuExpertBackend(&threads_, {.weights = local.weights});
+    GF_ASSIGN_OR_RETURN(backend_, ChooseBackend(local));
     store_ = std::make_unique<ExpertStore>(config, backend_.get());
     GF_ASSIGN_OR_RETURN(const std::vector<ExpertId> all,
                         ParseExpertSelection("all", config.n_layers, config.experts_per_layer()));
@@ -120,9 +144,9 @@ class LocalRouterImplementation final : public LocalRouter {
   }
 
   absl::Status Serve() {
-    view_ = std::make_unique<LocalView>(options_.ModelName(), weights_.get(), host_->cache(),
-                                        runner_.get());
-    GF_ASSIGN_OR_RETURN(meter_, RouterMeter::Create(options_));
+    view_ = std::make_unique<LocalView>(options_.ModelName(), device(), weights_.get(),
+                                        host_->cache(), runner_.get());
+    GF_ASSIGN_OR_RETURN(meter_, RouterMeter::Create(options_, backend_->name(), device()));
     RouterDoors doors;
     doors.attention = [this](int) -> absl::StatusOr<std::unique_ptr<AttentionClient>> {
       return std::make_unique<LocalAttentionClient>(host_->runner());
@@ -141,8 +165,32 @@ class LocalRouterImplementation final : public LocalRouter {
   std::shared_ptr<grpc::Channel> channel() override { return server_->InProcessChannel(); }
   std::string listen_address() const override { return server_->address(); }
   std::string metrics_address() const override { return meter_->address(); }
+  std::string device() const override {
+    const std::string experts = backend_->device(), attention = host_->backend().device();
+    if (host_->backend().name() == backend_->name()) return experts;
+    return absl::StrCat(experts, ", attention on ", attention);
+  }
 
  private:
+  // Of the experts, once attention is where it is.
+  absl::StatusOr<std::unique_ptr<ExpertBackend>> ChooseBackend(const LocalRouterOptions& local) {
+    const ExpertBackendOptions options = {.name = local.backend,
+                                          .weights = local.weights,
+                                          .dtype = weights_->expert_dtype(),
+                                          .d_model = weights_->config().d_model};
+    const bool shares_device = host_->backend().name() == "cuda";
+    const uint64_t beside =
+        shares_device ? weights_->role_bytes().attention + local.kv_memory_bytes : 0;
+    return gatefold::ChooseBackend<ExpertBackend>(
+        options.name,
+        [&]() -> absl::StatusOr<std::unique_ptr<ExpertBackend>> {
+          GF_ASSIGN_OR_RETURN(auto backend, MakeCudaExpertBackend(options));
+          GF_RETURN_IF_ERROR(CheckRoom(*weights_, *backend, beside));
+          return backend;
+        },
+        [&] { return MakeCpuExpertBackend(&threads_, options); });
+  }
+
   const RouterOptions options_;
   ThreadPool threads_;
   std::unique_ptr<ModelWeights> weights_;

@@ -28,6 +28,9 @@ struct LocalRouterOptions {
   size_t kv_memory_bytes = size_t{1} << 30;
   bool prefix_cache = true;
   std::string isa = "auto";
+  // Where experts and attention are computed: cpu, cuda, or auto, which is CUDA for each of the two
+  // that it can be had for and that fits into the device's memory.
+  std::string backend = "cpu";
   WeightKind weights = WeightKind::kCheckpoint;  // of experts
   std::string wire_dtype = "float32";
   int metrics_port = -1;                           // -1: none; 0: any
@@ -52,6 +55,10 @@ class LocalRouter {
   // Where the gateway listens, with the port that was bound; empty if it does not.
   virtual std::string listen_address() const = 0;
   virtual std::string metrics_address() const = 0;
+
+  // For people: the instruction set or the device that computes; both, where experts and attention
+  // are apart.
+  virtual std::string device() const = 0;
 };
 
 }  // namespace gatefold

@@ -68,6 +68,7 @@ class CudaExpertBackend final : public ExpertBackend {
   CudaExpertBackend(const CudaDevice& device, cuda::WeightFormat format, int64_t d_model,
                     uint64_t numerics)
       : device_(absl::StrCat(device.name, NameOf(format))),
+        memory_bytes_(device.memory_bytes),
         format_(format),
         numerics_(numerics),
         d_model_(d_model) {}
@@ -76,6 +77,7 @@ class CudaExpertBackend final : public ExpertBackend {
   std::string device() const override { return device_; }
   uint64_t numerics_class() const override { return numerics_; }
   double device_seconds() const override { return clock_.seconds(); }
+  size_t device_memory_bytes() const override { return memory_bytes_; }
   size_t HeldBytes(const ExpertLayout::Sizes& expert) const override {
     return CudaExpert::SizeBytes({expert.d_model, expert.d_ff, format_});
   }
@@ -96,6 +98,7 @@ class CudaExpertBackend final : public ExpertBackend {
   cuda::ExpertMlp* MlpFor(int64_t d_ff);
 
   const std::string device_;
+  const size_t memory_bytes_;
   const cuda::WeightFormat format_;
   const uint64_t numerics_;
   const int64_t d_model_;

@@ -52,6 +52,9 @@ class ExpertBackend {
   // none. Threads: safe.
   virtual double device_seconds() const { return 0; }
 
+  // The device's memory; 0 where experts lie in the machine's.
+  virtual size_t device_memory_bytes() const { return 0; }
+
   // What size_bytes() of such an expert will be, once it is loaded.
   virtual size_t HeldBytes(const ExpertLayout::Sizes& expert) const = 0;
 

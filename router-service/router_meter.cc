@@ -6,7 +6,6 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/strip.h"
 #include "gatefold/base/status_macros.h"
-#include "gatefold/kernels/isa.h"
 #include "gatefold/metrics/build_info.h"
 #include "gatefold/worker/metrics_host.h"
 
@@ -23,13 +22,15 @@ std::string ReasonLabel(int reason) {
 
 }  // namespace
 
-RouterMeter::RouterMeter()
+RouterMeter::RouterMeter(absl::string_view backend, absl::string_view device)
     : requests_(&registry_), steps_(&registry_), dispatch_(&registry_), rpc_(&registry_) {
-  AddBuildInfo(&registry_, kVersion, "cpu", kernels::Kernels().isa);
+  AddBuildInfo(&registry_, kVersion, backend, device);
 }
 
-absl::StatusOr<std::unique_ptr<RouterMeter>> RouterMeter::Create(const RouterOptions& options) {
-  auto meter = std::make_unique<RouterMeter>();
+absl::StatusOr<std::unique_ptr<RouterMeter>> RouterMeter::Create(const RouterOptions& options,
+                                                                 absl::string_view backend,
+                                                                 absl::string_view device) {
+  auto meter = std::make_unique<RouterMeter>(backend, device);
   if (options.worker.metrics_port >= 0) {
     GF_ASSIGN_OR_RETURN(meter->server_,
                         MetricsServer::Start(MetricsHost(options.worker.listen),

@@ -4,6 +4,8 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "gatefold/kernels/isa.h"
 #include "gatefold/metrics/dispatch_metrics.h"
 #include "gatefold/metrics/metrics_server.h"
 #include "gatefold/metrics/registry.h"
@@ -27,8 +29,11 @@ namespace gatefold {
 class RouterMeter final : public GatewayObserver, public SchedulerObserver, public ServingStats {
  public:
   // Serves /metrics unless options.worker.metrics_port is -1.
-  static absl::StatusOr<std::unique_ptr<RouterMeter>> Create(const RouterOptions& options);
-  RouterMeter();
+  // backend, device: of what computes in this process; see AddBuildInfo.
+  static absl::StatusOr<std::unique_ptr<RouterMeter>> Create(
+      const RouterOptions& options, absl::string_view backend = "cpu",
+      absl::string_view device = kernels::Kernels().isa);
+  RouterMeter(absl::string_view backend, absl::string_view device);
   ~RouterMeter() { StopWatching(); }
 
   // What is watched is read at each scrape until StopWatching, or the end of the meter.

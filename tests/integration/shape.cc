@@ -33,6 +33,7 @@ absl::StatusOr<std::unique_ptr<Shape>> StartLocal(const std::string& model_dir,
   local.n_lanes = options.n_lanes;
   local.max_step_tokens = options.max_step_tokens;
   local.isa = options.isa;
+  local.backend = options.backend;
   local.wire_dtype = options.wire_dtype;
   GF_ASSIGN_OR_RETURN(local.weights, ParseWeightKind(options.weights));
   GF_ASSIGN_OR_RETURN(local.kv_memory_bytes, ParseBytes(options.kv_memory));
@@ -78,6 +79,7 @@ class ProcessShape final : public Shape {
           absl::StrCat("unix:", folder_.Path(absl::StrCat("attention-", i))));
       std::vector<std::string> args = common;
       args.push_back(absl::StrCat("--listen=", attention_addresses_.back()));
+      args.push_back(absl::StrCat("--backend=", options.attention_backend));
       args.insert(args.end(), kv.begin(), kv.end());
       GF_ASSIGN_OR_RETURN(attention_.emplace_back(),
                           Process::Start("attention-service", args,

@@ -32,8 +32,9 @@ struct ShapeOptions {
   int n_threads = 1;
   int max_step_tokens = 512;
   std::string isa = "auto";
-  std::string backend = "cpu";         // of the expert-services
-  std::string weights = "checkpoint";  // as experts are kept
+  std::string backend = "cpu";            // of the experts; kLocal: of attention too
+  std::string attention_backend = "cpu";  // of the attention-services
+  std::string weights = "checkpoint";     // as experts are kept
   std::string wire_dtype = "float32";
 };
 

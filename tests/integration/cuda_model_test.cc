@@ -1,0 +1,158 @@
+// A model whose attention and experts are on a CUDA device: in one process and as a cluster it has
+// the same bits, near those of the CPU.
+
+#include <signal.h>
+
+#include <algorithm>
+#include <cmath>
+#include <thread>
+
+#include "attention-service/attention_backend.h"
+#include "gatefold/checkpoint/temp_dir.h"
+#include "gatefold/model/model_weights.h"
+#include "gtest/gtest.h"
+#include "tests/integration/client.h"
+#include "tests/integration/shape.h"
+#include "tools/random_model.h"
+
+namespace gatefold {
+namespace {
+
+using Kind = ShapeOptions::Kind;
+
+class CudaModelTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    RandomModelOptions options;
+    options.heads = 4;
+    options.head_dim = 64;
+    options.layers = 2;
+    options.experts = 4;
+    options.vocab = 300;
+    ASSERT_TRUE(WriteRandomModel(options, folder_.path()).ok());
+    const auto weights = ModelWeights::Open(folder_.path());
+    ASSERT_TRUE(weights.ok()) << weights.status();
+    const auto backend = MakeCudaAttentionBackend(weights->get());
+    if (!backend.ok()) GTEST_SKIP() << "skipped: " << backend.status().message();
+  }
+
+  std::unique_ptr<Shape> Start(Kind kind, const std::string& backend,
+                               void (*change)(ShapeOptions*) = nullptr) {
+    ShapeOptions options;
+    options.kind = kind;
+    options.backend = options.attention_backend = backend;
+    options.prefix_cache = false;
+    if (change != nullptr) change(&options);
+    auto shape = Shape::Start(folder_.path(), options);
+    EXPECT_TRUE(shape.ok()) << shape.status();
+    return shape.ok() ? *std::move(shape) : nullptr;
+  }
+
+  const TempDir folder_;
+};
+
+std::vector<int32_t> Prompt(int seed, int length) {
+  std::vector<int32_t> prompt;
+  for (int i = 0; i < length; ++i) prompt.push_back((seed * 131 + i * i * 7 + i * 29) % 290);
+  return prompt;
+}
+
+// Some greedy, some drawn, some with penalties.
+absl::StatusOr<std::vector<int32_t>> Generate(Client* client, int seed) {
+  return client->Generate(Prompt(seed, 20 + 3 * seed), 16,
+                          [&](inference::v1::GenerationConfig* config) {
+                            if (seed % 4 != 0) config->set_temperature(1.0f);
+                            if (seed % 4 == 2) config->set_top_k(20);
+                            if (seed % 4 == 3) config->set_repetition_penalty(1.2f);
+                            config->set_seed(seed);
+                          });
+}
+
+constexpr int kSeeds = 8;
+
+TEST_F(CudaModelTest, OneProcessAndAClusterHaveTheSameBits) {
+  const auto local = Start(Kind::kLocal, "cuda");
+  const auto chunked = Start(Kind::kLocal, "cuda", [](ShapeOptions* o) { o->max_step_tokens = 7; });
+  const auto cluster = Start(Kind::kCluster, "cuda", [](ShapeOptions* o) { o->n_lanes = 2; });
+  ASSERT_TRUE(local != nullptr && chunked != nullptr && cluster != nullptr);
+  Client quiet(local->channel());
+  const auto score = quiet.ScoreTokens(Prompt(1, 90));
+  ASSERT_TRUE(score.ok()) << score.status();
+  EXPECT_TRUE(*score == *Client(chunked->channel()).ScoreTokens(Prompt(1, 90)));
+  EXPECT_TRUE(*score == *Client(cluster->channel()).ScoreTokens(Prompt(1, 90)));
+  std::vector<std::vector<int32_t>> tokens;
+  for (int seed = 0; seed < kSeeds; ++seed) {
+    const auto some = Generate(&quiet, seed);
+    ASSERT_TRUE(some.ok()) << some.status();
+    tokens.push_back(*some);
+  }
+  for (Shape* shape : {local.get(), chunked.get(), cluster.get()}) {
+    std::vector<std::thread> streams;
+    for (int seed = 0; seed < kSeeds; ++seed) {
+      streams.emplace_back([&, seed] {
+        Client client(shape->channel());
+        const auto some = Generate(&client, seed);
+        ASSERT_TRUE(some.ok()) << some.status();
+        EXPECT_EQ(*some, tokens[seed]) << seed;
+      });
+    }
+    for (std::thread& stream : streams) stream.join();
+  }
+}
+
+TEST_F(CudaModelTest, IsNearTheCpu) {
+  const auto cuda = Start(Kind::kLocal, "cuda"), cpu = Start(Kind::kLocal, "cpu");
+  ASSERT_TRUE(cuda != nullptr && cpu != nullptr);
+  const auto score = Client(cuda->channel()).ScoreTokens(Prompt(2, 150));
+  const auto expected = Client(cpu->channel()).ScoreTokens(Prompt(2, 150));
+  ASSERT_TRUE(score.ok() && expected.ok()) << score.status() << expected.status();
+  EXPECT_FALSE(*score == *expected) << "was it computed on the device?";
+  float most = 0, largest = 0;
+  for (size_t i = 0; i < expected->last_logits.size(); ++i) {
+    most = std::max(most, std::abs(score->last_logits[i] - expected->last_logits[i]));
+    largest = std::max(largest, std::abs(expected->last_logits[i]));
+  }
+  // Rows, keys, values and weights have 8 bits of mantissa there.
+  EXPECT_LT(most, 0.05f * largest);
+}
+
+TEST_F(CudaModelTest, AnAttentionServiceThatEndsDoesNotShow) {
+  const auto quiet = Start(Kind::kLocal, "cuda");
+  const auto cluster = Start(Kind::kCluster, "cuda", [](ShapeOptions* o) { o->n_attention = 2; });
+  ASSERT_TRUE(quiet != nullptr && cluster != nullptr);
+  std::vector<std::vector<int32_t>> tokens;
+  Client client(quiet->channel());
+  for (int seed = 0; seed < kSeeds; ++seed) tokens.push_back(*Generate(&client, seed));
+  std::vector<std::thread> streams;
+  for (int seed = 0; seed < kSeeds; ++seed) {
+    streams.emplace_back([&, seed] {
+      Client client(cluster->channel());
+      for (int round = 0; round < 3; ++round) {
+        const auto some = Generate(&client, seed);
+        ASSERT_TRUE(some.ok()) << some.status();
+        EXPECT_EQ(*some, tokens[seed]) << seed;
+      }
+    });
+  }
+  cluster->attention(0)->Signal(SIGKILL);
+  for (std::thread& stream : streams) stream.join();
+}
+
+// What does not fit on the device is computed on the CPU, or refused where it was insisted on.
+TEST_F(CudaModelTest, AutoTakesForEachSideWhatCanBeHad) {
+  RandomModelOptions options;
+  options.head_dim = 16;  // which attention on a device does not serve
+  const TempDir folder;
+  ASSERT_TRUE(WriteRandomModel(options, folder.path()).ok());
+  ShapeOptions shape;
+  shape.backend = "auto";
+  const auto local = Shape::Start(folder.path(), shape);
+  ASSERT_TRUE(local.ok()) << local.status();
+  EXPECT_TRUE(Client((*local)->channel()).Generate(Prompt(0, 10), 5).ok());
+  shape.backend = "cuda";
+  const auto refused = Shape::Start(folder.path(), shape);
+  EXPECT_EQ(refused.status().code(), absl::StatusCode::kFailedPrecondition);
+}
+
+}  // namespace
+}  // namespace gatefold
