@@ -21,6 +21,21 @@ struct AttentionRow {
   const BlockId* block_table = nullptr;
 };
 
+// How a token is drawn from a row's logits as they are: see SamplingParams.
+struct PlainDraw {
+  uint64_t seed = 0;
+  int position = 0;  // of the row; the token that is drawn gets position + 1
+  float temperature = 1;
+  int top_k = 0;
+  float top_p = 1;
+  float min_p = 0;
+};
+struct DrawnToken {
+  int32_t token = -1;
+  int32_t argmax = -1;
+  bool not_a_number = false;  // some logits are NaN
+};
+
 // Where the attention side of a model is kept and computed, KV cache included: on the CPU, or on a
 // CUDA device. Who calls it has checked rows and token ids; bits are equal between backends of one
 // numerics class, and obey the row law.
@@ -59,6 +74,16 @@ class AttentionBackend {
   // x: [n_rows, d_model], after the last layer. logits: [n_rows, vocab_size], out. At most
   // kMaxLogitRows rows.
   virtual absl::Status Logits(const float* x, int n_rows, float* logits) = 0;
+
+  // Whether tokens are drawn where the logits are, which need not be fetched then.
+  virtual bool draws() const { return false; }
+  // If it draws: a token for each row. x: [draws.size(), d_model], after the last layer. drawn:
+  // [draws.size()], out. A row's token is the sampler's (sampler.h) but for weights that are
+  // rounded otherwise, which shows about once in a million tokens.
+  virtual absl::Status Draw(const float* /*x*/, absl::Span<const PlainDraw> /*draws*/,
+                            DrawnToken* /*drawn*/) {
+    return absl::UnimplementedError("this backend draws no tokens");
+  }
 };
 
 // Both outlive the backend.

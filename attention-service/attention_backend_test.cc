@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "absl/strings/ascii.h"
+#include "attention-service/sampler.h"
 #include "gatefold/kernels/isa.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -146,6 +147,46 @@ TEST_F(AttentionBackendTest, BackendsAgreeWithinTheirRounding) {
   }
   // bfloat16 keeps 8 bits of the rows between products.
   EXPECT_LT(std::sqrt(difference / size), 2e-2);
+}
+
+// With whatever is beside it: 40 rows are more than logits are computed for at a time.
+TEST_F(AttentionBackendTest, DrawsWhatTheSamplerDraws) {
+  const std::unique_ptr<AttentionBackend> cuda = Make("cuda");
+  if (cuda == nullptr) GTEST_SKIP() << "skipped: no cuda backend";
+  ASSERT_TRUE(cuda->draws());
+  EXPECT_FALSE(Make("cpu")->draws());
+  const ModelConfig& config = weights_->config();
+  std::vector<float> x = Run(cuda.get(), {0, 1, 2}, 0, 40);
+  x[7 * config.d_model] = NAN;
+  std::vector<PlainDraw> draws;
+  for (int i = 0; i < 40; ++i) {
+    draws.push_back({.seed = static_cast<uint64_t>(i),
+                     .position = i,
+                     .temperature = i % 4 == 0 ? 0.0f : 1.5f,
+                     .top_k = i % 3 * 20,
+                     .top_p = i % 5 == 0 ? 0.8f : 1.0f,
+                     .min_p = i % 7 == 0 ? 0.1f : 0.0f});
+  }
+  std::vector<DrawnToken> drawn(draws.size());
+  ASSERT_TRUE(cuda->Draw(x.data(), draws, drawn.data()).ok());
+  std::vector<float> logits(config.vocab_size);
+  for (int i = 0; i < 40; ++i) {
+    SCOPED_TRACE(i);
+    const float* const row = x.data() + i * config.d_model;
+    EXPECT_EQ(drawn[i].not_a_number, i == 7);
+    if (i == 7) continue;
+    ASSERT_TRUE(cuda->Logits(row, 1, logits.data()).ok());
+    const SamplingParams params = {.temperature = draws[i].temperature,
+                                   .top_k = draws[i].top_k,
+                                   .top_p = draws[i].top_p,
+                                   .min_p = draws[i].min_p,
+                                   .seed = draws[i].seed};
+    EXPECT_EQ(drawn[i].token, DrawToken(logits, params, {}, i));
+    EXPECT_EQ(drawn[i].argmax, Argmax(logits));
+    DrawnToken alone;
+    ASSERT_TRUE(cuda->Draw(row, absl::MakeConstSpan(&draws[i], 1), &alone).ok());
+    EXPECT_EQ(alone.token, drawn[i].token);
+  }
 }
 
 }  // namespace

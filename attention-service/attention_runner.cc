@@ -13,6 +13,10 @@ namespace {
 // Rows whose logits are held at a time: a scored prompt is long.
 constexpr size_t kLogitRows = AttentionBackend::kMaxLogitRows;
 
+bool WantsLogprobs(const SamplingParams& sampling) {
+  return sampling.want_logprob || sampling.n_top_logprobs > 0;
+}
+
 absl::Status OutOfRange(const StepSpan& span, int held, int n_positions) {
   return absl::InvalidArgumentError(
       absl::StrCat("sequence ", span.sequence, ": positions ", span.first_position, " to ",
@@ -138,27 +142,82 @@ absl::StatusOr<std::vector<Sampled>> AttentionRunner::Sample(
     }
     cached.push_back(sequence);
   }
-  absl::MutexLock lock(&compute_mu_);
-  if (logits_.size_bytes() == 0) logits_ = Buffer(kLogitRows * config_.vocab_size * sizeof(float));
-  std::vector<Sampled> sampled(samples.size());
-  for (size_t first = 0; first < samples.size(); first += kLogitRows) {
-    const size_t n = std::min(kLogitRows, samples.size() - first);
-    GF_RETURN_IF_ERROR(
-        backend_->Logits(x + first * config_.d_model, static_cast<int>(n), logits_.as<float>()));
-    const float* logits = logits_.as<float>();
-    ParallelFor(threads_, n, 1, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) {
-        sampled[first + i] =
-            SampleRow(*cached[first + i], samples[first + i],
-                      absl::MakeConstSpan(logits + i * config_.vocab_size, config_.vocab_size));
-      }
-    });
+  // What becomes of a row depends on its own request alone, never on those beside it.
+  std::vector<size_t> drawn, looked_at;
+  for (size_t i = 0; i < samples.size(); ++i) {
+    const SamplingParams& sampling = cached[i]->sampling;
+    const bool draws = backend_->draws() && !samples[i].score &&
+                       DrawsFromPlainLogits(sampling, samples[i].position);
+    if (draws) drawn.push_back(i);
+    if (!draws || samples[i].want_logits || WantsLogprobs(sampling)) looked_at.push_back(i);
   }
+  std::vector<Sampled> sampled(samples.size());
+  absl::MutexLock lock(&compute_mu_);
+  GF_RETURN_IF_ERROR(DrawOnBackend(cached, samples, drawn, x, &sampled));
+  GF_RETURN_IF_ERROR(LookAtLogits(cached, samples, looked_at, x, &sampled));
   return sampled;
 }
 
+const float* AttentionRunner::RowsOf(absl::Span<const size_t> which, const float* x) {
+  const size_t d_model = config_.d_model;
+  if (which.back() - which.front() + 1 == which.size()) return x + which.front() * d_model;
+  rows_.clear();
+  for (size_t i : which) rows_.insert(rows_.end(), x + i * d_model, x + (i + 1) * d_model);
+  return rows_.data();
+}
+
+absl::Status AttentionRunner::DrawOnBackend(absl::Span<const CachedSequence* const> sequences,
+                                            absl::Span<const SampleRequest> samples,
+                                            absl::Span<const size_t> which, const float* x,
+                                            std::vector<Sampled>* sampled) {
+  if (which.empty()) return absl::OkStatus();
+  std::vector<PlainDraw> draws;
+  for (size_t i : which) {
+    const SamplingParams& sampling = sequences[i]->sampling;
+    draws.push_back({.seed = sampling.seed,
+                     .position = samples[i].position,
+                     .temperature = sampling.temperature,
+                     .top_k = sampling.top_k,
+                     .top_p = sampling.top_p,
+                     .min_p = sampling.min_p});
+  }
+  std::vector<DrawnToken> drawn(which.size());
+  GF_RETURN_IF_ERROR(backend_->Draw(RowsOf(which, x), draws, drawn.data()));
+  for (size_t i = 0; i < which.size(); ++i) {
+    Sampled& to = (*sampled)[which[i]];
+    to.token = drawn[i].token;
+    to.argmax = drawn[i].argmax;
+    to.not_a_number = drawn[i].not_a_number;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status AttentionRunner::LookAtLogits(absl::Span<const CachedSequence* const> sequences,
+                                           absl::Span<const SampleRequest> samples,
+                                           absl::Span<const size_t> which, const float* x,
+                                           std::vector<Sampled>* sampled) {
+  if (logits_.size_bytes() == 0 && !which.empty()) {
+    logits_ = Buffer(kLogitRows * config_.vocab_size * sizeof(float));
+  }
+  for (size_t first = 0; first < which.size(); first += kLogitRows) {
+    const absl::Span<const size_t> some = which.subspan(first, kLogitRows);
+    GF_RETURN_IF_ERROR(
+        backend_->Logits(RowsOf(some, x), static_cast<int>(some.size()), logits_.as<float>()));
+    const float* logits = logits_.as<float>();
+    ParallelFor(threads_, some.size(), 1, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        Sampled& to = (*sampled)[some[i]];
+        to = SampleRow(*sequences[some[i]], samples[some[i]],
+                       absl::MakeConstSpan(logits + i * config_.vocab_size, config_.vocab_size),
+                       to.token);
+      }
+    });
+  }
+  return absl::OkStatus();
+}
+
 Sampled AttentionRunner::SampleRow(const CachedSequence& sequence, const SampleRequest& request,
-                                   absl::Span<const float> logits) const {
+                                   absl::Span<const float> logits, int32_t token) const {
   Sampled sampled;
   if (request.score) {
     const LogSum log_sum = LogSumExp(logits);
@@ -171,9 +230,12 @@ Sampled AttentionRunner::SampleRow(const CachedSequence& sequence, const SampleR
       sampled.top = TopLogprobs(logits, request.n_top_logprobs, log_sum);
     }
   } else {
-    sampled = gatefold::Sample(logits, sequence.sampling,
-                               absl::MakeConstSpan(sequence.tokens).first(request.position + 1),
-                               request.position);
+    if (token < 0) {
+      token = DrawToken(logits, sequence.sampling,
+                        absl::MakeConstSpan(sequence.tokens).first(request.position + 1),
+                        request.position);
+    }
+    sampled = Describe(logits, sequence.sampling, token);
   }
   if (request.want_logits) sampled.logits.assign(logits.begin(), logits.end());
   sampled.not_a_number = HasNan(logits);

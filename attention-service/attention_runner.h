@@ -24,7 +24,7 @@ namespace gatefold {
 class AttentionRunner {
  public:
   // All of them outlive the runner; the backend is loaded. Sequences' tables are of the same cache,
-  // whose blocks are those of the backend. The threads sample.
+  // whose blocks are those of the backend. The threads sample what the backend does not.
   AttentionRunner(const ModelConfig* config, AttentionBackend* backend, PrefixCache* cache,
                   ThreadPool* threads)
       : config_(*config), backend_(backend), cache_(cache), threads_(threads) {}
@@ -52,8 +52,23 @@ class AttentionRunner {
   absl::StatusOr<std::vector<CachedSequence*>> FindToEmbed(
       SequenceTable* sequences, absl::Span<const StepSpan> spans,
       absl::Span<const int32_t> token_ids) const;
+  // Samples `which` on the backend: their tokens.
+  absl::Status DrawOnBackend(absl::Span<const CachedSequence* const> sequences,
+                             absl::Span<const SampleRequest> samples,
+                             absl::Span<const size_t> which, const float* x,
+                             std::vector<Sampled>* sampled)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(compute_mu_);
+  // Samples `which` by their logits; those that have a token keep it.
+  absl::Status LookAtLogits(absl::Span<const CachedSequence* const> sequences,
+                            absl::Span<const SampleRequest> samples, absl::Span<const size_t> which,
+                            const float* x, std::vector<Sampled>* sampled)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(compute_mu_);
+  // Rows `which` of x next to each other: where they are, or copied.
+  const float* RowsOf(absl::Span<const size_t> which, const float* x)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(compute_mu_);
+  // token: -1, or what was drawn.
   Sampled SampleRow(const CachedSequence& sequence, const SampleRequest& request,
-                    absl::Span<const float> logits) const;
+                    absl::Span<const float> logits, int32_t token) const;
 
   const ModelConfig& config_;
   AttentionBackend* const backend_;
@@ -61,7 +76,8 @@ class AttentionRunner {
   ThreadPool* const threads_;
 
   absl::Mutex compute_mu_;
-  Buffer logits_ ABSL_GUARDED_BY(compute_mu_);  // [kMaxLogitRows, vocab_size]
+  Buffer logits_ ABSL_GUARDED_BY(compute_mu_);            // [kMaxLogitRows, vocab_size]
+  std::vector<float> rows_ ABSL_GUARDED_BY(compute_mu_);  // see RowsOf
 };
 
 }  // namespace gatefold

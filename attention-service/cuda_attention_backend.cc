@@ -9,6 +9,7 @@
 #include "gatefold/base/status_macros.h"
 #include "gatefold/cuda/attention_stack.h"
 #include "gatefold/cuda/numerics_class.h"
+#include "gatefold/cuda/sampling.h"
 #include "gatefold/device/cuda_device.h"
 #include "gatefold/device/cuda_status.h"
 #include "gatefold/device/device_clock.h"
@@ -62,6 +63,14 @@ class CudaAttentionBackend final : public AttentionBackend {
   absl::Status Logits(const float* x, int n_rows, float* logits) override {
     return Failed(ComputeLogits(x, n_rows, logits));
   }
+  bool draws() const override { return true; }
+  absl::Status Draw(const float* x, absl::Span<const PlainDraw> draws, DrawnToken* drawn) override {
+    for (size_t first = 0; first < draws.size(); first += kMaxLogitRows) {
+      const absl::Span<const PlainDraw> some = draws.subspan(first, kMaxLogitRows);
+      GF_RETURN_IF_ERROR(Failed(DrawSome(x + first * config_.d_model, some, drawn + first)));
+    }
+    return absl::OkStatus();
+  }
 
  private:
   static constexpr size_t kHeldSteps = 8;  // as many lanes need not send a step's rows twice
@@ -72,12 +81,14 @@ class CudaAttentionBackend final : public AttentionBackend {
                      float* x);
   absl::Status AttendLayer(int layer, absl::Span<const AttentionRow> rows, float* x);
   absl::Status ComputeLogits(const float* x, int n_rows, float* logits);
+  // Of at most kMaxLogitRows rows.
+  absl::Status DrawSome(const float* x, absl::Span<const PlainDraw> draws, DrawnToken* drawn);
   // Sends the rows, in the place of those that were sent first. token_ids may be null.
   absl::StatusOr<const cuda::AttentionStep*> Send(absl::Span<const AttentionRow> rows,
                                                   const int32_t* token_ids);
-  // What `launch` puts on the stream, timed; then `to` has what it left of `rows` on the device.
-  template <typename Launch>
-  absl::Status Compute(Launch launch, RowTransfer* rows, size_t n, float* to);
+  // What `launch` puts on the stream, timed; then `to` has what it left of `values` on the device.
+  template <typename Launch, typename T>
+  absl::Status Compute(Launch launch, Transfer<T>* values, size_t n, T* to);
   // Those that are there, else as Send.
   absl::StatusOr<const cuda::AttentionStep*> Find(absl::Span<const AttentionRow> rows);
 
@@ -89,6 +100,8 @@ class CudaAttentionBackend final : public AttentionBackend {
   std::unique_ptr<cuda::AttentionWeights> device_weights_;
   std::unique_ptr<cuda::AttentionStack> stack_;
   RowTransfer x_, logits_;
+  Transfer<cuda::SampleRow> draws_;
+  Transfer<cuda::DrawnToken> drawn_;
   DeviceClock clock_;
   std::array<HeldStep, kHeldSteps> steps_;
   size_t next_step_ = 0;
@@ -216,12 +229,12 @@ absl::StatusOr<const cuda::AttentionStep*> CudaAttentionBackend::Find(
   return Send(rows, nullptr);
 }
 
-template <typename Launch>
-absl::Status CudaAttentionBackend::Compute(Launch launch, RowTransfer* rows, size_t n, float* to) {
+template <typename Launch, typename T>
+absl::Status CudaAttentionBackend::Compute(Launch launch, Transfer<T>* values, size_t n, T* to) {
   GF_RETURN_IF_ERROR(clock_.Start(stream_.get()));
   GF_RETURN_IF_CUDA_ERROR(launch());
   GF_RETURN_IF_ERROR(clock_.Stop(stream_.get()));
-  GF_RETURN_IF_ERROR(rows->Fetch(n, to, stream_.get()));
+  GF_RETURN_IF_ERROR(values->Fetch(n, to, stream_.get()));
   return clock_.Count();
 }
 
@@ -253,6 +266,38 @@ absl::Status CudaAttentionBackend::ComputeLogits(const float* x, int n_rows, flo
   return Compute(
       [&] { return stack_->Logits(x_.device(), n_rows, logits_.device(), stream_.get()); },
       &logits_, n_logits, logits);
+}
+
+absl::Status CudaAttentionBackend::DrawSome(const float* x, absl::Span<const PlainDraw> draws,
+                                            DrawnToken* drawn) {
+  const size_t n = draws.size();
+  std::vector<cuda::SampleRow> rows;
+  for (const PlainDraw& draw : draws) {
+    rows.push_back({.seed = draw.seed,
+                    .position = draw.position,
+                    .temperature = draw.temperature,
+                    .top_k = draw.top_k,
+                    .top_p = draw.top_p,
+                    .min_p = draw.min_p});
+  }
+  GF_RETURN_IF_ERROR(logits_.Reserve(n * config_.vocab_size));
+  GF_RETURN_IF_ERROR(drawn_.Reserve(n));
+  GF_RETURN_IF_ERROR(draws_.Send(rows.data(), n, stream_.get()));
+  GF_RETURN_IF_ERROR(x_.Send(x, n * config_.d_model, stream_.get()));
+  std::vector<cuda::DrawnToken> tokens(n);
+  GF_RETURN_IF_ERROR(Compute(
+      [&] {
+        const cudaError_t error =
+            stack_->Logits(x_.device(), static_cast<int>(n), logits_.device(), stream_.get());
+        if (error != cudaSuccess) return error;
+        return cuda::Sample(logits_.device(), static_cast<int64_t>(n), config_.vocab_size,
+                            draws_.device(), drawn_.device(), stream_.get());
+      },
+      &drawn_, n, tokens.data()));
+  for (size_t i = 0; i < n; ++i) {
+    drawn[i] = {tokens[i].token, tokens[i].argmax, tokens[i].has_nan != 0};
+  }
+  return absl::OkStatus();
 }
 
 // The first matrix that is not bfloat16; null: there is none.

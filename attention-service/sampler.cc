@@ -40,11 +40,19 @@ float Highest(absl::Span<const float> logits) {
   return *std::max_element(lanes, lanes + kLanes);
 }
 
+bool HasPenalties(const SamplingParams& params) {
+  return params.repetition_penalty != 1.0f || params.presence_penalty != 0.0f ||
+         params.frequency_penalty != 0.0f;
+}
+
+// Whether what is banned until there are enough tokens still is.
+bool IsBelowMin(const SamplingParams& params, int position) {
+  return position + 1 - params.n_prompt_tokens < params.min_output_tokens;
+}
+
 void Penalise(const SamplingParams& params, absl::Span<const int32_t> tokens,
               std::vector<float>* logits) {
-  const bool any = params.repetition_penalty != 1.0f || params.presence_penalty != 0.0f ||
-                   params.frequency_penalty != 0.0f;
-  if (!any) return;
+  if (!HasPenalties(params)) return;
   std::map<int32_t, int> output_counts;  // 0: in the prompt only
   for (size_t i = 0; i < tokens.size(); ++i) {
     output_counts[tokens[i]] += static_cast<int>(i) >= params.n_prompt_tokens ? 1 : 0;
@@ -189,34 +197,38 @@ std::vector<std::pair<int32_t, float>> TopLogprobs(absl::Span<const float> logit
   return top;
 }
 
-Sampled Sample(absl::Span<const float> logits, const SamplingParams& params,
-               absl::Span<const int32_t> tokens, int position) {
-  const bool want_logprobs = params.want_logprob || params.n_top_logprobs > 0;
-  const LogSum log_sum = want_logprobs ? LogSumExp(logits) : LogSum();
-  Sampled sampled;
-  sampled.argmax = Argmax(logits);
-  if (params.n_top_logprobs > 0) sampled.top = TopLogprobs(logits, params.n_top_logprobs, log_sum);
+bool DrawsFromPlainLogits(const SamplingParams& params, int position) {
+  return !HasPenalties(params) && params.logit_bias.empty() && params.banned.empty() &&
+         (params.banned_until_min.empty() || !IsBelowMin(params, position));
+}
 
+int32_t DrawToken(absl::Span<const float> logits, const SamplingParams& params,
+                  absl::Span<const int32_t> tokens, int position) {
   std::vector<float> modified(logits.begin(), logits.end());
   Penalise(params, tokens, &modified);
   for (const auto& [token, bias] : params.logit_bias) {
     if (token >= 0 && token < static_cast<int64_t>(modified.size())) modified[token] += bias;
   }
   Ban(params.banned, &modified);
-  const int n_output = position + 1 - params.n_prompt_tokens;
-  if (n_output < params.min_output_tokens) Ban(params.banned_until_min, &modified);
+  if (IsBelowMin(params, position)) Ban(params.banned_until_min, &modified);
 
-  sampled.token = Argmax(modified);
-  if (params.temperature > 0 && Ordered(modified[sampled.token]) != kNever) {
-    Lottery lottery(modified, params.temperature);
-    lottery.KeepTopK(params.top_k);
-    lottery.KeepTopP(params.top_p);
-    lottery.KeepMinP(params.min_p);
-    sampled.token = lottery.Draw(UniformAt(params.seed, static_cast<uint64_t>(position) + 1));
-  }
-  if (want_logprobs) {
-    sampled.logprob = static_cast<float>(Ordered(logits[sampled.token]) - log_sum.log_sum);
-  }
+  const int32_t likeliest = Argmax(modified);
+  if (params.temperature <= 0 || Ordered(modified[likeliest]) == kNever) return likeliest;
+  Lottery lottery(modified, params.temperature);
+  lottery.KeepTopK(params.top_k);
+  lottery.KeepTopP(params.top_p);
+  lottery.KeepMinP(params.min_p);
+  return lottery.Draw(UniformAt(params.seed, static_cast<uint64_t>(position) + 1));
+}
+
+Sampled Describe(absl::Span<const float> logits, const SamplingParams& params, int32_t token) {
+  Sampled sampled;
+  sampled.token = token;
+  sampled.argmax = Argmax(logits);
+  if (!params.want_logprob && params.n_top_logprobs == 0) return sampled;
+  const LogSum log_sum = LogSumExp(logits);
+  sampled.logprob = static_cast<float>(Ordered(logits[token]) - log_sum.log_sum);
+  if (params.n_top_logprobs > 0) sampled.top = TopLogprobs(logits, params.n_top_logprobs, log_sum);
   return sampled;
 }
 

@@ -28,13 +28,20 @@ int32_t Argmax(absl::Span<const float> logits);
 std::vector<std::pair<int32_t, float>> TopLogprobs(absl::Span<const float> logits, int n,
                                                    const LogSum& log_sum);
 
+// Whether the token at position + 1 is drawn from the logits as they are: without penalties, biases
+// and bans.
+bool DrawsFromPlainLogits(const SamplingParams& params, int position);
+
 // Draws the token at position + 1. In this order: repetition, presence and frequency penalties,
 // logit bias, bans, temperature, top_k, top_p, min_p, draw. `tokens` is the sequence up to and
 // with `position`; those from params.n_prompt_tokens on are output. The repetition penalty counts
 // prompt and output, presence and frequency count output.
-// The reported log-probabilities are of the unmodified logits. Deterministic in its arguments.
-// Threads: safe.
-Sampled Sample(absl::Span<const float> logits, const SamplingParams& params,
-               absl::Span<const int32_t> tokens, int position);
+// Deterministic in its arguments. Threads: safe.
+int32_t DrawToken(absl::Span<const float> logits, const SamplingParams& params,
+                  absl::Span<const int32_t> tokens, int position);
+
+// What is reported of a token that was drawn: log-probabilities, of the unmodified logits, as far
+// as they are wanted, and the argmax.
+Sampled Describe(absl::Span<const float> logits, const SamplingParams& params, int32_t token);
 
 }  // namespace gatefold

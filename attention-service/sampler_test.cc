@@ -17,14 +17,14 @@ SamplingParams Greedy() {
 
 int32_t Draw(const std::vector<float>& logits, const SamplingParams& params,
              const std::vector<int32_t>& tokens = {0}) {
-  return Sample(logits, params, tokens, static_cast<int>(tokens.size()) - 1).token;
+  return DrawToken(logits, params, tokens, static_cast<int>(tokens.size()) - 1);
 }
 
 // How often each token is drawn over positions [0, n).
 std::vector<int> Histogram(const std::vector<float>& logits, const SamplingParams& params, int n) {
   std::vector<int> counts(logits.size());
   for (int position = 0; position < n; ++position) {
-    ++counts[Sample(logits, params, {}, position).token];
+    ++counts[DrawToken(logits, params, {}, position)];
   }
   return counts;
 }
@@ -50,7 +50,7 @@ TEST(SamplerTest, NanNeverWins) {
   EXPECT_EQ(Draw({nan, 1, nan, 2}, Greedy()), 3);
   SamplingParams params;
   for (int i = 0; i < 50; ++i) {
-    const int32_t token = Sample(std::vector<float>{nan, 1, nan, 2}, params, {}, i).token;
+    const int32_t token = DrawToken(std::vector<float>{nan, 1, nan, 2}, params, {}, i);
     EXPECT_TRUE(token == 1 || token == 3);
   }
 }
@@ -141,12 +141,33 @@ TEST(SamplerTest, BiasAndBansDecide) {
   EXPECT_EQ(Draw({3, 2, -1}, params, {9, 9, 9}), 0);  // draws output token 2
 }
 
+TEST(SamplerTest, KnowsWhetherLogitsAreDrawnFromAsTheyAre) {
+  SamplingParams plain = Greedy();
+  plain.top_k = 3;
+  plain.n_top_logprobs = 2;
+  EXPECT_TRUE(DrawsFromPlainLogits(plain, 5));
+  for (const auto change : {+[](SamplingParams* p) { p->repetition_penalty = 1.1f; },
+                            +[](SamplingParams* p) { p->presence_penalty = 0.1f; },
+                            +[](SamplingParams* p) { p->frequency_penalty = 0.1f; },
+                            +[](SamplingParams* p) { p->logit_bias[3] = 1; },
+                            +[](SamplingParams* p) { p->banned = {3}; }}) {
+    SamplingParams params = plain;
+    change(&params);
+    EXPECT_FALSE(DrawsFromPlainLogits(params, 5));
+  }
+  plain.banned_until_min = {3};
+  plain.n_prompt_tokens = 4;
+  plain.min_output_tokens = 3;
+  EXPECT_FALSE(DrawsFromPlainLogits(plain, 5));  // draws output token 2
+  EXPECT_TRUE(DrawsFromPlainLogits(plain, 6));
+}
+
 TEST(SamplerTest, ReportsLogprobsOfTheUnmodifiedDistribution) {
   SamplingParams params = Greedy();
   params.n_top_logprobs = 2;
   params.logit_bias[0] = 100;
-  const Sampled sampled =
-      Sample(std::vector<float>{0, std::log(3.0f)}, params, std::vector<int32_t>{0}, 0);
+  const std::vector<float> logits = {0, std::log(3.0f)};
+  const Sampled sampled = Describe(logits, params, Draw(logits, params));
   EXPECT_EQ(sampled.token, 0);
   EXPECT_EQ(sampled.argmax, 1);
   EXPECT_NEAR(sampled.logprob, std::log(0.25), 1e-6);

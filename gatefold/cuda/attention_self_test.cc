@@ -5,6 +5,7 @@
 
 #include "gatefold/cuda/attention_stack.h"
 #include "gatefold/cuda/cuda_macros.h"
+#include "gatefold/cuda/sampling.h"
 #include "gatefold/cuda/self_test_numbers.h"
 
 namespace gatefold::cuda {
@@ -57,6 +58,35 @@ cudaError_t Load(AttentionWeights* weights) {
   return upload.Finish();
 }
 
+// Tokens of one row of logits, drawn with several seeds. They show which sampler it is more than
+// how it rounds: what is inexact there, powers of two, attention has as well.
+cudaError_t DrawTokens(const float* logits, std::vector<float>* answers) {
+  constexpr int kSeeds = 32;
+  std::vector<SampleRow> rows;
+  for (int i = 0; i < kSeeds; ++i) {
+    rows.push_back({.seed = static_cast<uint64_t>(i),
+                    .position = 7 * i,
+                    .temperature = 2.0f,
+                    .top_k = i % 2 * 50,
+                    .top_p = i % 3 == 0 ? 0.9f : 1.0f});
+  }
+  DeviceMemory rows_memory, drawn_memory;
+  GF_CUDA_RETURN_IF_ERROR(rows_memory.Reserve(sizeof(SampleRow)));
+  GF_CUDA_RETURN_IF_ERROR(drawn_memory.Reserve(sizeof(DrawnToken)));
+  for (const SampleRow& row : rows) {
+    DrawnToken drawn;
+    GF_CUDA_RETURN_IF_ERROR(
+        cudaMemcpy(rows_memory.get(), &row, sizeof(row), cudaMemcpyHostToDevice));
+    GF_CUDA_RETURN_IF_ERROR(Sample(logits, 1, kShape.vocab_size,
+                                   reinterpret_cast<const SampleRow*>(rows_memory.get()),
+                                   reinterpret_cast<DrawnToken*>(drawn_memory.get()), nullptr));
+    GF_CUDA_RETURN_IF_ERROR(
+        cudaMemcpy(&drawn, drawn_memory.get(), sizeof(drawn), cudaMemcpyDeviceToHost));
+    answers->push_back(static_cast<float>(drawn.token));
+  }
+  return cudaSuccess;
+}
+
 }  // namespace
 
 cudaError_t AttentionSelfTest(std::vector<float>* answers) {
@@ -87,7 +117,8 @@ cudaError_t AttentionSelfTest(std::vector<float>* answers) {
   GF_CUDA_RETURN_IF_ERROR(stack.EmbedAndAttend(step, x, nullptr));
   GF_CUDA_RETURN_IF_ERROR(stack.Logits(x, 1, reinterpret_cast<float*>(logits.get()), nullptr));
   GF_CUDA_RETURN_IF_ERROR(fetch(rows, d, kPrompt * d));
-  return fetch(logits, vocab, (kPrompt + 1) * d);
+  GF_CUDA_RETURN_IF_ERROR(fetch(logits, vocab, (kPrompt + 1) * d));
+  return DrawTokens(reinterpret_cast<const float*>(logits.get()), answers);
 }
 
 }  // namespace gatefold::cuda

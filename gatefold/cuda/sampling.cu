@@ -40,13 +40,16 @@ __device__ __forceinline__ uint64_t BlockSum(uint64_t value) {
 }
 
 // (key, token) of the highest logit, the lower id among equals, as key << 32 | ~token.
-__device__ __forceinline__ uint64_t BlockBest(const float* logits, int vocab_size) {
+__device__ __forceinline__ uint64_t BlockBest(const float* logits, int vocab_size, bool* has_nan) {
   __shared__ uint64_t bests[kWarps];
   uint64_t best = 0;
+  bool is_nan = false;
 #pragma unroll 4
   for (int i = static_cast<int>(threadIdx.x); i < vocab_size; i += kThreads) {
+    const float logit = logits[i];
+    is_nan |= logit != logit;
     const uint64_t rank =
-        static_cast<uint64_t>(Key(logits[i])) << 32 | (0xffffffffu - static_cast<unsigned>(i));
+        static_cast<uint64_t>(Key(logit)) << 32 | (0xffffffffu - static_cast<unsigned>(i));
     best = rank > best ? rank : best;
   }
 #pragma unroll
@@ -55,7 +58,7 @@ __device__ __forceinline__ uint64_t BlockBest(const float* logits, int vocab_siz
     best = other > best ? other : best;
   }
   if (threadIdx.x % kWarp == 0) bests[threadIdx.x / kWarp] = best;
-  __syncthreads();
+  *has_nan = __syncthreads_count(is_nan) > 0;
   best = bests[0];
 #pragma unroll
   for (int i = 1; i < kWarps; ++i) best = bests[i] > best ? bests[i] : best;
@@ -253,18 +256,18 @@ class Candidates {
 struct SampleArgs {
   const float* logits;
   int vocab_size;
-  const SampleRow* rows;  // null: the highest
-  int32_t* tokens;
+  const SampleRow* rows;
+  DrawnToken* drawn;
 };
 
 __global__ void __launch_bounds__(kThreads) SampleKernel(const __grid_constant__ SampleArgs args) {
   const float* logits = args.logits + static_cast<int64_t>(blockIdx.x) * args.vocab_size;
-  const uint64_t best = BlockBest(logits, args.vocab_size);
+  bool has_nan;
+  const uint64_t best = BlockBest(logits, args.vocab_size, &has_nan);
   const unsigned key = static_cast<unsigned>(best >> 32);
   int token = TokenOf(best);
-  if (args.rows != nullptr && args.rows[blockIdx.x].temperature > 0.0f && key > kImpossible &&
-      key < kInfinite) {
-    const SampleRow row = args.rows[blockIdx.x];
+  const SampleRow row = args.rows[blockIdx.x];
+  if (row.temperature > 0.0f && key > kImpossible && key < kInfinite) {
     // Bounded, so that 0 times it is 0.
     const float scale = fminf(__fdiv_rn(kLog2E, row.temperature), 1e30f);
     Candidates candidates(logits, args.vocab_size, FromKey(key), scale);
@@ -273,12 +276,14 @@ __global__ void __launch_bounds__(kThreads) SampleKernel(const __grid_constant__
     candidates.KeepMinP(row.min_p);
     token = candidates.Draw(UniformBits(row.seed, static_cast<uint64_t>(row.position) + 1));
   }
-  if (threadIdx.x == 0) args.tokens[blockIdx.x] = token;
+  if (threadIdx.x == 0) args.drawn[blockIdx.x] = {token, TokenOf(best), has_nan};
 }
 
-cudaError_t Launch(const float* logits, int64_t n_rows, int64_t vocab_size, const SampleRow* rows,
-                   int32_t* tokens, cudaStream_t stream) {
-  if (logits == nullptr || tokens == nullptr || n_rows < 0 || vocab_size < 1 ||
+}  // namespace
+
+cudaError_t Sample(const float* logits, int64_t n_rows, int64_t vocab_size, const SampleRow* rows,
+                   DrawnToken* drawn, cudaStream_t stream) {
+  if (logits == nullptr || rows == nullptr || drawn == nullptr || n_rows < 0 || vocab_size < 1 ||
       vocab_size > 1 << 20) {
     return cudaErrorInvalidValue;
   }
@@ -286,20 +291,7 @@ cudaError_t Launch(const float* logits, int64_t n_rows, int64_t vocab_size, cons
                       SampleArgs{.logits = logits,
                                  .vocab_size = static_cast<int>(vocab_size),
                                  .rows = rows,
-                                 .tokens = tokens});
-}
-
-}  // namespace
-
-cudaError_t Argmax(const float* logits, int64_t n_rows, int64_t vocab_size, int32_t* tokens,
-                   cudaStream_t stream) {
-  return Launch(logits, n_rows, vocab_size, nullptr, tokens, stream);
-}
-
-cudaError_t Sample(const float* logits, int64_t n_rows, int64_t vocab_size, const SampleRow* rows,
-                   int32_t* tokens, cudaStream_t stream) {
-  if (rows == nullptr) return cudaErrorInvalidValue;
-  return Launch(logits, n_rows, vocab_size, rows, tokens, stream);
+                                 .drawn = drawn});
 }
 
 }  // namespace gatefold::cuda

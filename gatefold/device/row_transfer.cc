@@ -16,39 +16,37 @@ absl::Status CudaStream::Prepare() {
   return absl::OkStatus();
 }
 
-RowTransfer::~RowTransfer() {
+ByteTransfer::~ByteTransfer() {
   cudaFreeHost(host_);
   cudaFree(device_);
 }
 
-absl::Status RowTransfer::Reserve(size_t n) {
-  if (n <= n_) return absl::OkStatus();
+absl::Status ByteTransfer::Reserve(size_t bytes) {
+  if (bytes <= bytes_) return absl::OkStatus();
   cudaFreeHost(host_);
   cudaFree(device_);
   host_ = device_ = nullptr;
-  n_ = 0;
-  const size_t bytes = (n + n / 2) * sizeof(float);
-  GF_RETURN_IF_CUDA_ERROR(cudaMallocHost(&host_, bytes));
-  GF_RETURN_IF_CUDA_ERROR(cudaMalloc(&device_, bytes));
-  n_ = n + n / 2;
+  bytes_ = 0;
+  const size_t more = bytes + bytes / 2;
+  GF_RETURN_IF_CUDA_ERROR(cudaMallocHost(&host_, more));
+  GF_RETURN_IF_CUDA_ERROR(cudaMalloc(&device_, more));
+  bytes_ = more;
   return absl::OkStatus();
 }
 
-absl::Status RowTransfer::Send(const float* from, size_t n, cudaStream_t stream) {
+absl::Status ByteTransfer::Send(const void* from, size_t bytes, cudaStream_t stream) {
   // A call that failed half-way may have left the stream reading.
   GF_RETURN_IF_CUDA_ERROR(cudaStreamSynchronize(stream));
-  GF_RETURN_IF_ERROR(Reserve(n));
-  std::memcpy(host_, from, n * sizeof(float));
-  GF_RETURN_IF_CUDA_ERROR(
-      cudaMemcpyAsync(device_, host_, n * sizeof(float), cudaMemcpyHostToDevice, stream));
+  GF_RETURN_IF_ERROR(Reserve(bytes));
+  std::memcpy(host_, from, bytes);
+  GF_RETURN_IF_CUDA_ERROR(cudaMemcpyAsync(device_, host_, bytes, cudaMemcpyHostToDevice, stream));
   return absl::OkStatus();
 }
 
-absl::Status RowTransfer::Fetch(size_t n, float* to, cudaStream_t stream) {
-  GF_RETURN_IF_CUDA_ERROR(
-      cudaMemcpyAsync(host_, device_, n * sizeof(float), cudaMemcpyDeviceToHost, stream));
+absl::Status ByteTransfer::Fetch(size_t bytes, void* to, cudaStream_t stream) {
+  GF_RETURN_IF_CUDA_ERROR(cudaMemcpyAsync(host_, device_, bytes, cudaMemcpyDeviceToHost, stream));
   GF_RETURN_IF_CUDA_ERROR(cudaStreamSynchronize(stream));
-  std::memcpy(to, host_, n * sizeof(float));
+  std::memcpy(to, host_, bytes);
   return absl::OkStatus();
 }
 

@@ -23,29 +23,46 @@ class CudaStream {
   cudaStream_t stream_ = nullptr;
 };
 
-// Floats on their way between host and device: pinned memory and as much on the device, as large as
+// Bytes on their way between host and device: pinned memory and as much on the device, as large as
 // the largest batch so far. Threads: one at a time.
-class RowTransfer {
+class ByteTransfer {
  public:
-  RowTransfer() = default;
-  ~RowTransfer();
-  RowTransfer(const RowTransfer&) = delete;
-  RowTransfer& operator=(const RowTransfer&) = delete;
+  ByteTransfer() = default;
+  ~ByteTransfer();
+  ByteTransfer(const ByteTransfer&) = delete;
+  ByteTransfer& operator=(const ByteTransfer&) = delete;
 
-  // Room for n floats; content is lost where it has to grow.
-  absl::Status Reserve(size_t n);
-  // Waits for what the stream did before. `from` is free again when this returns; the device has it
-  // in the order of the stream.
-  absl::Status Send(const float* from, size_t n, cudaStream_t stream);
-  // Waits for the stream; then `to` has what the device has.
-  absl::Status Fetch(size_t n, float* to, cudaStream_t stream);
-
-  float* device() const { return device_; }
+  absl::Status Reserve(size_t bytes);
+  absl::Status Send(const void* from, size_t bytes, cudaStream_t stream);
+  absl::Status Fetch(size_t bytes, void* to, cudaStream_t stream);
+  char* device() const { return device_; }
 
  private:
-  size_t n_ = 0;
-  float* host_ = nullptr;
-  float* device_ = nullptr;
+  size_t bytes_ = 0;
+  char* host_ = nullptr;
+  char* device_ = nullptr;
 };
+
+// The same of values.
+template <typename T>
+class Transfer {
+ public:
+  // Room for n of them; content is lost where it has to grow.
+  absl::Status Reserve(size_t n) { return bytes_.Reserve(n * sizeof(T)); }
+  // Waits for what the stream did before. `from` is free again when this returns; the device has it
+  // in the order of the stream.
+  absl::Status Send(const T* from, size_t n, cudaStream_t stream) {
+    return bytes_.Send(from, n * sizeof(T), stream);
+  }
+  // Waits for the stream; then `to` has what the device has.
+  absl::Status Fetch(size_t n, T* to, cudaStream_t stream) {
+    return bytes_.Fetch(n * sizeof(T), to, stream);
+  }
+  T* device() const { return reinterpret_cast<T*>(bytes_.device()); }
+
+ private:
+  ByteTransfer bytes_;
+};
+using RowTransfer = Transfer<float>;
 
 }  // namespace gatefold

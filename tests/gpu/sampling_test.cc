@@ -21,10 +21,9 @@ double UniformAt(uint64_t seed, uint64_t position) {
   uint32_t k0 = static_cast<uint32_t>(seed), k1 = static_cast<uint32_t>(seed >> 32);
   for (int round = 0; round < 10; ++round, k0 += 0x9E3779B9, k1 += 0xBB67AE85) {
     const uint64_t p0 = uint64_t{0xD2511F53} * c[0], p1 = uint64_t{0xCD9E8D57} * c[2];
-    const uint32_t next[4] = {static_cast<uint32_t>(p1 >> 32) ^ c[1] ^ k0,
-                              static_cast<uint32_t>(p1),
-                              static_cast<uint32_t>(p0 >> 32) ^ c[3] ^ k1,
-                              static_cast<uint32_t>(p0)};
+    const uint32_t next[4] = {
+        static_cast<uint32_t>(p1 >> 32) ^ c[1] ^ k0, static_cast<uint32_t>(p1),
+        static_cast<uint32_t>(p0 >> 32) ^ c[3] ^ k1, static_cast<uint32_t>(p0)};
     std::copy(next, next + 4, c);
   }
   return static_cast<double>(((uint64_t{c[0]} << 32) | c[1]) >> 11) * 0x1.0p-53;
@@ -74,25 +73,35 @@ int32_t Reference(const std::vector<float>& logits, const SampleRow& row) {
   return tickets[drawn].token;
 }
 
-std::vector<int32_t> Highest(const std::vector<std::vector<float>>& rows) {
+// Each row from its own logits.
+std::vector<DrawnToken> Draw(const std::vector<std::vector<float>>& logits,
+                             const std::vector<SampleRow>& rows) {
   std::vector<float> all;
-  for (const auto& row : rows) all.insert(all.end(), row.begin(), row.end());
-  const DeviceArray<float> logits(all);
-  const DeviceArray<int32_t> tokens(rows.size());
-  EXPECT_CUDA(Argmax(logits.get(), static_cast<int64_t>(rows.size()),
-                    static_cast<int64_t>(rows[0].size()), tokens.get(), nullptr));
-  return tokens.Read();
+  for (const auto& row : logits) all.insert(all.end(), row.begin(), row.end());
+  const DeviceArray<float> logits_device(all);
+  const DeviceArray<SampleRow> rows_device(rows);
+  const DeviceArray<DrawnToken> drawn(rows.size());
+  EXPECT_CUDA(Sample(logits_device.get(), static_cast<int64_t>(rows.size()),
+                     static_cast<int64_t>(logits[0].size()), rows_device.get(), drawn.get(),
+                     nullptr));
+  return drawn.Read();
+}
+
+std::vector<int32_t> Highest(const std::vector<std::vector<float>>& logits) {
+  std::vector<int32_t> tokens;
+  for (const DrawnToken& drawn : Draw(logits, std::vector<SampleRow>(logits.size()))) {
+    EXPECT_EQ(drawn.token, drawn.argmax);
+    tokens.push_back(drawn.token);
+  }
+  return tokens;
 }
 
 std::vector<int32_t> Drawn(const std::vector<float>& logits, const std::vector<SampleRow>& rows) {
-  std::vector<float> all;
-  for (size_t i = 0; i < rows.size(); ++i) all.insert(all.end(), logits.begin(), logits.end());
-  const DeviceArray<float> logits_device(all);
-  const DeviceArray<SampleRow> rows_device(rows);
-  const DeviceArray<int32_t> tokens(rows.size());
-  EXPECT_CUDA(Sample(logits_device.get(), static_cast<int64_t>(rows.size()),
-                    static_cast<int64_t>(logits.size()), rows_device.get(), tokens.get(), nullptr));
-  return tokens.Read();
+  std::vector<int32_t> tokens;
+  for (const DrawnToken& drawn : Draw(std::vector(rows.size(), logits), rows)) {
+    tokens.push_back(drawn.token);
+  }
+  return tokens;
 }
 
 TEST_F(SamplingTest, FindsTheHighest) {
@@ -143,13 +152,32 @@ TEST_F(SamplingTest, TemperatureZeroIsTheHighest) {
             std::vector<int32_t>(2, static_cast<int32_t>(want)));
 }
 
+TEST_F(SamplingTest, SaysWhatIsNoNumberAndWhatWasLikeliest) {
+  std::vector<float> logits(700, 0.0f);
+  logits[650] = 5;
+  std::vector<float> broken = logits;
+  broken[699] = NAN;
+  SampleRow row = {.temperature = 1};
+  for (row.seed = 0; Draw({logits}, {row})[0].token == 650; ++row.seed) {
+  }
+  const std::vector<DrawnToken> drawn = Draw({logits, broken, logits}, {row, row, {}});
+  EXPECT_NE(drawn[0].token, 650);
+  EXPECT_EQ(drawn[2].token, 650);
+  for (const DrawnToken& each : drawn) EXPECT_EQ(each.argmax, 650);
+  EXPECT_FALSE(drawn[0].has_nan);
+  EXPECT_TRUE(drawn[1].has_nan);
+  EXPECT_FALSE(drawn[2].has_nan);
+}
+
 TEST_F(SamplingTest, RefusesWhatItDoesNotServe) {
   const DeviceArray<float> logits(4);
-  const DeviceArray<int32_t> tokens(1);
-  EXPECT_EQ(Argmax(nullptr, 1, 4, tokens.get(), nullptr), cudaErrorInvalidValue);
-  EXPECT_EQ(Argmax(logits.get(), 1, 0, tokens.get(), nullptr), cudaErrorInvalidValue);
-  EXPECT_EQ(Sample(logits.get(), 1, 4, nullptr, tokens.get(), nullptr), cudaErrorInvalidValue);
-  EXPECT_EQ(Argmax(logits.get(), 0, 4, tokens.get(), nullptr), cudaSuccess);
+  const DeviceArray<SampleRow> rows(1);
+  const DeviceArray<DrawnToken> drawn(1);
+  EXPECT_EQ(Sample(nullptr, 1, 4, rows.get(), drawn.get(), nullptr), cudaErrorInvalidValue);
+  EXPECT_EQ(Sample(logits.get(), 1, 0, rows.get(), drawn.get(), nullptr), cudaErrorInvalidValue);
+  EXPECT_EQ(Sample(logits.get(), 1, 4, nullptr, drawn.get(), nullptr), cudaErrorInvalidValue);
+  EXPECT_EQ(Sample(logits.get(), 1, 4, rows.get(), nullptr, nullptr), cudaErrorInvalidValue);
+  EXPECT_EQ(Sample(logits.get(), 0, 4, rows.get(), drawn.get(), nullptr), cudaSuccess);
 }
 
 }  // namespace

@@ -100,6 +100,36 @@ TEST_F(CudaModelTest, OneProcessAndAClusterHaveTheSameBits) {
   }
 }
 
+TEST_F(CudaModelTest, AskingForLogprobsChangesNoToken) {
+  const auto local = Start(Kind::kLocal, "cuda");
+  ASSERT_NE(local, nullptr);
+  Client client(local->channel());
+  for (int seed = 1; seed < 3; ++seed) {  // drawn, from the logits as they are
+    const auto tokens = Generate(&client, seed);
+    ASSERT_TRUE(tokens.ok()) << tokens.status();
+    inference::v1::GenerateTextRequest request;
+    for (int32_t id : Prompt(seed, 20 + 3 * seed)) {
+      request.mutable_prompt()->mutable_token_ids()->add_ids(id);
+    }
+    request.mutable_config()->set_max_output_tokens(16);
+    request.mutable_config()->set_temperature(1.0f);
+    if (seed == 2) request.mutable_config()->set_top_k(20);
+    request.mutable_config()->set_seed(seed);
+    request.mutable_config()->set_ignore_eos(true);
+    request.mutable_output()->set_token_ids(true);
+    request.mutable_output()->set_logprobs(true);
+    inference::v1::GenerateTextResponse response;
+    grpc::ClientContext context;
+    const grpc::Status status = client.stub()->GenerateText(&context, request, &response);
+    ASSERT_TRUE(status.ok()) << status.error_message();
+    const auto& generation = response.candidates(0);
+    EXPECT_EQ(std::vector<int32_t>(generation.token_ids().begin(), generation.token_ids().end()),
+              *tokens);
+    ASSERT_EQ(generation.logprobs_size(), 16);
+    for (const auto& each : generation.logprobs()) EXPECT_LT(each.logprob(), 0);
+  }
+}
+
 TEST_F(CudaModelTest, IsNearTheCpu) {
   const auto cuda = Start(Kind::kLocal, "cuda"), cpu = Start(Kind::kLocal, "cpu");
   ASSERT_TRUE(cuda != nullptr && cpu != nullptr);
