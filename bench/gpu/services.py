@@ -6,7 +6,8 @@
 Starts one attention-service with --attention-backend, one expert-service with --backend and one router over
 unix sockets, sends `gatefold bench` at each number of sequences, and prints rates with the router's step time
 by phase. A phase that calls a service is split: the device, the service's host around it (copies between host
-and device, launches, the CPU's own computing), and the rest, which is the wire and the queues.
+and device, launches, the CPU's own computing), and the rest, which is the wire and the queues. With --one-process
+it is `gatefold serve --backend` instead, whose phases are not split.
 """
 
 import argparse
@@ -74,6 +75,7 @@ def main() -> int:
     parser.add_argument("--bin", type=pathlib.Path, default=pathlib.Path("build/release/bin"))
     parser.add_argument("--backend", default="cuda")
     parser.add_argument("--attention-backend", default="cpu")
+    parser.add_argument("--one-process", action="store_true", help="`gatefold serve`, with --router-flags")
     parser.add_argument("--colocated", action="store_true", help="attention in the router's process")
     for service in ("router", "attention", "expert"):
         parser.add_argument(f"--{service}-flags", default="", help=f"more flags of the {service}-service")
@@ -88,24 +90,29 @@ def main() -> int:
     log = open(folder / "services.log", "w", encoding="utf-8")
     experts, attention, router = (f"unix:{folder}/{name}" for name in ("experts", "attention", "router"))
     processes, addresses = [], {}
-    commands = [["expert-service", f"--listen={experts}", f"--backend={flags.backend}", *flags.expert_flags.split()]]
+    common = [f"--model={flags.model}", f"--wait={flags.wait}"]
+    commands = [["expert-service", *common, f"--listen={experts}", f"--backend={flags.backend}",
+                 *flags.expert_flags.split()]]
     to_router = [f"--listen={router}", f"--experts={experts}", *flags.router_flags.split()]
     if flags.colocated:
         to_router += ["--colocated", f"--attention-backend={flags.attention_backend}"]
     else:
         to_router += [f"--attention={attention}"]
-        commands.append(["attention-service", f"--listen={attention}", f"--backend={flags.attention_backend}",
-                         *flags.attention_flags.split()])
-    commands.append(["router-service", *to_router])
+        commands.append(["attention-service", *common, f"--listen={attention}",
+                         f"--backend={flags.attention_backend}", *flags.attention_flags.split()])
+    commands.append(["router-service", *common, *to_router])
+    if flags.one_process:
+        commands = [["gatefold", "serve", f"--model={flags.model}", f"--listen={router}", "--metrics-port=0",
+                     f"--backend={flags.backend}", *flags.router_flags.split()]]
     try:
         for command in commands:
-            process, metrics = start([flags.bin / command[0], f"--model={flags.model}", f"--wait={flags.wait}",
-                                      *command[1:]], log)
+            process, metrics = start([flags.bin / command[0], *command[1:]], log)
             processes.append(process)
             addresses[command[0].split("-")[0]] = metrics
         log.flush()
-        clock = Clock(addresses.pop("router"), addresses)
-        print("".join(line for line in open(log.name, encoding="utf-8") if " backend " in line).strip())
+        clock = Clock(addresses.popitem()[1], addresses)  # the router, or the one process, came last
+        lines = open(log.name, encoding="utf-8").readlines()
+        print("".join(line for line in lines if " backend " in line or line.startswith("computing on ")).strip())
         print("| sequences | prefill, tokens/s | decode, tokens/s | ITL p50, ms | share of the time by phase |")
         print("|---|---|---|---|---|")
         for n in map(int, flags.sequences.split(",")):

@@ -79,6 +79,7 @@ for stage in "${stages[@]}"; do
       ;;
     services)
       run services-experts "$programs/tests/cuda_experts_test"
+      run services-model "$programs/tests/cuda_model_test"
       run services-backend "$programs/tests/expert_test" "--gtest_filter=*Device*"
       run services-attention "$programs/tests/attention_test" "--gtest_filter=*Backend*"
       ;;
