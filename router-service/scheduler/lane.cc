@@ -15,6 +15,7 @@ namespace {
 
 constexpr absl::Duration kAdmissionRetryDelay = absl::Milliseconds(5);
 constexpr absl::Duration kReportInterval = absl::Seconds(5);
+constexpr absl::Duration kFailureReportInterval = absl::Seconds(1);
 
 // What a share's rows lack, each expert once, those that nobody holds first. `missing` is in
 // ascending rows and of one layer.
@@ -191,15 +192,29 @@ void Lane::Fail(const absl::Status& status) {
   Preempt(starved);  // after the others, whose KV blocks may be what was wanting
   if (n_failed > 0) {
     if (scheduler_->observer_ != nullptr) scheduler_->observer_->OnStepFailed(status);
-    LogEvent(LogLevel::kWarning, "step_failed",
-             {{"lane", index_},
-              {"step", next_step_ - 1},
-              {"sequences", n_failed},
-              {"code", absl::StatusCodeToString(status.code())},
-              {"error", status.message()}});
+    ReportFailure(status, n_failed, now);
   }
   DropParked();
   DropEnded();
+}
+
+void Lane::ReportFailure(const absl::Status& status, int n_sequences, absl::Time now) {
+  const bool as_before =
+      status.code() == failure_told_.code() && status.message() == failure_told_.message();
+  if (as_before && now < next_failure_report_) {
+    ++n_failures_untold_;
+    return;
+  }
+  LogEvent(LogLevel::kWarning, "step_failed",
+           {{"lane", index_},
+            {"step", next_step_ - 1},
+            {"sequences", n_sequences},
+            {"untold", n_failures_untold_},
+            {"code", absl::StatusCodeToString(status.code())},
+            {"error", status.message()}});
+  failure_told_ = status;
+  next_failure_report_ = now + kFailureReportInterval;
+  n_failures_untold_ = 0;
 }
 
 bool Lane::Held(Sequence* sequence, absl::Time now) const {

@@ -53,6 +53,8 @@ class Lane {
   bool Held(Sequence* sequence, absl::Time now) const;
   // Says so, now and then, while sequences wait for an expert.
   void ReportWaits(absl::Time now);
+  // Logs a failed step; one that fails like the last, once a second.
+  void ReportFailure(const absl::Status& status, int n_sequences, absl::Time now);
   void DropEnded();
 
   const int index_;
@@ -68,6 +70,9 @@ class Lane {
   bool held_ = false;  // some of `running_` did not ride in the last step
   int n_waiting_for_expert_ = 0;
   absl::Time next_report_ = absl::InfinitePast();
+  absl::Status failure_told_;  // the last that was logged
+  absl::Time next_failure_report_ = absl::InfinitePast();
+  int n_failures_untold_ = 0;  // since then
   std::thread thread_;
 };
 

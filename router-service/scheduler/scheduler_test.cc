@@ -480,6 +480,28 @@ TEST_F(SchedulerTest, EndsWhatFailsForTooLong) {
   EXPECT_EQ(recorder->end.status, absl::UnavailableError("layer 1 expert 2 has no shard"));
 }
 
+TEST_F(SchedulerTest, TellsAFailureThatRepeatsOnceInAWhile) {
+  SchedulerOptions options;
+  options.step_retry_delay = absl::Milliseconds(1);
+  Start(options);
+  {
+    absl::MutexLock lock(&shared_.mu);
+    shared_.failures.assign(30, absl::UnavailableError("the same"));
+    shared_.failures.front() = absl::UnavailableError("another");  // the last
+  }
+  testing::internal::CaptureStderr();
+  auto recorder = std::make_shared<Recorder>();
+  auto handle = Submit(Request({10}, 3), recorder);
+  recorder->done.WaitForNotification();
+  const std::string log = testing::internal::GetCapturedStderr();
+  EXPECT_EQ(recorder->tokens.size(), 3u);
+  int n_told = 0;  // of 29, one a second at most
+  for (size_t at = log.find("the same"); at != log.npos; at = log.find("the same", at + 1)) ++n_told;
+  EXPECT_GE(n_told, 1);
+  EXPECT_LE(n_told, 15);
+  EXPECT_THAT(log, testing::HasSubstr("error=another"));
+}
+
 // Tokens count up, so a prompt of 998 needs the expert from its third token on.
 TEST_F(SchedulerTest, OnlyThoseWhoNeedAMissingExpertWaitForIt) {
   Start({});
