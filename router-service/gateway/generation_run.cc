@@ -61,6 +61,8 @@ bool GenerationRun::Accept() {
       return true;
     }
     status = lease.status();
+    absl::MutexLock lock(&mu_);
+    refused_id_ = request_.request().request_id();
   }
   Fail(std::move(status));
   return false;
@@ -422,6 +424,7 @@ inference::v1::Summary GenerationRun::MakeSummary() const {
 RequestReport GenerationRun::MakeReport(const absl::Status& status) const {
   RequestReport report;
   if (lease_ != nullptr) report.request_id = lease_->id();
+  report.refused_id = refused_id_;
   if (caller_ != nullptr) report.caller = caller_->name();
   report.kind = RequestKind::kGenerate;
   report.status = status;

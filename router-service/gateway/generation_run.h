@@ -112,6 +112,7 @@ class GenerationRun : public std::enable_shared_from_this<GenerationRun> {
   TokenHold hold_ ABSL_GUARDED_BY(mu_);
   std::function<void()> wake_ ABSL_GUARDED_BY(mu_);
   std::unique_ptr<LiveRequests::Lease> lease_ ABSL_GUARDED_BY(mu_);
+  std::string refused_id_ ABSL_GUARDED_BY(mu_);  // see RequestReport
   EventBuffer events_ ABSL_GUARDED_BY(mu_);
   std::vector<std::unique_ptr<GenerationService::Handle>> handles_ ABSL_GUARDED_BY(mu_);
   inference::v1::GenerationConfig config_ ABSL_GUARDED_BY(mu_);

@@ -291,6 +291,8 @@ TEST_F(GenerationTest, RefusesASecondLiveRequestOfTheSameId) {
   Start(&second);
   EXPECT_EQ(second.ToEnd().status.code(), absl::StatusCode::kAlreadyExists);
   EXPECT_EQ(ReasonOf(second.said.status), kDuplicateRequest);
+  EXPECT_EQ(Report().request_id, "");  // which is the other's
+  EXPECT_EQ(Report().refused_id, "twin");
   submission.Say("still alive");
   submission.Stop();
   EXPECT_EQ(reader_.ToEnd().text(), "still alive");

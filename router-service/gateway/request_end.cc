@@ -51,7 +51,7 @@ std::string ReasonToKeep(const absl::Status& status) {
 
 void ReportEnd(const RequestReport& report, GatewayObserver* observer) {
   LogEvent(IsOurFault(report.status) ? LogLevel::kWarning : LogLevel::kInfo, "request_ended",
-           {{"request_id", report.request_id},
+           {{"request_id", report.request_id.empty() ? report.refused_id : report.request_id},
             {"caller", report.caller},
             {"kind", report.kind == RequestKind::kScore ? "score" : "generate"},
             {"outcome", absl::StatusCodeToString(report.status.code())},

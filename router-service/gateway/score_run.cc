@@ -56,6 +56,8 @@ bool ScoreRun::Accept() {
       return true;
     }
     status = lease.status();
+    absl::MutexLock lock(&mu_);
+    refused_id_ = request_.request_id();
   }
   End(std::move(status));
   return false;
@@ -199,6 +201,7 @@ void ScoreRun::Cancel() {
 RequestReport ScoreRun::MakeReport(const absl::Status& status) const {
   RequestReport report;
   if (lease_ != nullptr) report.request_id = lease_->id();
+  report.refused_id = refused_id_;
   if (caller_ != nullptr) report.caller = caller_->name();
   report.kind = RequestKind::kScore;
   report.status = status;

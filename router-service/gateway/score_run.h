@@ -55,6 +55,7 @@ class ScoreRun : public std::enable_shared_from_this<ScoreRun> {
   TokenHold hold_ ABSL_GUARDED_BY(mu_);
   Done done_ ABSL_GUARDED_BY(mu_);  // null: answered
   std::unique_ptr<LiveRequests::Lease> lease_ ABSL_GUARDED_BY(mu_);
+  std::string refused_id_ ABSL_GUARDED_BY(mu_);  // see RequestReport
   std::unique_ptr<GenerationService::Handle> handle_ ABSL_GUARDED_BY(mu_);
   std::optional<PromptLogprobs> logprobs_ ABSL_GUARDED_BY(mu_);
   Response response_ ABSL_GUARDED_BY(mu_);
