@@ -94,6 +94,7 @@ cluster::v1::GetServingStatsResponse RouterMeter::Stats() const {
     const GenerationService::Load load = scheduler_->load();
     stats.set_n_running(load.n_running);
     stats.set_n_waiting(load.n_waiting);
+    stats.set_n_waiting_for_expert(load.n_waiting_for_expert);
   }
   for (const auto& [latencies, histogram] :
        {std::pair(requests_.FirstTokens(), stats.mutable_ttft()),

@@ -39,6 +39,12 @@ double KvRatio(const TopView& view) {
              : static_cast<double>(view.n_kv_blocks_used) / static_cast<double>(view.n_kv_blocks);
 }
 
+// Of the requests that run, those that do not get on.
+std::string HeldUp(const TopView& view) {
+  if (view.n_waiting_for_expert == 0) return "";
+  return absl::StrFormat(" (%d wait for an expert)", view.n_waiting_for_expert);
+}
+
 bool HoldsExperts(const Worker& worker) {
   return worker.kind() == cluster::v1::WORKER_KIND_EXPERT && worker.n_experts() > 0 &&
          worker.state() != cluster::v1::WORKER_STATE_UNREACHABLE;
@@ -107,6 +113,7 @@ TopView CompareSamples(const TopSample& before, const TopSample& after) {
   view.itl_p99 = QuantileBetween(before.stats.itl(), itl, 0.99);
   view.n_running = after.stats.n_running();
   view.n_waiting = after.stats.n_waiting();
+  view.n_waiting_for_expert = after.stats.n_waiting_for_expert();
   view.coverage_ratio = after.cluster.coverage_ratio();
   view.topology_version = after.cluster.topology_version();
   AddWorkers(before, after, seconds, &view);
@@ -117,8 +124,8 @@ void PrintTopTable(const TopView& view, std::ostream& out) {
   out << absl::StrFormat("%s  model %s  experts covered %s  topology %d\n",
                          absl::FormatTime("%H:%M:%S", view.at, absl::LocalTimeZone()), view.model,
                          Percent(view.coverage_ratio), view.topology_version)
-      << absl::StrFormat("tokens/s %.1f   running %d   waiting %d   KV %s of %d blocks\n",
-                         view.tokens_per_second, view.n_running, view.n_waiting,
+      << absl::StrFormat("tokens/s %.1f   running %d%s   waiting %d   KV %s of %d blocks\n",
+                         view.tokens_per_second, view.n_running, HeldUp(view), view.n_waiting,
                          Percent(KvRatio(view)), view.n_kv_blocks)
       << absl::StrFormat("TTFT p50 %s ms, p99 %s ms   ITL p50 %s ms, p99 %s ms\n",
                          Ms(view.ttft_p50), Ms(view.ttft_p99), Ms(view.itl_p50), Ms(view.itl_p99))
@@ -144,10 +151,11 @@ void PrintTopTable(const TopView& view, std::ostream& out) {
 void PrintTopLine(const TopView& view, std::ostream& out) {
   out << absl::StrFormat(
       "time=%s tokens_per_second=%.1f ttft_p50_ms=%s ttft_p99_ms=%s itl_p50_ms=%s itl_p99_ms=%s "
-      "running=%d waiting=%d kv_usage=%.2f coverage=%.3f imbalance=%.2f",
+      "running=%d waiting=%d waiting_for_expert=%d kv_usage=%.2f coverage=%.3f imbalance=%.2f",
       absl::FormatTime("%H:%M:%S", view.at, absl::LocalTimeZone()), view.tokens_per_second,
       Ms(view.ttft_p50), Ms(view.ttft_p99), Ms(view.itl_p50), Ms(view.itl_p99), view.n_running,
-      view.n_waiting, KvRatio(view), view.coverage_ratio, view.imbalance);
+      view.n_waiting, view.n_waiting_for_expert, KvRatio(view), view.coverage_ratio,
+      view.imbalance);
   for (const TopView::WorkerRow& row : view.workers) {
     out << absl::StrFormat(" busy{%s}=%.2f", row.worker.name(), row.worker.busy_ratio());
   }
@@ -175,6 +183,7 @@ Json TopJson(const TopView& view) {
           {"itl_ms", {{"p50", number(view.itl_p50)}, {"p99", number(view.itl_p99)}}},
           {"requests_running", view.n_running},
           {"requests_waiting", view.n_waiting},
+          {"requests_waiting_for_expert", view.n_waiting_for_expert},
           {"kv_usage_ratio", KvRatio(view)},
           {"coverage_ratio", view.coverage_ratio},
           {"topology_version", view.topology_version},

@@ -27,6 +27,7 @@ struct TopView {
   // In seconds; nothing where no token came.
   std::optional<double> ttft_p50, ttft_p99, itl_p50, itl_p99;
   uint32_t n_running = 0, n_waiting = 0;
+  uint32_t n_waiting_for_expert = 0;  // of those that run
   uint64_t n_kv_blocks = 0, n_kv_blocks_used = 0;
   double coverage_ratio = 0;
   uint64_t topology_version = 0;

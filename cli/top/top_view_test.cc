@@ -79,6 +79,21 @@ TEST(TopViewTest, AnIdleClusterIsEven) {
   EXPECT_EQ(TopJson(view)["itl_ms"]["p50"], Json());
 }
 
+TEST(TopViewTest, SaysHowManyWaitForAnExpert) {
+  TopSample sample;
+  sample.stats.set_n_running(3);
+  std::ostringstream quiet, table, line;
+  PrintTopTable(CompareSamples(sample, sample), quiet);
+  EXPECT_THAT(quiet.str(), HasSubstr("running 3   waiting 0"));
+  sample.stats.set_n_waiting_for_expert(2);
+  const TopView view = CompareSamples(sample, sample);
+  PrintTopTable(view, table);
+  EXPECT_THAT(table.str(), HasSubstr("running 3 (2 wait for an expert)   waiting 0"));
+  PrintTopLine(view, line);
+  EXPECT_THAT(line.str(), HasSubstr("waiting_for_expert=2"));
+  EXPECT_EQ(TopJson(view)["requests_waiting_for_expert"], 2);
+}
+
 TEST(TopViewTest, AddsUpTheKvCache) {
   TopSample sample;
   for (const uint32_t n_free : {50, 100}) {
