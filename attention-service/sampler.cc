@@ -213,7 +213,8 @@ int32_t DrawToken(absl::Span<const float> logits, const SamplingParams& params,
   if (IsBelowMin(params, position)) Ban(params.banned_until_min, &modified);
 
   const int32_t likeliest = Argmax(modified);
-  if (params.temperature <= 0 || Ordered(modified[likeliest]) == kNever) return likeliest;
+  // Beside an infinite logit nothing else has a weight, and without any possible token none has.
+  if (params.temperature <= 0 || !std::isfinite(Ordered(modified[likeliest]))) return likeliest;
   Lottery lottery(modified, params.temperature);
   lottery.KeepTopK(params.top_k);
   lottery.KeepTopP(params.top_p);

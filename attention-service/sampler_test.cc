@@ -141,6 +141,15 @@ TEST(SamplerTest, BiasAndBansDecide) {
   EXPECT_EQ(Draw({3, 2, -1}, params, {9, 9, 9}), 0);  // draws output token 2
 }
 
+TEST(SamplerTest, NothingIsDrawnBesideAnInfiniteLogit) {
+  SamplingParams params;
+  params.temperature = 1;
+  for (int seed = 0; seed < 20; ++seed) {
+    params.seed = seed;
+    EXPECT_EQ(Draw({3, 2, std::numeric_limits<float>::infinity(), 4}, params), 2);
+  }
+}
+
 TEST(SamplerTest, KnowsWhetherLogitsAreDrawnFromAsTheyAre) {
   SamplingParams plain = Greedy();
   plain.top_k = 3;
