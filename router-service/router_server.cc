@@ -196,7 +196,7 @@ void RouterServer::Drain() {
   // request; were it refused here instead, they would be refused again and again while a long
   // stream ends.
   absl::Notification quiet;
-  constexpr absl::Duration kLastStep = absl::Seconds(5);
+  static constexpr absl::Duration kLastStep = absl::Seconds(5);
   std::thread leave([this, &quiet] {
     server_->Shutdown(options_.drain_limit + kLastStep);
     quiet.Notify();
