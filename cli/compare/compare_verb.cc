@@ -53,6 +53,10 @@ class CompareVerb final : public Verb {
     flags->Add("weights", "KIND",
                "how experts are kept, those of all models: checkpoint (default), int8 or int4",
                &weights_);
+    flags->Add(
+        "backend", "NAME",
+        "where all of them are computed: cpu (default), or cuda, which serves some models only",
+        &backend_);
     flags->Add("isa", "NAME", "kernels: auto, scalar, avx2, avx512 (default auto)", &isa_);
     output_.AddTo(flags);
   }
@@ -101,8 +105,13 @@ class CompareVerb final : public Verb {
     const absl::StatusOr<WeightKind> kind = ParseWeightKind(weights_);
     if (!kind.ok()) return UsageError(kind.status().message());
     options_.weights = *kind;
+    // Not auto: models that were computed in different places would not compare.
+    if (backend_ != "cpu" && backend_ != "cuda") {
+      return UsageError(absl::StrCat("--backend is \"", backend_, "\", must be cpu or cuda"));
+    }
     options_.serve_flags = {absl::StrCat("--threads=", threads_), absl::StrCat("--isa=", isa_),
                             absl::StrCat("--weights=", weights_),
+                            absl::StrCat("--backend=", backend_),
                             absl::StrCat("--n-slices=", options_.n_slices)};
     return absl::OkStatus();
   }
@@ -114,6 +123,7 @@ class CompareVerb final : public Verb {
   std::vector<int32_t> sequences_;
   std::string weights_ = "checkpoint";
   std::string isa_ = "auto";
+  std::string backend_ = "cpu";
   int threads_ = 0;
 };
 
