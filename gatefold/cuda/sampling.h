@@ -33,8 +33,9 @@ struct DrawnToken {
 // The uniform number of (seed, position + 1) is that of the CPU's sampler, bit for bit, and the
 // order in which it is spent is the same: likeliest first after top_k or top_p, else by id.
 // Weights are counted in whole units of 2^-40 of the likeliest token's, from float32 exponentials,
-// so that their sums do not depend on an order. So the token is the CPU's unless the uniform
-// number falls within some 1e-6 of the border between two.
+// so that their sums do not depend on an order. So the token is the CPU's unless something falls
+// within some 1e-6 of a border: the uniform number of that between two tokens, or a token's own
+// weight of where top_p or min_p cuts, which leaves it in or out for every draw.
 // rows: [n_rows]. drawn: [n_rows], out.
 cudaError_t Sample(const float* logits, int64_t n_rows, int64_t vocab_size, const SampleRow* rows,
                    DrawnToken* drawn, cudaStream_t stream);

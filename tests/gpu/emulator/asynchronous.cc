@@ -14,14 +14,13 @@ namespace {
 
 // The eight bytes of an mbarrier.
 struct Barrier {
-  uint32_t phase;  // how many there were
-  unsigned n_pending : 6, n_expected : 6;
-  int n_bytes : 20;  // that are yet to come: below 0 while copies are ahead of who expects them
+  uint32_t phase : 1, n_pending : 15, n_expected : 15;
+  int32_t n_bytes;  // that are yet to come: below 0 while copies are ahead of who expects them
 
   void EndPhaseIfComplete() {
     if (n_pending > 0 || n_bytes != 0) return;
     n_pending = n_expected;
-    ++phase;
+    phase ^= 1;
   }
 };
 static_assert(sizeof(Barrier) == sizeof(uint64_t));
@@ -38,6 +37,7 @@ void Arrive(Barrier& barrier) {
 
 void BarrierInit(uint64_t* barrier, uint32_t arrivals) {
   SharedOffset(barrier);
+  if (arrivals < 1 || arrivals >= 1 << 15) Fail("a barrier of so many arrivals");
   Of(barrier) = {.phase = 0, .n_pending = arrivals, .n_expected = arrivals, .n_bytes = 0};
 }
 
@@ -49,7 +49,7 @@ void BarrierExpect(uint64_t* barrier, uint32_t bytes) {
 }
 
 void BarrierWait(uint64_t* barrier, uint32_t parity) {
-  AwaitChange(&Of(barrier).phase, 1, parity, "an mbarrier");
+  AwaitChange(reinterpret_cast<const uint32_t*>(barrier), 1, parity, "an mbarrier");  // its phase
 }
 
 namespace {
@@ -70,12 +70,10 @@ uint64_t* OfBlock(uint64_t* pointer, uint32_t rank) {
 }
 
 void FinishBulkCopy(const StartedBulkCopy& copy) {
-  for (const auto& [block, to, barrier] : copy.targets) {
-    if (block->n_live == 0) Fail("a block ended before a copy into its shared memory did");
-    std::memcpy(to, copy.from, copy.bytes);
-    Of(barrier).n_bytes -= static_cast<int>(copy.bytes);
-    Of(barrier).EndPhaseIfComplete();
-  }
+  if (copy.block->n_live == 0) Fail("a block ended before a copy into its shared memory did");
+  std::memcpy(copy.to, copy.from, copy.bytes);
+  Of(copy.barrier).n_bytes -= static_cast<int>(copy.bytes);
+  Of(copy.barrier).EndPhaseIfComplete();
 }
 
 void BulkCopy(void* to, const void* from, uint32_t bytes, uint64_t* barrier, uint32_t blocks) {
@@ -85,18 +83,17 @@ void BulkCopy(void* to, const void* from, uint32_t bytes, uint64_t* barrier, uin
   }
   char* const here = SharedPointer(SharedOffset(to), static_cast<int>(bytes));
   Device& device = Device::Get();
-  StartedBulkCopy copy = {.targets = {}, .from = static_cast<const char*>(from), .bytes = bytes};
-  for (uint32_t rank = 0; rank < 32; ++rank) {
+  for (uint32_t rank = 0; rank < 32; ++rank) {  // each at its own time
     if ((blocks >> rank & 1) == 0) continue;
     const Block& block = LiveBlock(rank);
-    char* const there = block.shared + (here - SharedMemory());
-    copy.targets.push_back({&block, there, OfBlock(barrier, rank)});
-    std::memset(there, 0xFF, bytes);
-  }
-  if (device.IsEager()) {
-    FinishBulkCopy(copy);
-  } else {
-    device.Start(std::move(copy));
+    const StartedBulkCopy copy = {&block, block.shared + (here - SharedMemory()),
+                                  OfBlock(barrier, rank), static_cast<const char*>(from), bytes};
+    std::memset(copy.to, 0xFF, bytes);
+    if (device.IsEager()) {
+      FinishBulkCopy(copy);
+    } else {
+      device.Start(copy);
+    }
   }
 }
 

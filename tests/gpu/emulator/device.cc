@@ -17,8 +17,15 @@ constexpr size_t kStackBytes = 128 << 10;
 constexpr uint32_t kSharedBegin = 1024;  // as on Hopper: what lies before is the system's
 
 uint64_t Seed() {
-  const char* const seed = std::getenv("GATEFOLD_EMULATOR_SEED");
-  return seed == nullptr ? 1 : std::strtoull(seed, nullptr, 10);
+  const char* const text = std::getenv("GATEFOLD_EMULATOR_SEED");
+  if (text == nullptr) return 1;
+  char* end = nullptr;
+  const uint64_t seed = std::strtoull(text, &end, 10);
+  if (end == text || *end != '\0') {
+    std::fprintf(stderr, "GATEFOLD_EMULATOR_SEED is \"%s\", must be a number\n", text);
+    std::exit(2);
+  }
+  return seed;
 }
 
 }  // namespace
@@ -29,8 +36,6 @@ Device* const Device::the_device = new Device;
 Device::Device() : random_(Seed()), threads_(new Thread[kMostThreads]) {}
 
 bool Device::IsEager() { return Draw() < pace_.finishes; }
-
-void Device::Start(StartedBulkCopy copy) { bulk_copies_.push_back(std::move(copy)); }
 
 void Device::Yield() {
   Thread& thread = *current_;
@@ -68,6 +73,20 @@ void Device::Resume(Thread& thread) {
   }
 }
 
+// Lanes in an order of their own: from any of them on, in steps of any odd number.
+bool Device::ResumeWarp(Block& block, int warp) {
+  bool any = false;
+  const unsigned drawn = static_cast<unsigned>(random_());
+  const unsigned first = drawn % kWarpThreads, step = drawn / kWarpThreads | 1;
+  for (unsigned i = 0; i < kWarpThreads; ++i) {
+    const int thread = warp * kWarpThreads + static_cast<int>((first + i * step) % kWarpThreads);
+    if (thread >= block.n_threads || !block.threads[thread].CanGoOn()) continue;
+    Resume(block.threads[thread]);
+    any = true;
+  }
+  return any;
+}
+
 bool Device::ResumeThreads(bool stall) {
   bool any = false;
   const size_t first_block = random_() % cluster_.size();
@@ -78,16 +97,10 @@ bool Device::ResumeThreads(bool stall) {
     for (int w = 0; w < n_warps; ++w) {
       const int warp = (first_warp + w) % n_warps;
       if (stall && Draw() < pace_.stalls) continue;
-      const int begin = warp * kWarpThreads;
-      const int end = std::min(begin + kWarpThreads, block.n_threads);
       bool goes_on = true;
       for (int turn = 0; turn < pace_.turns && goes_on; ++turn) {
-        goes_on = false;
-        for (int i = begin; i < end; ++i) {
-          if (!block.threads[i].CanGoOn()) continue;
-          Resume(block.threads[i]);
-          any = goes_on = true;
-        }
+        goes_on = ResumeWarp(block, warp);
+        any |= goes_on;
       }
     }
   }
@@ -102,7 +115,7 @@ bool Device::FinishSome(double chance) {
       ++i;
       continue;
     }
-    const StartedBulkCopy copy = std::move(bulk_copies_[i]);
+    const StartedBulkCopy copy = bulk_copies_[i];
     bulk_copies_.erase(bulk_copies_.begin() + i);
     FinishBulkCopy(copy);
     any = true;
@@ -154,7 +167,8 @@ void Device::RunCluster(int64_t first_block) {
   cluster_meeting_ = Meeting();
   const auto is_live = [](const Block& block) { return block.n_live > 0; };
   while (std::any_of(cluster_.begin(), cluster_.end(), is_live)) {
-    if (ResumeThreads(true) | FinishSome(pace_.finishes)) continue;
+    const bool any_resumed = ResumeThreads(true), any_finished = FinishSome(pace_.finishes);
+    if (any_resumed || any_finished) continue;
     if (!ResumeThreads(false) && !FinishSome(0.5) && !FinishSome(1)) SayWhoWaits();
   }
   if (!bulk_copies_.empty()) Fail("a block ended before copies into its shared memory did");

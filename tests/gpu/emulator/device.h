@@ -107,14 +107,11 @@ struct Block {
   std::vector<WarpProducts> products;  // by warp
 };
 
-// One copy from global to shared memory, to one or more blocks.
+// A copy from global to one block's shared memory.
 struct StartedBulkCopy {
-  struct Target {
-    const Block* block;
-    char* to;
-    uint64_t* barrier;
-  };
-  std::vector<Target> targets;
+  const Block* block;
+  char* to;
+  uint64_t* barrier;
   const char* from;
   uint32_t bytes;
 };
@@ -134,7 +131,7 @@ class Device {
   bool is_running() const { return current_ != nullptr; }
 
   void Yield();
-  void Start(StartedBulkCopy copy);
+  void Start(const StartedBulkCopy& copy) { bulk_copies_.push_back(copy); }
   // Whether something asynchronous that starts now is over at once.
   bool IsEager();
 
@@ -152,6 +149,7 @@ class Device {
   Device();
   void RunCluster(int64_t first_block);
   bool ResumeThreads(bool stall);
+  bool ResumeWarp(Block& block, int warp);
   bool FinishSome(double chance);
   void Resume(Thread& thread);
   [[noreturn]] void SayWhoWaits();

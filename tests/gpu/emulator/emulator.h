@@ -3,16 +3,22 @@
 // A CUDA device in software, to run the kernels' own source on a machine without one: right
 // numbers, the row law, and what a race would do to them.
 //
-// A kernel's threads are fibers of one thread of the host, and take turns in an order drawn anew
-// each time. What is asynchronous on a device (copies to shared memory, the warpgroup's matrix
-// products) happens at a moment drawn at random between its start and the wait for it; till then
-// its result is poisoned with NaN. So whoever reads too early, writes too soon or forgets to wait
-// gets wrong bits, and tests that compare bits fail. Device memory ends at a page that nobody may
-// touch. Where no thread can go on, the process ends and says which waits for what. One kernel runs
-// at a time, and has ended when its launch returns: streams never overlap.
+// A kernel's threads are fibers of one thread of the host. They take turns, warps and the lanes of
+// a warp in an order drawn anew each time, each from where it waits to where it waits next. What is
+// asynchronous on a device (copies to shared memory, the warpgroup's matrix products) happens at a
+// moment drawn at random between its start and the wait for it; till then its result is poisoned
+// with NaN. So whoever reads too early, writes too soon or forgets to wait gets wrong bits, and
+// tests that compare bits fail. Device memory lies between pages that nobody may touch, and what is
+// beside it there, less than a page and less than 16 bytes behind, is looked at when it is freed.
+// Where no thread can go on, the process ends and says which waits for what. One kernel runs at a
+// time, and has ended when its launch returns: streams never overlap.
 //
-// Not shown: missing fences between generic and asynchronous access, bank conflicts, anything of
-// speed. Matrix products add up in another order than tensor cores do, the same for all of them.
+// Not shown: a race between threads that do not wait in between (an increment that is not atomic);
+// a
+// __syncwarp left out beside an instruction that the whole warp takes part in, which is a meeting
+// here; fences of any kind; copies, launches and the host that overlap; a pointer of the wrong
+// side; static shared memory that is read before it is written; bank conflicts, anything of speed.
+// Matrix products add up in another order than tensor cores do, the same for all of them.
 //
 // GATEFOLD_EMULATOR_SEED (a number) draws other orders. Threads: launches wait for each other.
 

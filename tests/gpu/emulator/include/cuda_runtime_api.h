@@ -25,6 +25,7 @@ struct cudaDeviceProp {
   size_t totalGlobalMem;
 };
 
+cudaError_t cudaDriverGetVersion(int* version);
 cudaError_t cudaGetDeviceCount(int* n);
 cudaError_t cudaGetDevice(int* device);
 cudaError_t cudaSetDevice(int device);
