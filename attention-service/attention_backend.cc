@@ -5,9 +5,10 @@
 namespace gatefold {
 
 absl::StatusOr<std::unique_ptr<AttentionBackend>> ChooseAttentionBackend(
-    absl::string_view name, const ModelWeights* weights, ThreadPool* threads) {
+    absl::string_view name, const ModelWeights* weights, ThreadPool* threads,
+    size_t kv_memory_bytes) {
   return ChooseBackend<AttentionBackend>(
-      name, [&] { return MakeCudaAttentionBackend(weights); },
+      name, [&] { return MakeCudaAttentionBackend(weights, kv_memory_bytes); },
       [&] { return MakeCpuAttentionBackend(weights, threads); });
 }
 

@@ -55,7 +55,7 @@ class AttentionBackend {
   virtual double device_seconds() const { return 0; }
   // How it keeps KV blocks.
   virtual KvShape kv_shape() const = 0;
-  // The memory there is where it keeps them: of the machine, or of the device.
+  // The memory there is where it keeps them: of the machine, or what was free of the device's.
   virtual size_t memory_bytes() const = 0;
 
   // Copies the weights out of the checkpoint and makes room for the KV blocks; once, before what
@@ -79,7 +79,7 @@ class AttentionBackend {
   virtual bool draws() const { return false; }
   // If it draws: a token for each row. x: [draws.size(), d_model], after the last layer. drawn:
   // [draws.size()], out. A row's token is the sampler's (sampler.h) but for weights that are
-  // rounded otherwise, which shows about once in a million tokens.
+  // rounded otherwise, which shows where one falls on the border of a cut or of a draw.
   virtual absl::Status Draw(const float* /*x*/, absl::Span<const PlainDraw> /*draws*/,
                             DrawnToken* /*drawn*/) {
     return absl::UnimplementedError("this backend draws no tokens");
@@ -91,14 +91,15 @@ std::unique_ptr<AttentionBackend> MakeCpuAttentionBackend(const ModelWeights* we
                                                           ThreadPool* threads);
 
 // On the first CUDA device; the weights outlive it. FailedPrecondition, saying why: this build has
-// no CUDA, there is no device, it is too old, or the model is of a type or shape that it does not
-// compute.
+// no CUDA, there is no device, it is too old, it has no room for the weights and so much KV cache,
+// or the model is of a type or shape that it does not compute.
 absl::StatusOr<std::unique_ptr<AttentionBackend>> MakeCudaAttentionBackend(
-    const ModelWeights* weights);
+    const ModelWeights* weights, size_t kv_memory_bytes = 0);
 
 // "cpu", "cuda", or "auto": CUDA where it can be had. Logs what was chosen and why.
 // InvalidArgument for another name; for "cuda" the errors of MakeCudaAttentionBackend.
 absl::StatusOr<std::unique_ptr<AttentionBackend>> ChooseAttentionBackend(
-    absl::string_view name, const ModelWeights* weights, ThreadPool* threads);
+    absl::string_view name, const ModelWeights* weights, ThreadPool* threads,
+    size_t kv_memory_bytes = 0);
 
 }  // namespace gatefold

@@ -82,6 +82,15 @@ TEST_F(AttentionBackendTest, AutoIsWhatCanBeHad) {
   }
 }
 
+TEST_F(AttentionBackendTest, AutoLeavesToTheCpuWhatADeviceHasNoRoomFor) {
+  if (!MakeCudaAttentionBackend(weights_.get()).ok()) GTEST_SKIP() << "skipped: no cuda backend";
+  constexpr size_t kMuch = size_t{1} << 50;
+  const auto cuda = ChooseAttentionBackend("cuda", weights_.get(), &threads_, kMuch);
+  EXPECT_EQ(cuda.status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string(cuda.status().message()), HasSubstr("are free"));
+  EXPECT_EQ((*ChooseAttentionBackend("auto", weights_.get(), &threads_, kMuch))->name(), "cpu");
+}
+
 // What a service relies on, whichever backend it has.
 class AttentionBackendRowLaw : public AttentionBackendTest,
                                public testing::WithParamInterface<const char*> {};

@@ -11,7 +11,8 @@ absl::StatusOr<std::unique_ptr<AttentionHost>> AttentionHost::Load(
     const ModelWeights& weights, const AttentionHostOptions& options, ThreadPool* threads,
     LoadProgress* progress) {
   const ModelConfig& config = weights.config();
-  GF_ASSIGN_OR_RETURN(auto backend, ChooseAttentionBackend(options.backend, &weights, threads));
+  GF_ASSIGN_OR_RETURN(auto backend, ChooseAttentionBackend(options.backend, &weights, threads,
+                                                           options.kv_memory_bytes));
   GF_ASSIGN_OR_RETURN(auto kv, KvBlockPool::Create(backend->kv_shape(), options.kv_memory_bytes,
                                                    backend->memory_bytes()));
   int64_t max_tokens = static_cast<int64_t>(kv->n_blocks()) * KvShape::kBlockTokens;

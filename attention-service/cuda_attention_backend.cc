@@ -50,7 +50,7 @@ class CudaAttentionBackend final : public AttentionBackend {
             {.n_kv_heads = config_.n_kv_heads, .head_dim = config_.head_dim},
             sizeof(uint16_t)};
   }
-  size_t memory_bytes() const override { return device_.memory_bytes; }
+  size_t memory_bytes() const override { return device_.free_bytes; }
 
   absl::Status Load(int n_kv_blocks, int max_positions, LoadProgress* progress) override;
   absl::Status EmbedAndAttend(absl::Span<const AttentionRow> rows,
@@ -336,9 +336,11 @@ absl::Status CheckModel(const ModelWeights& weights) {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<AttentionBackend>> MakeCudaAttentionBackend(
-    const ModelWeights* weights) {
+    const ModelWeights* weights, size_t kv_memory_bytes) {
   GF_ASSIGN_OR_RETURN(const CudaDevice device, OpenCudaDevice());
   GF_RETURN_IF_ERROR(CheckModel(*weights));
+  GF_RETURN_IF_ERROR(CheckRoom(device, weights->role_bytes().attention + kv_memory_bytes,
+                               "attention's weights and KV cache"));
   uint64_t numerics = 0;
   GF_RETURN_IF_CUDA_ERROR(cuda::AttentionNumericsClass(&numerics));
   return std::make_unique<CudaAttentionBackend>(device, numerics, weights);

@@ -11,30 +11,12 @@
 #include "expert-service/expert_selection.h"
 #include "expert-service/local_expert_client.h"
 #include "gatefold/base/status_macros.h"
-#include "gatefold/engine/backend_choice.h"
 #include "router-service/gateway/cluster_view.h"
 #include "router-service/router_meter.h"
 #include "router-service/router_server.h"
 
 namespace gatefold {
 namespace {
-
-// FailedPrecondition if all experts do not fit into the backend's device beside what else is there.
-absl::Status CheckRoom(const ModelWeights& weights, const ExpertBackend& backend,
-                       uint64_t bytes_beside) {
-  const size_t memory_bytes = backend.device_memory_bytes();
-  if (memory_bytes == 0) return absl::OkStatus();
-  uint64_t needed = 0;
-  for (int layer = 0; layer < weights.config().n_layers; ++layer) {
-    for (int expert = 0; expert < weights.config().experts_per_layer(); ++expert) {
-      needed += backend.HeldBytes(ExpertLayout::Of(weights.Expert(layer, expert)).sizes());
-    }
-  }
-  if (needed + bytes_beside <= memory_bytes) return absl::OkStatus();
-  return absl::FailedPreconditionError(absl::StrCat(
-      "the experts need ", needed, " bytes beside the ", bytes_beside,
-      " of attention, the device has ", memory_bytes, ": --weights=int8 or int4 takes less"));
-}
 
 // A cluster of one.
 class LocalView final : public ClusterView {
@@ -174,21 +156,17 @@ class LocalRouterImplementation final : public LocalRouter {
  private:
   // Of the experts, once attention is where it is.
   absl::StatusOr<std::unique_ptr<ExpertBackend>> ChooseBackend(const LocalRouterOptions& local) {
-    const ExpertBackendOptions options = {.name = local.backend,
-                                          .weights = local.weights,
-                                          .dtype = weights_->expert_dtype(),
-                                          .d_model = weights_->config().d_model};
-    const bool shares_device = host_->backend().name() == "cuda";
-    const uint64_t beside =
-        shares_device ? weights_->role_bytes().attention + local.kv_memory_bytes : 0;
-    return gatefold::ChooseBackend<ExpertBackend>(
-        options.name,
-        [&]() -> absl::StatusOr<std::unique_ptr<ExpertBackend>> {
-          GF_ASSIGN_OR_RETURN(auto backend, MakeCudaExpertBackend(options));
-          GF_RETURN_IF_ERROR(CheckRoom(*weights_, *backend, beside));
-          return backend;
-        },
-        [&] { return MakeCpuExpertBackend(&threads_, options); });
+    const ModelConfig& config = weights_->config();
+    ExpertBackendOptions options = {.name = local.backend,
+                                    .weights = local.weights,
+                                    .dtype = weights_->expert_dtype(),
+                                    .d_model = config.d_model};
+    for (int layer = 0; layer < config.n_layers; ++layer) {
+      for (int expert = 0; expert < config.experts_per_layer(); ++expert) {
+        options.experts.push_back(ExpertLayout::Of(weights_->Expert(layer, expert)).sizes());
+      }
+    }
+    return ChooseExpertBackend(options, &threads_);
   }
 
   const RouterOptions options_;

@@ -68,7 +68,6 @@ class CudaExpertBackend final : public ExpertBackend {
   CudaExpertBackend(const CudaDevice& device, cuda::WeightFormat format, int64_t d_model,
                     uint64_t numerics)
       : device_(absl::StrCat(device.name, NameOf(format))),
-        memory_bytes_(device.memory_bytes),
         format_(format),
         numerics_(numerics),
         d_model_(d_model) {}
@@ -77,7 +76,6 @@ class CudaExpertBackend final : public ExpertBackend {
   std::string device() const override { return device_; }
   uint64_t numerics_class() const override { return numerics_; }
   double device_seconds() const override { return clock_.seconds(); }
-  size_t device_memory_bytes() const override { return memory_bytes_; }
   size_t HeldBytes(const ExpertLayout::Sizes& expert) const override {
     return CudaExpert::SizeBytes({expert.d_model, expert.d_ff, format_});
   }
@@ -98,7 +96,6 @@ class CudaExpertBackend final : public ExpertBackend {
   cuda::ExpertMlp* MlpFor(int64_t d_ff);
 
   const std::string device_;
-  const size_t memory_bytes_;
   const cuda::WeightFormat format_;
   const uint64_t numerics_;
   const int64_t d_model_;
@@ -200,6 +197,11 @@ absl::StatusOr<std::unique_ptr<ExpertBackend>> MakeCudaExpertBackend(
                      DTypeName(options.dtype)));
   }
   const cuda::WeightFormat format = FormatOf(options.weights);
+  uint64_t bytes = 0;
+  for (const ExpertLayout::Sizes& expert : options.experts) {
+    bytes += CudaExpert::SizeBytes({expert.d_model, expert.d_ff, format});
+  }
+  GF_RETURN_IF_ERROR(CheckRoom(device, bytes, "the experts"));
   uint64_t numerics = 0;
   GF_RETURN_IF_CUDA_ERROR(cuda::ExpertNumericsClass(format, &numerics));
   return std::make_unique<CudaExpertBackend>(device, format, options.d_model, numerics);

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -52,9 +53,6 @@ class ExpertBackend {
   // none. Threads: safe.
   virtual double device_seconds() const { return 0; }
 
-  // The device's memory; 0 where experts lie in the machine's.
-  virtual size_t device_memory_bytes() const { return 0; }
-
   // What size_bytes() of such an expert will be, once it is loaded.
   virtual size_t HeldBytes(const ExpertLayout::Sizes& expert) const = 0;
 
@@ -79,6 +77,9 @@ struct ExpertBackendOptions {
   WeightKind weights = WeightKind::kCheckpoint;
   DType dtype = DType::kBF16;  // of the experts in the checkpoint
   int64_t d_model = 0;
+  // All of these are to be held at once: what has no room for them cannot be had. Empty: as many as
+  // are loaded.
+  std::vector<ExpertLayout::Sizes> experts;
 };
 
 // Computes with the threads, which outlive it.

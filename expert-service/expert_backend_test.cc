@@ -45,6 +45,17 @@ TEST_F(ExpertBackendTest, AutoIsWhatCanBeHad) {
   }
 }
 
+TEST_F(ExpertBackendTest, AutoLeavesToTheCpuWhatADeviceHasNoRoomFor) {
+  ExpertBackendOptions options = Options("cuda");
+  if (!MakeCudaExpertBackend(options).ok()) GTEST_SKIP() << "skipped: no cuda backend";
+  options.experts.assign(1 << 20, {4096, 14336, DType::kBF16});
+  const auto cuda = ChooseExpertBackend(options, nullptr);
+  EXPECT_EQ(cuda.status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string(cuda.status().message()), HasSubstr("are free"));
+  options.name = "auto";
+  EXPECT_EQ((*ChooseExpertBackend(options, nullptr))->name(), "cpu");
+}
+
 TEST_F(ExpertBackendTest, KnowsHowWeightsCanBeKept) {
   for (WeightKind kind : {WeightKind::kCheckpoint, WeightKind::kInt8, WeightKind::kInt4}) {
     EXPECT_EQ(*ParseWeightKind(WeightKindName(kind)), kind);

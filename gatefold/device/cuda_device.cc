@@ -9,6 +9,9 @@ namespace gatefold {
 
 absl::StatusOr<CudaDevice> OpenCudaDevice() {
   int n_devices = 0;
+  if (int version = 0; cudaDriverGetVersion(&version) == cudaSuccess && version == 0) {
+    return absl::FailedPreconditionError("no CUDA device: no NVIDIA driver is installed");
+  }
   if (const cudaError_t error = cudaGetDeviceCount(&n_devices);
       error != cudaSuccess || n_devices == 0) {
     cudaGetLastError();
@@ -25,8 +28,16 @@ absl::StatusOr<CudaDevice> OpenCudaDevice() {
   }
   CudaDevice device;
   device.name = absl::StrCat(properties.name, " (", capability, ")");
-  device.memory_bytes = properties.totalGlobalMem;
+  size_t total = 0;
+  GF_RETURN_IF_CUDA_ERROR(cudaMemGetInfo(&device.free_bytes, &total));
   return device;
+}
+
+absl::Status CheckRoom(const CudaDevice& device, uint64_t bytes, absl::string_view what) {
+  if (bytes <= device.free_bytes / 20 * 19) return absl::OkStatus();
+  return absl::FailedPreconditionError(absl::StrCat(what, " need ", bytes, " bytes on ",
+                                                    device.name, ", where ", device.free_bytes,
+                                                    " are free"));
 }
 
 }  // namespace gatefold

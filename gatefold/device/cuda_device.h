@@ -1,17 +1,23 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 
 namespace gatefold {
 
 // The first CUDA device, which is current in every thread.
 struct CudaDevice {
-  std::string name;  // for people: with its compute capability
-  size_t memory_bytes = 0;
+  std::string name;       // for people: with its compute capability
+  size_t free_bytes = 0;  // of its memory, now: others may use it as well
 };
+
+// FailedPrecondition if `bytes` of weights and caches would leave less than a twentieth of what is
+// free to what calls need. what: for the message.
+absl::Status CheckRoom(const CudaDevice& device, uint64_t bytes, absl::string_view what);
 
 // FailedPrecondition, saying why: there is none, or it is too old.
 absl::StatusOr<CudaDevice> OpenCudaDevice();
