@@ -1,6 +1,7 @@
 #include "cli/local_router.h"
 
 #include <atomic>
+#include <cstdio>
 #include <utility>
 #include <vector>
 
@@ -121,14 +122,18 @@ class LocalRouterImplementation final : public LocalRouter {
     CheckpointExperts checkpoint(weights_.get(), backend_.get());
     GF_RETURN_IF_ERROR(checkpoint.Fill(all, &threads_, &progress, store_.get()));
     progress.Finish();
+    if (local.show_load_progress &&
+        (backend_->name() != "cpu" || host_->backend().name() != "cpu")) {
+      std::fprintf(stderr, "computing on %s\n", Device().c_str());
+    }
     runner_ = std::make_unique<ExpertRunner>(store_.get());
     return absl::OkStatus();
   }
 
   absl::Status Serve() {
-    view_ = std::make_unique<LocalView>(options_.ModelName(), device(), weights_.get(),
+    view_ = std::make_unique<LocalView>(options_.ModelName(), Device(), weights_.get(),
                                         host_->cache(), runner_.get());
-    GF_ASSIGN_OR_RETURN(meter_, RouterMeter::Create(options_, backend_->name(), device()));
+    GF_ASSIGN_OR_RETURN(meter_, RouterMeter::Create(options_, backend_->name(), Device()));
     RouterDoors doors;
     doors.attention = [this](int) -> absl::StatusOr<std::unique_ptr<AttentionClient>> {
       return std::make_unique<LocalAttentionClient>(host_->runner());
@@ -147,13 +152,15 @@ class LocalRouterImplementation final : public LocalRouter {
   std::shared_ptr<grpc::Channel> channel() override { return server_->InProcessChannel(); }
   std::string listen_address() const override { return server_->address(); }
   std::string metrics_address() const override { return meter_->address(); }
-  std::string device() const override {
+
+ private:
+  // For people: what computes; both, where experts and attention are apart.
+  std::string Device() const {
     const std::string experts = backend_->device(), attention = host_->backend().device();
     if (host_->backend().name() == backend_->name()) return experts;
     return absl::StrCat(experts, ", attention on ", attention);
   }
 
- private:
   // Of the experts, once attention is where it is.
   absl::StatusOr<std::unique_ptr<ExpertBackend>> ChooseBackend(const LocalRouterOptions& local) {
     const ModelConfig& config = weights_->config();

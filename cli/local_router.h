@@ -35,7 +35,7 @@ struct LocalRouterOptions {
   std::string wire_dtype = "float32";
   int metrics_port = -1;                           // -1: none; 0: any
   absl::Duration drain_limit = absl::Seconds(60);  // what Drain() leaves to requests under way
-  bool show_load_progress = true;
+  bool show_load_progress = true;  // and which device computes, where it is not the CPU
 };
 
 // Router, attention and experts in one process: the same scheduler, step loop and gateway as a
@@ -55,10 +55,6 @@ class LocalRouter {
   // Where the gateway listens, with the port that was bound; empty if it does not.
   virtual std::string listen_address() const = 0;
   virtual std::string metrics_address() const = 0;
-
-  // For people: the instruction set or the device that computes; both, where experts and attention
-  // are apart.
-  virtual std::string device() const = 0;
 };
 
 }  // namespace gatefold

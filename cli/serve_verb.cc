@@ -88,7 +88,6 @@ class ServeVerb final : public Verb {
     absl::StatusOr<std::unique_ptr<LocalRouter>> router = LocalRouter::Start(options);
     if (!router.ok()) return ModelFolderError(model_, router.status());
 
-    console->err << "computing on " << (*router)->device() << "\n";
     console->out << "ready " << (*router)->listen_address();
     if (metrics_port_ >= 0) {
       console->out << " metrics http://" << (*router)->metrics_address() << "/metrics";
