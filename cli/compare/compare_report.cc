@@ -35,7 +35,8 @@ std::vector<Against> CompareWithFirst(const std::vector<ModelMeasurement>& model
 }
 
 std::string Rate(double rate) {
-  return std::isnan(rate) ? "" : absl::StrFormat(rate < 100 ? "%.1f" : "%.0f", rate);
+  if (std::isnan(rate)) return "";
+  return rate < 100 ? absl::StrFormat("%.1f", rate) : absl::StrFormat("%.0f", rate);
 }
 
 std::string School(const inference::v1::Model& model) {
