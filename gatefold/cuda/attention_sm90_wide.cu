@@ -9,6 +9,7 @@
 #include "gatefold/cuda/attention_sm90_ring.cuh"
 #include "gatefold/cuda/attention_wgmma.cuh"
 #include "gatefold/cuda/launch.h"
+#include "gatefold/cuda/matrix_descriptor.h"
 
 namespace gatefold::cuda {
 namespace {

@@ -1,7 +1,7 @@
 #pragma once
 
-// The two products of attention as Hopper's warpgroup instruction (PTX ISA, wgmma.mma_async), and the
-// descriptors of what they read in shared memory. For sm_90a only.
+// The two products of attention as Hopper's warpgroup instruction (PTX ISA, wgmma.mma_async). For
+// sm_90a only.
 
 #include <cstdint>
 
@@ -50,12 +50,5 @@ __device__ __forceinline__ void WgmmaValues(float (&d)[64], const uint32_t (&a)[
 #undef GATEFOLD_NAMES32
 #undef GATEFOLD_REGISTERS32
 #undef GATEFOLD_REGISTERS8
-
-// Rows of 128 bytes, swizzled as tiles.h says. leading: to the next 64 dims of values, which lie
-// with their positions along the sum.
-__device__ __forceinline__ uint64_t Descriptor(uint32_t shared, uint32_t leading) {
-  return static_cast<uint64_t>((shared & 0x3ffff) >> 4) |
-         static_cast<uint64_t>(leading >> 4) << 16 | 64ull << 32 | 1ull << 62;
-}
 
 }  // namespace gatefold::cuda::sm90

@@ -5,6 +5,7 @@
 #include "gatefold/cuda/grouped_matmul_plan.h"
 #include "gatefold/cuda/grouped_matmul_unit.cuh"
 #include "gatefold/cuda/launch.h"
+#include "gatefold/cuda/matrix_descriptor.h"
 #include "gatefold/cuda/quantised_tile.cuh"
 #include "gatefold/cuda/wgmma.cuh"
 #include "gatefold/cuda/wgmma_shapes.cuh"
@@ -47,6 +48,9 @@ struct Shape {
   static constexpr bool kMoveRegisters = kWide;
   static constexpr int kThreads = kGroups * 128 + (kMoveRegisters ? 128 : 32);
 };
+
+// Of rows of 64 inputs.
+__device__ inline uint64_t DescriptorOf(const void* shared) { return Descriptor(SharedAddress(shared), 16); }
 
 // Where a ring is: the stage, and how often it was all around.
 template <int kStages>
@@ -136,8 +140,8 @@ __device__ __forceinline__ void MultiplyUnit(const Ring& ring, int n_stages, Rin
     WgmmaFence();
 #pragma unroll
     for (int block = 0; block < S::kBlocks; ++block) {
-      const uint64_t a = MatrixDescriptor(stage + (S::kWide ? warpgroup : block) * S::kTileBytes);
-      const uint64_t b = MatrixDescriptor(stage + S::kRowsAt + block * row_bytes);
+      const uint64_t a = DescriptorOf(stage + (S::kWide ? warpgroup : block) * S::kTileBytes);
+      const uint64_t b = DescriptorOf(stage + S::kRowsAt + block * row_bytes);
 #pragma unroll
       for (int k = 0; k < 4; ++k) Wgmma(sums, a + k * kNextInputs, b + k * kNextInputs);
     }
@@ -169,7 +173,7 @@ __device__ __forceinline__ void MultiplyQuantisedUnit(const Ring& ring, int n_pa
         stage = ring.stages + at.stage * S::kStageBytes;
       }
       ReadTile<S::kFormat>(stage + (S::kWide ? warpgroup : turn) * S::kTileBytes, thread, a[turn]);
-      const uint64_t b = MatrixDescriptor(stage + S::kRowsAt + (S::kWide ? 0 : turn * row_bytes));
+      const uint64_t b = DescriptorOf(stage + S::kRowsAt + (S::kWide ? 0 : turn * row_bytes));
       WgmmaFence();
 #pragma unroll
       for (int k = 0; k < 4; ++k) Wgmma(sums, a[turn][k], b + k * kNextInputs);

@@ -126,15 +126,6 @@ __device__ __forceinline__ uint64_t ReadOncePolicy() {
   return policy;
 }
 
-// Shared-memory matrix of 64 inputs (128 bytes) per row, swizzled as tiles.h says, 1024-aligned:
-// 8-row groups lie 1024 bytes apart (stride byte offset 64 in units of 16), layout 1 = 128-byte swizzle.
-__device__ inline uint64_t MatrixDescriptor(const void* shared) {
-  return static_cast<uint64_t>((SharedAddress(shared) & 0x3FFFF) >> 4) | (1ull << 16) | (64ull << 32) |
-         (1ull << 62);
-}
-// To the next 16 inputs of the same rows.
-inline constexpr uint64_t kNextInputs = 32 >> 4;
-
 __device__ inline void WgmmaFence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
 __device__ inline void WgmmaCommit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
 template <int kPending>

@@ -16,9 +16,4 @@ void WgmmaValues(float (&d)[kSums], const uint32_t (&a)[4], uint64_t b) {
       {.n = 2 * kSums, .sums = d, .a = a, .b_descriptor = b, .b_is_transposed = true});
 }
 
-inline uint64_t Descriptor(uint32_t shared, uint32_t leading) {
-  return static_cast<uint64_t>((shared & 0x3ffff) >> 4) |
-         static_cast<uint64_t>(leading >> 4) << 16 | 64ull << 32 | 1ull << 62;
-}
-
 }  // namespace gatefold::cuda::sm90

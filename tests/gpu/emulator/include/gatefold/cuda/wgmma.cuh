@@ -44,12 +44,6 @@ inline void BulkCopyOnce(void* to, const void* from, int bytes, uint64_t* barrie
 }
 inline uint64_t ReadOncePolicy() { return 0; }
 
-inline uint64_t MatrixDescriptor(const void* shared) {
-  return static_cast<uint64_t>((SharedAddress(shared) & 0x3FFFF) >> 4) | (1ull << 16) |
-         (64ull << 32) | (1ull << 62);
-}
-inline constexpr uint64_t kNextInputs = 32 >> 4;
-
 inline void WgmmaFence() {}
 inline void WgmmaCommit() { emulator::CommitProducts(); }
 template <int kPending>
