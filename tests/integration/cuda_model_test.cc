@@ -4,12 +4,15 @@
 #include <signal.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <thread>
 
 #include "attention-service/attention_backend.h"
 #include "gatefold/checkpoint/temp_dir.h"
+#include "gatefold/cluster/v1/cluster.grpc.pb.h"
 #include "gatefold/model/model_weights.h"
+#include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/integration/client.h"
 #include "tests/integration/shape.h"
@@ -58,14 +61,44 @@ std::vector<int32_t> Prompt(int seed, int length) {
 }
 
 // Some greedy, some drawn, some with penalties.
+void Configure(int seed, inference::v1::GenerationConfig* config) {
+  if (seed % 4 != 0) config->set_temperature(1.0f);
+  if (seed % 4 == 2) config->set_top_k(20);
+  if (seed % 4 == 3) config->set_repetition_penalty(1.2f);
+  config->set_seed(seed);
+}
+constexpr int kOutput = 16;
+
 absl::StatusOr<std::vector<int32_t>> Generate(Client* client, int seed) {
-  return client->Generate(Prompt(seed, 20 + 3 * seed), 16,
-                          [&](inference::v1::GenerationConfig* config) {
-                            if (seed % 4 != 0) config->set_temperature(1.0f);
-                            if (seed % 4 == 2) config->set_top_k(20);
-                            if (seed % 4 == 3) config->set_repetition_penalty(1.2f);
-                            config->set_seed(seed);
-                          });
+  return client->Generate(
+      Prompt(seed, 20 + 3 * seed), kOutput,
+      [seed](inference::v1::GenerationConfig* config) { Configure(seed, config); });
+}
+
+// The same, counting tokens as they come.
+std::vector<int32_t> Stream(Client* client, int seed, std::atomic<int>* n_tokens) {
+  inference::v1::StreamGenerateTextRequest request;
+  inference::v1::GenerateTextRequest* generate = request.mutable_request();
+  for (int32_t id : Prompt(seed, 20 + 3 * seed)) {
+    generate->mutable_prompt()->mutable_token_ids()->add_ids(id);
+  }
+  generate->mutable_config()->set_max_output_tokens(kOutput);
+  generate->mutable_config()->set_temperature(0);
+  generate->mutable_config()->set_ignore_eos(true);
+  Configure(seed, generate->mutable_config());
+  generate->mutable_output()->set_token_ids(true);
+  grpc::ClientContext context;
+  auto events = client->stub()->StreamGenerateText(&context, request);
+  std::vector<int32_t> tokens;
+  inference::v1::StreamGenerateTextResponse event;
+  while (events->Read(&event)) {
+    const auto& ids = event.delta().token_ids();
+    tokens.insert(tokens.end(), ids.begin(), ids.end());
+    *n_tokens += ids.size();
+  }
+  const grpc::Status status = events->Finish();
+  EXPECT_TRUE(status.ok()) << status.error_message();
+  return tokens;
 }
 
 constexpr int kSeeds = 8;
@@ -153,19 +186,18 @@ TEST_F(CudaModelTest, AnAttentionServiceThatEndsDoesNotShow) {
   std::vector<std::vector<int32_t>> tokens;
   Client client(quiet->channel());
   for (int seed = 0; seed < kSeeds; ++seed) tokens.push_back(*Generate(&client, seed));
+  std::atomic<int> n_tokens = 0;
   std::vector<std::thread> streams;
   for (int seed = 0; seed < kSeeds; ++seed) {
     streams.emplace_back([&, seed] {
       Client client(cluster->channel());
-      for (int round = 0; round < 3; ++round) {
-        const auto some = Generate(&client, seed);
-        ASSERT_TRUE(some.ok()) << some.status();
-        EXPECT_EQ(*some, tokens[seed]) << seed;
-      }
+      EXPECT_EQ(Stream(&client, seed, &n_tokens), tokens[seed]) << seed;
     });
   }
+  while (n_tokens < kSeeds * 4) std::this_thread::yield();  // of 16 each: none has ended
   cluster->attention(0)->Signal(SIGKILL);
   for (std::thread& stream : streams) stream.join();
+  EXPECT_THAT(cluster->router()->Log(), testing::HasSubstr("step_failed"));
 }
 
 // What does not fit on the device is computed on the CPU, or refused where it was insisted on.
@@ -179,6 +211,13 @@ TEST_F(CudaModelTest, AutoTakesForEachSideWhatCanBeHad) {
   const auto local = Shape::Start(folder.path(), shape);
   ASSERT_TRUE(local.ok()) << local.status();
   EXPECT_TRUE(Client((*local)->channel()).Generate(Prompt(0, 10), 5).ok());
+  cluster::v1::GetClusterResponse cluster;
+  grpc::ClientContext context;
+  const auto stub = cluster::v1::ClusterService::NewStub((*local)->channel());
+  ASSERT_TRUE(stub->GetCluster(&context, {}, &cluster).ok());
+  ASSERT_EQ(cluster.workers_size(), 1);  // its experts are on the device
+  EXPECT_THAT(cluster.workers(0).isa(), testing::HasSubstr("compute capability"));
+  EXPECT_THAT(cluster.workers(0).isa(), testing::HasSubstr(", attention on "));
   shape.backend = "cuda";
   const auto refused = Shape::Start(folder.path(), shape);
   EXPECT_EQ(refused.status().code(), absl::StatusCode::kFailedPrecondition);
