@@ -136,12 +136,11 @@ class Device {
   bool IsEager();
 
  private:
-  // How a launch deals with time, drawn anew for each.
+  // How time goes, drawn anew for each block or cluster.
   struct Pace {
-    double finishes =
-        0;  // the chance of something asynchronous to end, whenever threads are looked at
-    double stalls = 0;  // that of a warp to be passed over
-    int turns = 1;      // of a warp in a row, at most
+    double finishes = 0;  // the chance of something asynchronous to end, each time around
+    double stalls = 0;    // that of a warp to be passed over
+    int turns = 1;        // of a warp in a row, at most
   };
 
   static Device* const the_device;  // never destroyed: fibers cannot be

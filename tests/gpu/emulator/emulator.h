@@ -13,12 +13,11 @@
 // Where no thread can go on, the process ends and says which waits for what. One kernel runs at a
 // time, and has ended when its launch returns: streams never overlap.
 //
-// Not shown: a race between threads that do not wait in between (an increment that is not atomic);
-// a
-// __syncwarp left out beside an instruction that the whole warp takes part in, which is a meeting
-// here; fences of any kind; copies, launches and the host that overlap; a pointer of the wrong
-// side; static shared memory that is read before it is written; bank conflicts, anything of speed.
-// Matrix products add up in another order than tensor cores do, the same for all of them.
+// Not shown: a race between threads that do not wait in between, as of an increment that is not
+// atomic; a __syncwarp left out beside an instruction that the whole warp takes part in, which is a
+// meeting here; fences of any kind; copies, launches and the host that overlap; a pointer of the
+// wrong side; static shared memory that is read before it is written; bank conflicts, anything of
+// speed. Matrix products add up in another order than tensor cores do, the same for all of them.
 //
 // GATEFOLD_EMULATOR_SEED (a number) draws other orders. Threads: launches wait for each other.
 
