@@ -114,8 +114,10 @@ absl::Status RouterServer::StartScheduler(const ModelWeights& weights, ThreadPoo
     LaneEngine& engine = engines.emplace_back();
     GF_ASSIGN_OR_RETURN(engine.attention, doors.attention(lane));
     GF_ASSIGN_OR_RETURN(engine.experts, doors.experts(lane));
-    engine.loop = std::make_unique<StepLoop>(model_.get(), engine.attention.get(),
-                                             engine.experts.get(), threads, wire);
+    std::unique_ptr<StepRows> rows =
+        doors.rows != nullptr ? doors.rows(lane) : MakeHostRows(model_.get(), threads, wire);
+    engine.loop = std::make_unique<StepLoop>(model_->config(), engine.attention.get(),
+                                             engine.experts.get(), std::move(rows));
   }
   SchedulerOptions scheduler = options_.scheduler;
   scheduler.max_sequence_tokens = doors.max_sequence_tokens;

@@ -10,6 +10,7 @@
 #include "gatefold/engine/attention_client.h"
 #include "gatefold/engine/expert_client.h"
 #include "gatefold/engine/router_model.h"
+#include "gatefold/engine/step_rows.h"
 #include "gatefold/rpc/health.h"
 #include "gatefold/rpc/server.h"
 #include "router-service/admin_server.h"
@@ -29,6 +30,8 @@ class RouterMeter;
 struct RouterDoors {
   std::function<absl::StatusOr<std::unique_ptr<AttentionClient>>(int lane)> attention;
   std::function<absl::StatusOr<std::unique_ptr<ExpertClient>>(int lane)> experts;
+  // A lane's rows between the two; null: in host memory.
+  std::function<std::unique_ptr<StepRows>(int lane)> rows;
   int max_sequence_tokens = 0;           // what attention can hold of one sequence
   const ClusterView* cluster = nullptr;  // outlives the router
   ClusterAdmin* admin = nullptr;         // likewise; null: workers cannot be told anything

@@ -5,24 +5,18 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/types/span.h"
 #include "gatefold/engine/step.h"
 
 namespace gatefold {
 
 // The gate's choice for a batch of rows: for each row, `top_k` distinct experts in ascending order
-// with the weights of their answers.
+// with the weights of their answers. They lie where the rows do (see StepRows).
 struct Routes {
   int n_rows = 0;
   int top_k = 0;
-  std::vector<int32_t> experts;  // [n_rows, top_k]
-  std::vector<float> weights;    // [n_rows, top_k]
-
-  void Resize(int rows, int k) {
-    n_rows = rows;
-    top_k = k;
-    experts.resize(static_cast<size_t>(rows) * k);
-    weights.resize(static_cast<size_t>(rows) * k);
-  }
+  absl::Span<const int32_t> experts;  // [n_rows, top_k]
+  absl::Span<const float> weights;    // [n_rows, top_k]
 };
 
 // In place of a shard's index: nobody answered.

@@ -54,7 +54,8 @@ StepResult RunStep(std::vector<bool> drops) {
   step.token_ids.resize(drops.size());
   step.want_trace = true;
   OnesButOne experts(std::move(drops));
-  StepLoop loop(model.get(), &attention, &experts, &threads, DType::kF32);
+  StepLoop loop(model->config(), &attention, &experts,
+                MakeHostRows(model.get(), &threads, DType::kF32));
   return *loop.Run(step);
 }
 

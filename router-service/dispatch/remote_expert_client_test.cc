@@ -61,15 +61,16 @@ class RemoteExpertClientTest : public testing::Test {
   absl::Status Run(const std::vector<std::pair<int, int>>& experts_of_row) {
     ++step_.id;
     const int n_rows = static_cast<int>(experts_of_row.size());
-    routes_.Resize(n_rows, kTopK);
+    experts_.clear();
     h_.clear();
     for (int row = 0; row < n_rows; ++row) {
-      routes_.experts[row * kTopK] = experts_of_row[row].first;
-      routes_.experts[row * kTopK + 1] = experts_of_row[row].second;
+      experts_.push_back(experts_of_row[row].first);
+      experts_.push_back(experts_of_row[row].second);
       for (int d = 0; d < kModelWidth; ++d) h_.push_back(1.0f + row * 10 + d);
     }
     answers_.assign(n_rows * kTopK * kModelWidth, -1.0f);
     served_by_.assign(n_rows * kTopK, 0);
+    routes_ = {.n_rows = n_rows, .top_k = kTopK, .experts = experts_, .weights = {}};
     return client_->Run(step_, 1, h_.data(), routes_, answers_.data(), served_by_.data());
   }
   // One row to expert 0, again and again.
@@ -96,6 +97,7 @@ class RemoteExpertClientTest : public testing::Test {
   std::unique_ptr<Directory> directory_;
   std::unique_ptr<RemoteExpertClient> client_;
   Step step_;
+  std::vector<int32_t> experts_;  // of routes_
   Routes routes_;
   std::vector<float> h_, answers_;
   std::vector<uint8_t> served_by_;

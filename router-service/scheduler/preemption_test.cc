@@ -160,8 +160,9 @@ class PreemptionTest : public testing::Test {
       LaneEngine engine;
       engine.attention = std::make_unique<FakeAttention>(&places_);
       engine.experts = std::make_unique<NoExperts>();
-      engine.loop = std::make_unique<StepLoop>(model_.get(), engine.attention.get(),
-                                               engine.experts.get(), &threads_, DType::kF32);
+      engine.loop =
+          std::make_unique<StepLoop>(model_->config(), engine.attention.get(), engine.experts.get(),
+                                     MakeHostRows(model_.get(), &threads_, DType::kF32));
       engines.push_back(std::move(engine));
     }
     scheduler_ = *Scheduler::Create(options, std::move(engines), &counter_);

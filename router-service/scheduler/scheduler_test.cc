@@ -190,8 +190,9 @@ class SchedulerTest : public testing::Test {
       LaneEngine engine;
       engine.attention = std::make_unique<FakeAttention>(&shared_);
       engine.experts = std::make_unique<FakeExperts>(&experts_);
-      engine.loop = std::make_unique<StepLoop>(model_.get(), engine.attention.get(),
-                                               engine.experts.get(), &threads_, DType::kF32);
+      engine.loop =
+          std::make_unique<StepLoop>(model_->config(), engine.attention.get(), engine.experts.get(),
+                                     MakeHostRows(model_.get(), &threads_, DType::kF32));
       engines.push_back(std::move(engine));
     }
     auto scheduler = Scheduler::Create(options, std::move(engines), nullptr);

@@ -71,8 +71,9 @@ TEST_P(EngineGoldenTest, MatchesTheReference) {
   LaneEngine engine;
   engine.attention = std::make_unique<LocalAttentionClient>(&attention_runner);
   engine.experts = std::make_unique<LocalExpertClient>(&expert_runner);
-  engine.loop = std::make_unique<StepLoop>(router.get(), engine.attention.get(),
-                                           engine.experts.get(), &threads, DType::kF32);
+  engine.loop =
+      std::make_unique<StepLoop>(router->config(), engine.attention.get(), engine.experts.get(),
+                                 MakeHostRows(router.get(), &threads, DType::kF32));
   std::vector<LaneEngine> engines;
   engines.push_back(std::move(engine));
   auto scheduler = Scheduler::Create({.max_step_tokens = 64}, std::move(engines), nullptr);
