@@ -1,7 +1,9 @@
 #include "gatefold/cuda/grouped_matmul.h"
 
 #include <algorithm>
+#include <cmath>
 #include <span>
+#include <vector>
 
 #include "gatefold/cuda/grouped_matmul_plan.h"
 #include "gatefold/cuda/grouped_matmul_unit.cuh"
@@ -12,8 +14,13 @@ namespace {
 
 // One warp gathers one row: a lane takes 8 inputs, 16 bytes of the result, at a time.
 __global__ void GatherKernel(const float* x, const int32_t* sources, const MatMulGroup* groups,
-                             int n_groups, int64_t n_rows, int64_t n_in, char* activations) {
+                             int n_groups, int64_t n_rows, int64_t n_in, char* activations,
+                             const GroupCounts* counts) {
   const int64_t row = static_cast<int64_t>(blockIdx.x) * (blockDim.x / 32) + threadIdx.x / 32;
+  if (counts != nullptr) {
+    n_groups = counts->n_groups;
+    n_rows = counts->n_rows;
+  }
   if (row >= n_rows) return;
   int group = 0;
   for (int low = 0, high = n_groups - 1; low <= high;) {  // the last that starts at or before `row`
@@ -75,20 +82,35 @@ int ChooseUnitRows(const TileShape& shape, std::span<const MatMulGroup> groups) 
 int64_t AssignUnits(MatMulGroup* groups, int n_groups, GroupedMatMul* work) {
   const std::span<MatMulGroup> all(groups, n_groups);
   work->unit_rows = ChooseUnitRows(work->shape, all);
-  const int tiles_of_unit = work->unit_rows > kNarrowUnitRows ? kWideUnitTiles : 1;
-  const int n_places = (work->shape.n_tiles() + tiles_of_unit - 1) / tiles_of_unit;  // along the outputs
+  const int n_places = UnitPlaces(work->shape, work->unit_rows);
   int64_t row = 0;
   int unit = 0;
   for (MatMulGroup& group : all) {
     group.first_row = row;
     group.first_unit = unit;
     row += RoundUp(group.n_rows, kRowsAlign);
-    const int width = UnitRows(work->shape.format, work->unit_rows, group.n_rows);
-    unit += n_places * ((group.n_rows + width - 1) / width);
+    unit += n_places * RowUnits(work->shape.format, work->unit_rows, group.n_rows);
   }
   work->n_units = unit;
   work->n_groups = n_groups;
   return row;
+}
+
+int64_t ExpectUnits(int n_rows, int top_k, int n_experts, GroupedMatMul* work) {
+  const int64_t n_visits = int64_t{n_rows} * top_k;
+  const double mean = static_cast<double>(n_visits) / n_experts;
+  // Counts scatter by about the root of their mean. A group that has more rows than its unit is cut, which
+  // costs some time and changes no bits.
+  const int most = static_cast<int>(std::min<double>(n_rows, std::ceil(mean + 2 * std::sqrt(mean))));
+  std::vector<MatMulGroup> expected(n_experts);
+  for (MatMulGroup& group : expected) group.n_rows = static_cast<int>(std::ceil(mean));
+  expected[0].n_rows = most;
+  work->unit_rows = ChooseUnitRows(work->shape, expected);
+  const int64_t n_groups = std::min<int64_t>(n_experts, n_visits);
+  work->n_groups = static_cast<int>(n_groups);
+  work->n_units = static_cast<int>(UnitPlaces(work->shape, work->unit_rows) *
+                                   (n_groups + n_visits / work->unit_rows));
+  return n_visits + n_groups * (kRowsAlign - 1);
 }
 
 cudaError_t Launch(const GroupedMatMul& work, cudaStream_t stream) {
@@ -113,12 +135,12 @@ cudaError_t Launch(const GroupedMatMul& work, cudaStream_t stream) {
 
 cudaError_t GatherActivations(const float* x, const int32_t* sources, const MatMulGroup* groups,
                               int n_groups, int64_t n_rows, int64_t n_in, void* activations,
-                              cudaStream_t stream) {
+                              cudaStream_t stream, const GroupCounts* counts) {
   if (n_rows == 0) return cudaSuccess;
   constexpr int kWarps = 8;
   return LaunchKernel(GatherKernel,
                       {.n_blocks = (n_rows + kWarps - 1) / kWarps, .n_threads = kWarps * 32}, stream, x,
-                      sources, groups, n_groups, n_rows, n_in, static_cast<char*>(activations));
+                      sources, groups, n_groups, n_rows, n_in, static_cast<char*>(activations), counts);
 }
 
 }  // namespace gatefold::cuda

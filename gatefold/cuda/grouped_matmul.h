@@ -18,6 +18,13 @@ struct MatMulGroup {
   int32_t first_unit;   // see AssignUnits
 };
 
+// How much there is to do, counted on the device (see visit_plan.h): on the host it is not known then.
+struct GroupCounts {
+  int32_t n_groups;
+  int32_t n_units;
+  int32_t n_rows;  // padding included
+};
+
 enum class Epilogue {
   // y[slots[row]][out] = sum + bias, float32. slots: by first_row + row of the group.
   kStore,
@@ -40,6 +47,7 @@ struct GroupedMatMul {
   int n_groups = 0;
   int unit_rows = 0;    // most rows of a unit, see AssignUnits
   int n_units = 0;      // of all groups
+  const GroupCounts* counts = nullptr;  // device; not null: n_groups and n_units are the most there may be
   const void* x = nullptr;          // activations, groups one after another
   void* activations = nullptr;      // kGatedActivations: [rows, n_out], groups one after another
   float* y = nullptr;               // kStore: [slots, y_stride]
@@ -51,6 +59,11 @@ struct GroupedMatMul {
 // n_units and n_groups of `work`. Returns the number of rows, padding included.
 int64_t AssignUnits(MatMulGroup* groups, int n_groups, GroupedMatMul* work);
 
+// Where the groups are counted on the device: fills in unit_rows for n_rows rows that visit top_k of
+// n_experts groups each, in all likelihood about as many in each; and n_groups and n_units, the most there
+// may be. Returns the most rows, padding included.
+int64_t ExpectUnits(int n_rows, int top_k, int n_experts, GroupedMatMul* work);
+
 // Asynchronous on `stream`. cudaErrorInvalidValue for shapes that do not fit together;
 // cudaErrorNoKernelImageForDevice below compute capability 8.0.
 cudaError_t Launch(const GroupedMatMul& work, cudaStream_t stream);
@@ -58,8 +71,9 @@ cudaError_t Launch(const GroupedMatMul& work, cudaStream_t stream);
 // Gathers float32 rows as activations of groups, rounded to the nearest bfloat16.
 //   x        device, float32 [*, n_in]
 //   sources  device, [n_rows], by (rounded) row: which row of x; negative: padding, zeros
+//   counts   device: n_groups and n_rows are the most there may be; or null
 cudaError_t GatherActivations(const float* x, const int32_t* sources, const MatMulGroup* groups,
                               int n_groups, int64_t n_rows, int64_t n_in, void* activations,
-                              cudaStream_t stream);
+                              cudaStream_t stream, const GroupCounts* counts = nullptr);
 
 }  // namespace gatefold::cuda

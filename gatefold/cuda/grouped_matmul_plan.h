@@ -28,6 +28,16 @@ GATEFOLD_HOST_DEVICE inline int UnitRows(WeightFormat format, int most_rows, int
                       : static_cast<int>(RoundUp((n_rows + n_units - 1) / n_units, WideUnitsOf(format).step));
 }
 
+// Row units of a group of n_rows, and how many places along the outputs each of them has.
+GATEFOLD_HOST_DEVICE inline int RowUnits(WeightFormat format, int most_rows, int n_rows) {
+  const int width = UnitRows(format, most_rows, n_rows);
+  return (n_rows + width - 1) / width;
+}
+GATEFOLD_HOST_DEVICE inline int UnitPlaces(const TileShape& shape, int most_rows) {
+  const int n_tiles = most_rows > kNarrowUnitRows ? kWideUnitTiles : 1;
+  return (shape.n_tiles() + n_tiles - 1) / n_tiles;
+}
+
 // One of two: with Hopper's asynchronous copies and warpgroup instructions, or with what every device
 // of compute capability 8.0 or more has. They are two numerics classes: never mix them in one answer.
 cudaError_t LaunchSm90(const GroupedMatMul& work, int n_processors, cudaStream_t stream);

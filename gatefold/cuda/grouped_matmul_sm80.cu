@@ -87,7 +87,8 @@ __device__ void MultiplyBlock(const char* a_tile, const char* b_rows, int n_rows
 template <typename S>
 __global__ void __launch_bounds__(S::kThreads) Kernel(const __grid_constant__ GroupedMatMul work) {
   GATEFOLD_DYNAMIC_SHARED(__align__(128) char, shared);
-  Unit unit = FindUnit(work, blockIdx.x / S::kBlocksOfUnit);
+  Unit unit;
+  if (!FindUnit(work, blockIdx.x / S::kBlocksOfUnit, &unit)) return;
   unit.tile += blockIdx.x % S::kBlocksOfUnit * 2;
   if (unit.tile >= work.shape.n_tiles()) return;
   const int n_stages = work.shape.n_in_blocks() / S::kBlocks;

@@ -77,8 +77,8 @@ __device__ void Produce(const GroupedMatMul& work, const Ring& ring) {
   const int n_blocks = work.shape.n_in_blocks();
   const int rank = S::kCluster == 1 ? 0 : static_cast<int>(ClusterRank());
   RingPosition<S::kStages> at;
-  for (int index = blockIdx.x / S::kCluster; index < work.n_units; index += gridDim.x / S::kCluster) {
-    Unit unit = FindUnit(work, index);
+  Unit unit;
+  for (int index = blockIdx.x / S::kCluster; FindUnit(work, index, &unit); index += gridDim.x / S::kCluster) {
     unit.tile += 2 * rank;
     // The last unit may lack tiles: what is multiplied in their place is not stored.
     const int n_tiles = S::kWide ? max(0, min(2, work.shape.n_tiles() - unit.tile)) : 1;
@@ -105,9 +105,14 @@ __device__ void Produce(const GroupedMatMul& work, const Ring& ring) {
         }
         tiles += S::kTileBytes;
         rows += next_rows;
-      } else {  // all rows of the group, so that those of two input blocks lie next to each other
+      } else {
         BulkCopy(stage, tiles, 2 * S::kTileBytes, full);
-        BulkCopy(stage + S::kRowsAt, rows, 2 * row_bytes, full);
+        if (next_rows == row_bytes) {  // all rows of the group: those of two input blocks lie together
+          BulkCopy(stage + S::kRowsAt, rows, 2 * row_bytes, full);
+        } else {
+          BulkCopy(stage + S::kRowsAt, rows, row_bytes, full);
+          BulkCopy(stage + S::kRowsAt + row_bytes, rows + next_rows, row_bytes, full);
+        }
         tiles += 2 * S::kTileBytes;
         rows += 2 * next_rows;
       }
@@ -247,8 +252,8 @@ template <typename S>
 __device__ void Consume(const GroupedMatMul& work, const Ring& ring, int warpgroup, int thread,
                         char* gate_rows) {
   RingPosition<S::kStages> at;
-  for (int index = blockIdx.x / S::kCluster; index < work.n_units; index += gridDim.x / S::kCluster) {
-    Unit unit = FindUnit(work, index);
+  Unit unit;
+  for (int index = blockIdx.x / S::kCluster; FindUnit(work, index, &unit); index += gridDim.x / S::kCluster) {
     if constexpr (S::kWide) {
       unit.tile += 2 * static_cast<int>(ClusterRank());
       ComputeWideUnit<S, WideUnitsOf(S::kFormat).step>(work, ring, unit, at, warpgroup, thread, gate_rows);

@@ -21,10 +21,14 @@ struct Unit {
   int n_rows;     // at least 1
 };
 
-// Units lie outputs by outputs, so that blocks that work at the same time read the same weights.
-__device__ inline Unit FindUnit(const GroupedMatMul& work, int unit) {
+// The unit of that number; false: there are fewer. Units lie outputs by outputs, so that blocks that work at
+// the same time read the same weights.
+__device__ inline bool FindUnit(const GroupedMatMul& work, int unit, Unit* found) {
+  // Read anew each time: kept, they cost registers that the wide kernels do not have.
+  const bool counted = work.counts != nullptr;
+  if (unit >= (counted ? work.counts->n_units : work.n_units)) return false;
   const MatMulGroup* groups = work.groups;
-  int low = 0, high = work.n_groups - 1;
+  int low = 0, high = (counted ? work.counts->n_groups : work.n_groups) - 1;
   while (low < high) {  // the last group that starts at or before `unit`
     const int middle = (low + high + 1) / 2;
     if (groups[middle].first_unit <= unit) {
@@ -37,13 +41,12 @@ __device__ inline Unit FindUnit(const GroupedMatMul& work, int unit) {
   const int width = UnitRows(work.shape.format, work.unit_rows, group->n_rows);
   const int n_row_units = (group->n_rows + width - 1) / width;
   const int local = unit - group->first_unit;
-  Unit found;
-  found.group = group;
-  found.tile = local / n_row_units * (work.unit_rows > kNarrowUnitRows ? kWideUnitTiles : 1);
-  found.width = width;
-  found.first_row = local % n_row_units * width;
-  found.n_rows = min(width, group->n_rows - found.first_row);
-  return found;
+  found->group = group;
+  found->tile = local / n_row_units * (work.unit_rows > kNarrowUnitRows ? kWideUnitTiles : 1);
+  found->width = width;
+  found->first_row = local % n_row_units * width;
+  found->n_rows = min(width, group->n_rows - found->first_row);
+  return true;
 }
 
 __device__ inline int RoundedRows(const MatMulGroup& group) {

@@ -19,6 +19,8 @@ set(GATEFOLD_CUDA_SOURCES
   numerics_class.cc
   pack_weights.cu
   rope_append.cu
+  routed_mlp.cc
   rows.cu
   sampling.cu
+  visit_plan.cu
   weight_upload.cc)

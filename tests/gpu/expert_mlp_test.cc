@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "gatefold/cuda/pack_weights.h"
+#include "gatefold/cuda/routed_mlp.h"
 #include "tests/gpu/gpu_test.h"
 #include "tests/gpu/quantised_reference.h"
 
@@ -229,6 +230,80 @@ TEST_F(ExpertMlpTest, ARowHasTheSameBitsInEveryBatch) {
     SCOPED_TRACE(*std::max_element(n_rows.begin(), n_rows.end()));
     ExpectBitsAsAlone(n_rows);
   }
+}
+
+// Routes on the device: each row's answers are those that the host's plan gives, and each visit is counted.
+class RoutedMlpTest : public ExpertMlpTest {
+ protected:
+  // pick: an expert that a row may visit, by (row, k); taken twice it moves on to the next.
+  void Expect(int n_rows, int top_k, int (*pick)(int row, int k)) {
+    SCOPED_TRACE(testing::Message() << n_rows << " rows");
+    const int n_experts = static_cast<int>(experts_.size());
+    std::vector<int32_t> routes;
+    std::vector<std::vector<int32_t>> rows(n_experts), slots(n_experts);
+    for (int row = 0; row < n_rows; ++row) {
+      std::vector<int32_t> mine;
+      for (int k = 0; k < top_k; ++k) {
+        int expert = pick(row, k) % n_experts;
+        while (std::find(mine.begin(), mine.end(), expert) != mine.end()) expert = (expert + 1) % n_experts;
+        mine.push_back(expert);
+      }
+      std::sort(mine.begin(), mine.end());
+      for (int32_t expert : mine) {
+        rows[expert].push_back(row);
+        slots[expert].push_back(static_cast<int32_t>(routes.size()));
+        routes.push_back(expert);
+      }
+    }
+    std::vector<ExpertVisits> visits;
+    std::vector<DeviceExpert> table;
+    for (int e = 0; e < n_experts; ++e) {
+      table.push_back(experts_[e]->device);
+      if (!rows[e].empty()) {
+        visits.push_back({&experts_[e]->device, rows[e].data(), slots[e].data(), static_cast<int>(rows[e].size())});
+      }
+    }
+    const DeviceArray<float> expected(routes.size() * shape_.d_model), y(routes.size() * shape_.d_model);
+    EXPECT_CUDA(mlp_->Run(visits.data(), static_cast<int>(visits.size()), device_x_->get(), expected.get(),
+                          nullptr));
+    const DeviceArray<DeviceExpert> device_table(table);
+    const DeviceArray<int32_t> device_routes(routes);
+    const DeviceArray<uint64_t> n_visits(std::vector<uint64_t>(n_experts, 5));
+    if (routed_ == nullptr) routed_ = std::make_unique<RoutedMlp>(shape_, n_experts, top_k);
+    EXPECT_CUDA(routed_->Run(device_table.get(), device_routes.get(), n_rows, device_x_->get(), y.get(),
+                             n_visits.get(), nullptr));
+    EXPECT_CUDA(cudaDeviceSynchronize());
+    EXPECT_EQ(FirstDifference(y.Read(), expected.Read()), -1);
+    std::vector<uint64_t> counted;
+    for (int e = 0; e < n_experts; ++e) counted.push_back(5 + rows[e].size());
+    EXPECT_EQ(n_visits.Read(), counted);
+  }
+
+  std::unique_ptr<RoutedMlp> routed_;
+};
+
+TEST_F(RoutedMlpTest, GivesTheBitsOfTheHostsPlan) {
+  Make({128, 192}, 9, true, 300);
+  for (int n_rows : {1, 8, 20, 70, 300, 33}) {
+    Expect(n_rows, 3, [](int row, int k) { return row * row * 7 + k * 5 + row / 3; });  // scattered
+    Expect(n_rows, 3, [](int, int k) { return k + 4; });                               // all to three
+    Expect(n_rows, 3, [](int row, int k) { return row == 0 ? 6 + k : k; });            // one apart
+  }
+}
+
+TEST_F(RoutedMlpTest, GivesTheBitsOfTheHostsPlanWithQuantisedWeights) {
+  for (WeightFormat format : {WeightFormat::kInt8, WeightFormat::kInt4}) {
+    experts_.clear();
+    routed_.reset();
+    Make({128, 192, format}, 5, false, 150);
+    for (int n_rows : {3, 150}) Expect(n_rows, 2, [](int row, int k) { return row * 3 + k * 2; });
+  }
+}
+
+// A dense layer: every row to all slices.
+TEST_F(RoutedMlpTest, TakesAllRowsToAllExperts) {
+  Make({72, 40}, 4, false, 130);
+  for (int n_rows : {1, 9, 130}) Expect(n_rows, 4, [](int, int k) { return k; });
 }
 
 TEST_F(ExpertMlpTest, ARowHasTheSameBitsTwice) {
