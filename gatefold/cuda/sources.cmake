@@ -20,6 +20,7 @@ set(GATEFOLD_CUDA_SOURCES
   pack_weights.cu
   rope_append.cu
   routed_mlp.cc
+  router_rows.cu
   rows.cu
   sampling.cu
   visit_plan.cu

@@ -1,0 +1,408 @@
+#include "gatefold/cuda/router_rows.h"
+
+#include <cfloat>
+
+#include "gatefold/cuda/launch.h"
+#include "gatefold/cuda/tiles.h"
+#include "gatefold/cuda/warp_ops.h"
+
+namespace gatefold::cuda {
+namespace {
+
+constexpr int kThreads = 256;
+constexpr int kLanes = 16;  // of the virtual vector: half a warp
+
+// The virtual vector's sum, in its order, to all of its lanes.
+__device__ __forceinline__ float SumLanes(float value) {
+#pragma unroll
+  for (int step = kLanes / 2; step > 0; step /= 2) {
+    value = __fadd_rn(value, __shfl_xor_sync(kAllLanes, value, step));
+  }
+  return value;
+}
+
+// Exp of gatefold/kernels/vector_kernels.h, operation for operation; no NaN comes here.
+__device__ __forceinline__ float VirtualExp(float x) {
+  x = x > -87.3f ? x : -87.3f;
+  x = x < 88.3f ? x : 88.3f;
+  const float magic = 12582912.0f;
+  const float t = __fmaf_rn(x, 1.44269504f, magic);
+  const float n = __fsub_rn(t, magic);
+  float r = __fmaf_rn(n, -0.693359375f, x);
+  r = __fmaf_rn(n, 2.12194440e-4f, r);
+  float p = 1.0f / 5040;
+  p = __fmaf_rn(p, r, 1.0f / 720);
+  p = __fmaf_rn(p, r, 1.0f / 120);
+  p = __fmaf_rn(p, r, 1.0f / 24);
+  p = __fmaf_rn(p, r, 1.0f / 6);
+  p = __fmaf_rn(p, r, 0.5f);
+  p = __fmaf_rn(p, r, 1.0f);
+  p = __fmaf_rn(p, r, 1.0f);
+  return __fmul_rn(p, __uint_as_float((__float_as_uint(t) << 23) + (127u << 23)));
+}
+
+__device__ __forceinline__ float Rounded(float x) {
+  return __bfloat162float(__float2bfloat16_rn(x));
+}
+
+struct NormArgs {
+  const float* x;
+  const float* weight;
+  float eps;
+  float* h;
+  int d;
+};
+
+// A block per row. The sum is one chain of d / 16 per lane: so the row is brought into shared memory by
+// all threads first, where the next number is near.
+__global__ void __launch_bounds__(kThreads) NormKernel(const __grid_constant__ NormArgs args) {
+  GATEFOLD_DYNAMIC_SHARED(float4, staged4);
+  __shared__ float scale;
+  float* const staged = reinterpret_cast<float*>(staged4);
+  const int64_t row = static_cast<int64_t>(blockIdx.x) * args.d;
+  const int first = static_cast<int>(threadIdx.x) * 4;
+  for (int i = first; i < args.d; i += kThreads * 4) {
+    staged4[i / 4] = *reinterpret_cast<const float4*>(args.x + row + i);
+  }
+  __syncthreads();
+  if (threadIdx.x < kWarp) {  // both halves do the same
+    float sum = 0.0f;
+#pragma unroll 16
+    for (int i = static_cast<int>(threadIdx.x) % kLanes; i < args.d; i += kLanes) {
+      sum = __fmaf_rn(staged[i], staged[i], sum);
+    }
+    const float mean = __fdiv_rn(SumLanes(sum), static_cast<float>(args.d));
+    if (threadIdx.x == 0) scale = __fdiv_rn(1.0f, __fsqrt_rn(__fadd_rn(mean, args.eps)));
+  }
+  __syncthreads();
+  for (int i = first; i < args.d; i += kThreads * 4) {
+    const float4 x = staged4[i / 4];
+    const float4 w = *reinterpret_cast<const float4*>(args.weight + i);
+    *reinterpret_cast<float4*>(args.h + row + i) =
+        make_float4(__fmul_rn(__fmul_rn(x.x, scale), w.x), __fmul_rn(__fmul_rn(x.y, scale), w.y),
+                    __fmul_rn(__fmul_rn(x.z, scale), w.z), __fmul_rn(__fmul_rn(x.w, scale), w.w));
+  }
+}
+
+struct LogitsArgs {
+  const float* h;
+  const float* gate;
+  float* logits;
+  int64_t n_rows;
+  int d;
+  int n_experts;
+};
+
+// Half a warp, the virtual vector, has kExperts experts of kRows rows. Few rows: what counts is that many
+// weights are under way (kAhead lines of 32). Many: that each that came serves several sums.
+template <int kRows, int kExperts, int kAhead>
+__global__ void __launch_bounds__(kThreads) LogitsKernel(const __grid_constant__ LogitsArgs args) {
+  const int64_t item =
+      (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) / kLanes;
+  const int lane = static_cast<int>(threadIdx.x) % kLanes;
+  const int n_groups = (args.n_experts + kExperts - 1) / kExperts;
+  const int first_expert = static_cast<int>(item % n_groups) * kExperts;
+  const int64_t first_row = item / n_groups * kRows;
+  // What there is none of is computed again, and not stored.
+  const float* weights[kExperts];
+  const float* rows[kRows];
+#pragma unroll
+  for (int e = 0; e < kExperts; ++e) {
+    weights[e] = args.gate + int64_t{min(first_expert + e, args.n_experts - 1)} * args.d + 2 * lane;
+  }
+#pragma unroll
+  for (int r = 0; r < kRows; ++r) {
+    const int64_t row = first_row + r < args.n_rows ? first_row + r : args.n_rows - 1;
+    rows[r] = args.h + row * args.d + 2 * lane;
+  }
+  float sums[kRows][kExperts] = {};
+  for (int line = 0; line < args.d; line += 32 * kAhead) {
+    float2 w[kAhead][kExperts], x[kAhead][kRows];
+#pragma unroll
+    for (int a = 0; a < kAhead; ++a) {
+      const int at = line + 32 * a;
+      const bool there = at + 2 * lane < args.d;
+#pragma unroll
+      for (int e = 0; e < kExperts; ++e) {
+        w[a][e] = there ? *reinterpret_cast<const float2*>(weights[e] + at) : make_float2(0.0f, 0.0f);
+      }
+#pragma unroll
+      for (int r = 0; r < kRows; ++r) {
+        x[a][r] = there ? *reinterpret_cast<const float2*>(rows[r] + at) : make_float2(0.0f, 0.0f);
+      }
+    }
+#pragma unroll
+    for (int a = 0; a < kAhead; ++a) {
+      if (line + 32 * a >= args.d) break;
+#pragma unroll
+      for (int r = 0; r < kRows; ++r) {
+#pragma unroll
+        for (int e = 0; e < kExperts; ++e) {
+          sums[r][e] = __fmaf_rn(x[a][r].x, w[a][e].x, sums[r][e]);
+          sums[r][e] = __fmaf_rn(x[a][r].y, w[a][e].y, sums[r][e]);
+        }
+      }
+    }
+  }
+#pragma unroll
+  for (int r = 0; r < kRows; ++r) {
+#pragma unroll
+    for (int e = 0; e < kExperts; ++e) {
+      const float sum = SumLanes(sums[r][e]);
+      if (lane == 0 && first_row + r < args.n_rows && first_expert + e < args.n_experts) {
+        args.logits[(first_row + r) * args.n_experts + first_expert + e] = sum;
+      }
+    }
+  }
+}
+
+template <int kRows, int kExperts, int kAhead>
+cudaError_t LaunchLogits(const LogitsArgs& args, cudaStream_t stream) {
+  const int64_t n_items = (args.n_rows + kRows - 1) / kRows * ((args.n_experts + kExperts - 1) / kExperts);
+  constexpr int64_t kItems = kThreads / kLanes;  // of a block
+  return LaunchKernel(LogitsKernel<kRows, kExperts, kAhead>,
+                      {.n_blocks = (n_items + kItems - 1) / kItems, .n_threads = kThreads}, stream,
+                      args);
+}
+
+struct TopKArgs {
+  const float* logits;
+  int64_t n_rows;
+  int n_experts;
+  int top_k;
+  int32_t* experts;
+  float* weights;
+};
+
+constexpr int kTopKWarps = 4;  // of a block, a row each
+
+// An expert and its logit; before another one if it is chosen first.
+struct Candidate {
+  float logit;
+  int expert;  // negative: none
+};
+__device__ __forceinline__ bool IsBefore(const Candidate& a, const Candidate& b) {
+  if (a.expert < 0 || b.expert < 0) return b.expert < 0 && a.expert >= 0;
+  return a.logit != b.logit ? a.logit > b.logit : a.expert < b.expert;
+}
+
+__global__ void __launch_bounds__(kTopKWarps* kWarp)
+    TopKKernel(const __grid_constant__ TopKArgs args) {
+  __shared__ Candidate chosen_rows[kTopKWarps][kMaxRouterTopK];
+  const int warp = static_cast<int>(threadIdx.x) / kWarp, lane = static_cast<int>(threadIdx.x) % kWarp;
+  const int64_t row = static_cast<int64_t>(blockIdx.x) * kTopKWarps + warp;
+  if (row >= args.n_rows) return;  // the whole warp
+  const float* const logits = args.logits + row * args.n_experts;
+  Candidate* const chosen = chosen_rows[warp];
+  Candidate last = {0.0f, -1};
+  for (int k = 0; k < args.top_k; ++k) {  // the first after those that are chosen
+    Candidate best = {0.0f, -1};
+    for (int e = lane; e < args.n_experts; e += kWarp) {
+      const float logit = logits[e];
+      // NaN is the least likely.
+      const Candidate one = {logit > -FLT_MAX ? (logit < FLT_MAX ? logit : FLT_MAX) : -FLT_MAX, e};
+      if ((k == 0 || IsBefore(last, one)) && IsBefore(one, best)) best = one;
+    }
+#pragma unroll
+    for (int step = kWarp / 2; step > 0; step /= 2) {
+      const Candidate other = {__shfl_xor_sync(kAllLanes, best.logit, step),
+                               __shfl_xor_sync(kAllLanes, best.expert, step)};
+      if (IsBefore(other, best)) best = other;
+    }
+    last = best;
+    if (lane == 0) chosen[k] = best;
+  }
+  __syncwarp();
+  // The softmax's own denominator cancels in the division.
+  float sum = 0.0f;
+  for (int k = 0; k < args.top_k; ++k) {
+    sum = __fadd_rn(sum, VirtualExp(__fsub_rn(chosen[k].logit, chosen[0].logit)));
+  }
+  for (int k = lane; k < args.top_k; k += kWarp) {
+    int place = 0;  // in ascending order
+    for (int i = 0; i < args.top_k; ++i) place += chosen[i].expert < chosen[k].expert ? 1 : 0;
+    const int64_t to = row * args.top_k + place;
+    args.experts[to] = chosen[k].expert;
+    args.weights[to] = __fdiv_rn(VirtualExp(__fsub_rn(chosen[k].logit, chosen[0].logit)), sum);
+  }
+}
+
+struct AllArgs {
+  int64_t n_routes;
+  int n_slices;
+  int32_t* experts;
+  float* weights;
+};
+
+__global__ void __launch_bounds__(kThreads) AllKernel(const __grid_constant__ AllArgs args) {
+  const int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  if (i >= args.n_routes) return;
+  args.experts[i] = static_cast<int32_t>(i % args.n_slices);
+  args.weights[i] = 1.0f;
+}
+
+struct FoldArgs {
+  const float* answers;
+  const float* weights;
+  float* x;
+  int64_t n;  // floats of x
+  int top_k;
+  int d;
+};
+
+template <bool kRound>
+__device__ __forceinline__ float4 AsFolded(const float4& a) {
+  if constexpr (!kRound) return a;
+  return make_float4(Rounded(a.x), Rounded(a.y), Rounded(a.z), Rounded(a.w));
+}
+
+template <bool kRound>
+__global__ void __launch_bounds__(kThreads) FoldKernel(const __grid_constant__ FoldArgs args) {
+  const int64_t at = (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) * 4;
+  if (at >= args.n) return;
+  const int64_t row = at / args.d, i = at % args.d;
+  float4 sum = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+  for (int k = 0; k < args.top_k; ++k) {
+    const float4 a = AsFolded<kRound>(
+        *reinterpret_cast<const float4*>(args.answers + (row * args.top_k + k) * args.d + i));
+    const float w = args.weights[row * args.top_k + k];
+    sum = make_float4(__fmaf_rn(a.x, w, sum.x), __fmaf_rn(a.y, w, sum.y), __fmaf_rn(a.z, w, sum.z),
+                      __fmaf_rn(a.w, w, sum.w));
+  }
+  float4* const to = reinterpret_cast<float4*>(args.x + at);
+  const float4 x = *to;
+  *to = make_float4(__fadd_rn(x.x, sum.x), __fadd_rn(x.y, sum.y), __fadd_rn(x.z, sum.z),
+                    __fadd_rn(x.w, sum.w));
+}
+
+struct RoundArgs {
+  float* x;
+  int64_t n;
+};
+
+__global__ void __launch_bounds__(kThreads) RoundKernel(const __grid_constant__ RoundArgs args) {
+  const int64_t i = (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) * 4;
+  if (i >= args.n) return;
+  float4* const x = reinterpret_cast<float4*>(args.x + i);
+  *x = AsFolded<true>(*x);
+}
+
+struct GatherArgs {
+  const float* x;
+  const int32_t* rows;
+  float* y;
+  int d;
+};
+
+__global__ void __launch_bounds__(kThreads) GatherRowsKernel(const __grid_constant__ GatherArgs args) {
+  const float* const from = args.x + int64_t{args.rows[blockIdx.x]} * args.d;
+  float* const to = args.y + static_cast<int64_t>(blockIdx.x) * args.d;
+  for (int i = static_cast<int>(threadIdx.x) * 4; i < args.d; i += kThreads * 4) {
+    *reinterpret_cast<float4*>(to + i) = *reinterpret_cast<const float4*>(from + i);
+  }
+}
+
+bool IsAligned(const void* pointer) {
+  return pointer != nullptr && reinterpret_cast<uintptr_t>(pointer) % 16 == 0;
+}
+bool IsWidth(int64_t d) { return d > 0 && d % 8 == 0 && d <= kMaxRouterWidth; }
+bool AreExperts(int n_experts, int top_k) {
+  return top_k >= 1 && top_k <= n_experts && top_k <= kMaxRouterTopK &&
+         n_experts <= kMaxRouterExperts;
+}
+int64_t Blocks(int64_t n, int64_t each) { return (n + each - 1) / each; }
+
+}  // namespace
+
+cudaError_t RouterNorm(const float* x, const float* weight, float eps, float* h, int64_t n_rows,
+                       int64_t d, cudaStream_t stream) {
+  if (n_rows < 0 || !IsWidth(d) || !IsAligned(x) || !IsAligned(weight) || !IsAligned(h)) {
+    return cudaErrorInvalidValue;
+  }
+  static const cudaError_t error =
+      AllowShared(NormKernel, static_cast<int>(kMaxRouterWidth * sizeof(float)), false);
+  if (error != cudaSuccess) return error;
+  return LaunchKernel(NormKernel,
+                      {.n_blocks = n_rows,
+                       .n_threads = kThreads,
+                       .shared_bytes = static_cast<int>(d * sizeof(float))},
+                      stream,
+                      NormArgs{.x = x, .weight = weight, .eps = eps, .h = h, .d = static_cast<int>(d)});
+}
+
+cudaError_t GateLogits(const float* h, const float* gate, float* logits, int64_t n_rows, int64_t d,
+                       int n_experts, cudaStream_t stream) {
+  if (n_rows < 0 || !IsWidth(d) || !AreExperts(n_experts, 1) || !IsAligned(h) || !IsAligned(gate) ||
+      !IsAligned(logits)) {
+    return cudaErrorInvalidValue;
+  }
+  const LogitsArgs args = {.h = h,
+                           .gate = gate,
+                           .logits = logits,
+                           .n_rows = n_rows,
+                           .d = static_cast<int>(d),
+                           .n_experts = n_experts};
+  constexpr int kFewRows = 32;
+  return n_rows <= kFewRows ? LaunchLogits<1, 1, 16>(args, stream) : LaunchLogits<4, 2, 2>(args, stream);
+}
+
+cudaError_t GateTopK(const float* logits, int64_t n_rows, int n_experts, int top_k,
+                     int32_t* experts, float* weights, cudaStream_t stream) {
+  if (n_rows < 0 || !AreExperts(n_experts, top_k) || !IsAligned(logits) || !IsAligned(experts) ||
+      !IsAligned(weights)) {
+    return cudaErrorInvalidValue;
+  }
+  return LaunchKernel(TopKKernel,
+                      {.n_blocks = Blocks(n_rows, kTopKWarps), .n_threads = kTopKWarps * kWarp},
+                      stream,
+                      TopKArgs{.logits = logits,
+                               .n_rows = n_rows,
+                               .n_experts = n_experts,
+                               .top_k = top_k,
+                               .experts = experts,
+                               .weights = weights});
+}
+
+cudaError_t RouteToAll(int64_t n_rows, int n_slices, int32_t* experts, float* weights,
+                       cudaStream_t stream) {
+  if (n_rows < 0 || !AreExperts(n_slices, 1) || !IsAligned(experts) || !IsAligned(weights)) {
+    return cudaErrorInvalidValue;
+  }
+  const int64_t n = n_rows * n_slices;
+  return LaunchKernel(
+      AllKernel, {.n_blocks = Blocks(n, kThreads), .n_threads = kThreads}, stream,
+      AllArgs{.n_routes = n, .n_slices = n_slices, .experts = experts, .weights = weights});
+}
+
+cudaError_t FoldAnswers(const float* answers, const float* weights, bool round_answers, float* x,
+                        int64_t n_rows, int top_k, int64_t d, cudaStream_t stream) {
+  if (n_rows < 0 || !IsWidth(d) || top_k < 1 || !IsAligned(answers) || !IsAligned(weights) ||
+      !IsAligned(x)) {
+    return cudaErrorInvalidValue;
+  }
+  const Grid grid = {.n_blocks = Blocks(n_rows * d, kThreads * 4), .n_threads = kThreads};
+  const FoldArgs args = {.answers = answers,
+                         .weights = weights,
+                         .x = x,
+                         .n = n_rows * d,
+                         .top_k = top_k,
+                         .d = static_cast<int>(d)};
+  return LaunchKernel(round_answers ? FoldKernel<true> : FoldKernel<false>, grid, stream, args);
+}
+
+cudaError_t RoundInPlace(float* x, int64_t n, cudaStream_t stream) {
+  if (n < 0 || n % 4 != 0 || !IsAligned(x)) return cudaErrorInvalidValue;
+  return LaunchKernel(RoundKernel, {.n_blocks = Blocks(n, kThreads * 4), .n_threads = kThreads},
+                      stream, RoundArgs{.x = x, .n = n});
+}
+
+cudaError_t GatherRows(const float* x, const int32_t* rows, float* y, int64_t n_rows, int64_t d,
+                       cudaStream_t stream) {
+  if (n_rows < 0 || !IsWidth(d) || !IsAligned(x) || rows == nullptr || !IsAligned(y)) {
+    return cudaErrorInvalidValue;
+  }
+  return LaunchKernel(GatherRowsKernel, {.n_blocks = n_rows, .n_threads = kThreads}, stream,
+                      GatherArgs{.x = x, .rows = rows, .y = y, .d = static_cast<int>(d)});
+}
+
+}  // namespace gatefold::cuda
