@@ -217,6 +217,7 @@ void Device::SayWhoWaits() {
 }
 
 void Run(const GridShape& grid, const std::function<void()>& kernel) {
+  const DeviceAccess access;
   Device::Get().Run(grid, kernel);
 }
 

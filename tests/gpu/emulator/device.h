@@ -170,4 +170,14 @@ class Device {
 char* MapGuarded(size_t bytes, size_t align);
 void UnmapGuarded(char* data);
 
+// While a thread has one it may touch the device's memory; else that ends the process, where the
+// processor can tell.
+class DeviceAccess {
+ public:
+  DeviceAccess();
+  ~DeviceAccess();
+  DeviceAccess(const DeviceAccess&) = delete;
+  DeviceAccess& operator=(const DeviceAccess&) = delete;
+};
+
 }  // namespace gatefold::cuda::emulator

@@ -24,6 +24,9 @@ namespace {
 constexpr size_t kMemoryBytes = size_t{8} << 30;
 constexpr int kMultiprocessors = 2;  // so that workers take several pieces of work each
 
+// Whose memory: the host's may always be touched.
+enum class Side { kHost, kDevice };
+
 struct Mapping {
   char* begin;
   size_t mapped, asked;
@@ -31,8 +34,8 @@ struct Mapping {
 
 class Memory {
  public:
-  char* Map(size_t bytes, size_t align) {
-    const size_t page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+  char* Map(size_t bytes, size_t align, Side side) {
+    const size_t page = PageBytes();
     const size_t rounded = (bytes + align - 1) / align * align;
     const size_t mapped = (rounded + page - 1) / page * page + 2 * page;
     char* const begin = static_cast<char*>(
@@ -46,7 +49,16 @@ class Memory {
     const std::lock_guard lock(mutex_);
     mappings_[data] = {begin, mapped, bytes};
     used_ += mapped;
+    if (side == Side::kDevice && device_key_ >= 0 &&
+        pkey_mprotect(begin + page, mapped - 2 * page, PROT_READ | PROT_WRITE, device_key_) != 0) {
+      Fail("memory cannot be protected");
+    }
     return data;
+  }
+
+  // Of this thread.
+  void Allow(bool access) const {
+    if (device_key_ >= 0) pkey_set(device_key_, access ? 0 : PKEY_DISABLE_ACCESS);
   }
 
   bool Unmap(char* data) {
@@ -54,7 +66,8 @@ class Memory {
     const auto found = mappings_.find(data);
     if (found == mappings_.end()) return false;
     const Mapping& mapping = found->second;
-    const size_t page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+    const DeviceAccess access;
+    const size_t page = PageBytes();
     const char* const end = mapping.begin + mapping.mapped - page;
     const auto is_untouched = [](char byte) { return byte == '\xFF'; };
     if (!std::all_of(data + mapping.asked, const_cast<char*>(end), is_untouched) ||
@@ -73,6 +86,12 @@ class Memory {
   }
 
  private:
+  static size_t PageBytes() { return static_cast<size_t>(sysconf(_SC_PAGESIZE)); }
+
+  // Of the device's memory, and only kernels and copies have it. Negative: this processor has no
+  // memory protection keys, and whoever touches the wrong side is not seen.
+  const int device_key_ = pkey_alloc(0, PKEY_DISABLE_ACCESS);
+
   std::mutex mutex_;
   std::map<char*, Mapping> mappings_;
   size_t used_ = 0;
@@ -85,14 +104,37 @@ Memory& TheMemory() {
 
 }  // namespace
 
-char* MapGuarded(size_t bytes, size_t align) { return TheMemory().Map(bytes, align); }
+char* MapGuarded(size_t bytes, size_t align) { return TheMemory().Map(bytes, align, Side::kHost); }
 void UnmapGuarded(char* data) { TheMemory().Unmap(data); }
+
+thread_local int n_accesses = 0;
+
+DeviceAccess::DeviceAccess() {
+  if (n_accesses++ == 0) TheMemory().Allow(true);
+}
+DeviceAccess::~DeviceAccess() {
+  if (--n_accesses == 0) TheMemory().Allow(false);
+}
+
+cudaError_t Allocate(void** data, size_t bytes, Side side) {
+  *data = nullptr;
+  if (bytes == 0) return cudaSuccess;
+  if (bytes > kMemoryBytes - std::min(kMemoryBytes, TheMemory().used())) {
+    return cudaErrorMemoryAllocation;
+  }
+  // A device aligns to 256; what nobody relies on would hide who reads a little too far.
+  *data = TheMemory().Map(bytes, 16, side);
+  return cudaSuccess;
+}
 
 }  // namespace gatefold::cuda::emulator
 
+using gatefold::cuda::emulator::Allocate;
+using gatefold::cuda::emulator::DeviceAccess;
 using gatefold::cuda::emulator::Fail;
 using gatefold::cuda::emulator::kMemoryBytes;
 using gatefold::cuda::emulator::kMultiprocessors;
+using gatefold::cuda::emulator::Side;
 using gatefold::cuda::emulator::TheMemory;
 
 cudaError_t cudaDriverGetVersion(int* version) {
@@ -149,24 +191,16 @@ const char* cudaGetErrorString(cudaError_t error) {
   return "unknown error";
 }
 
-cudaError_t cudaMalloc(void** data, size_t bytes) {
-  *data = nullptr;
-  if (bytes == 0) return cudaSuccess;
-  if (bytes > kMemoryBytes - std::min(kMemoryBytes, TheMemory().used())) {
-    return cudaErrorMemoryAllocation;
-  }
-  // A device aligns to 256; what nobody relies on would hide who reads a little too far.
-  *data = TheMemory().Map(bytes, 16);
-  return cudaSuccess;
-}
+cudaError_t cudaMalloc(void** data, size_t bytes) { return Allocate(data, bytes, Side::kDevice); }
 cudaError_t cudaFree(void* data) {
   if (data == nullptr) return cudaSuccess;
   return TheMemory().Unmap(static_cast<char*>(data)) ? cudaSuccess : cudaErrorInvalidValue;
 }
-cudaError_t cudaMallocHost(void** data, size_t bytes) { return cudaMalloc(data, bytes); }
+cudaError_t cudaMallocHost(void** data, size_t bytes) { return Allocate(data, bytes, Side::kHost); }
 cudaError_t cudaFreeHost(void* data) { return cudaFree(data); }
 
 cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind) {
+  const DeviceAccess access;
   if (bytes > 0) std::memcpy(to, from, bytes);
   return cudaSuccess;
 }
@@ -175,6 +209,7 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpy
   return cudaMemcpy(to, from, bytes, kind);
 }
 cudaError_t cudaMemset(void* data, int byte, size_t bytes) {
+  const DeviceAccess access;
   if (bytes > 0) std::memset(data, byte, bytes);
   return cudaSuccess;
 }
