@@ -19,9 +19,20 @@ absl::Status CudaStream::Prepare() {
 ByteTransfer::~ByteTransfer() {
   cudaFreeHost(host_);
   cudaFree(device_);
+  if (copied_ != nullptr) cudaEventDestroy(copied_);
+}
+
+// A call that failed half-way may have left one under way, too.
+absl::Status ByteTransfer::AwaitCopy() {
+  if (copied_ == nullptr) {
+    GF_RETURN_IF_CUDA_ERROR(cudaEventCreateWithFlags(&copied_, cudaEventDisableTiming));
+  }
+  GF_RETURN_IF_CUDA_ERROR(cudaEventSynchronize(copied_));
+  return absl::OkStatus();
 }
 
 absl::Status ByteTransfer::Reserve(size_t bytes) {
+  GF_RETURN_IF_ERROR(AwaitCopy());
   if (bytes <= bytes_) return absl::OkStatus();
   cudaFreeHost(host_);
   cudaFree(device_);
@@ -35,17 +46,18 @@ absl::Status ByteTransfer::Reserve(size_t bytes) {
 }
 
 absl::Status ByteTransfer::Send(const void* from, size_t bytes, cudaStream_t stream) {
-  // A call that failed half-way may have left the stream reading.
-  GF_RETURN_IF_CUDA_ERROR(cudaStreamSynchronize(stream));
   GF_RETURN_IF_ERROR(Reserve(bytes));
   std::memcpy(host_, from, bytes);
   GF_RETURN_IF_CUDA_ERROR(cudaMemcpyAsync(device_, host_, bytes, cudaMemcpyHostToDevice, stream));
+  GF_RETURN_IF_CUDA_ERROR(cudaEventRecord(copied_, stream));
   return absl::OkStatus();
 }
 
 absl::Status ByteTransfer::Fetch(size_t bytes, void* to, cudaStream_t stream) {
+  GF_RETURN_IF_ERROR(AwaitCopy());
   GF_RETURN_IF_CUDA_ERROR(cudaMemcpyAsync(host_, device_, bytes, cudaMemcpyDeviceToHost, stream));
-  GF_RETURN_IF_CUDA_ERROR(cudaStreamSynchronize(stream));
+  GF_RETURN_IF_CUDA_ERROR(cudaEventRecord(copied_, stream));
+  GF_RETURN_IF_ERROR(AwaitCopy());
   std::memcpy(to, host_, bytes);
   return absl::OkStatus();
 }

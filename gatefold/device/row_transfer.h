@@ -24,7 +24,7 @@ class CudaStream {
 };
 
 // Bytes on their way between host and device: pinned memory and as much on the device, as large as
-// the largest batch so far. Threads: one at a time.
+// the largest batch so far. Threads: one at a time; all on one stream.
 class ByteTransfer {
  public:
   ByteTransfer() = default;
@@ -38,9 +38,12 @@ class ByteTransfer {
   char* device() const { return device_; }
 
  private:
+  absl::Status AwaitCopy();
+
   size_t bytes_ = 0;
   char* host_ = nullptr;
   char* device_ = nullptr;
+  cudaEvent_t copied_ = nullptr;  // the last copy out of the pinned memory or into it
 };
 
 // The same of values.
@@ -49,12 +52,12 @@ class Transfer {
  public:
   // Room for n of them; content is lost where it has to grow.
   absl::Status Reserve(size_t n) { return bytes_.Reserve(n * sizeof(T)); }
-  // Waits for what the stream did before. `from` is free again when this returns; the device has it
-  // in the order of the stream.
+  // Waits for the copy before, if that is still under way. `from` is free again when this returns;
+  // the device has it in the order of the stream.
   absl::Status Send(const T* from, size_t n, cudaStream_t stream) {
     return bytes_.Send(from, n * sizeof(T), stream);
   }
-  // Waits for the stream; then `to` has what the device has.
+  // Waits for what the stream has to do until now; then `to` has what the device has.
   absl::Status Fetch(size_t n, T* to, cudaStream_t stream) {
     return bytes_.Fetch(n * sizeof(T), to, stream);
   }
