@@ -15,6 +15,8 @@
 
 namespace gatefold {
 
+class CudaStream;  // gatefold/device/row_transfer.h
+
 // One row of a step: a position of a sequence, whose block table reaches it.
 struct AttentionRow {
   int position = 0;
@@ -71,19 +73,26 @@ class AttentionBackend {
                                       absl::Span<const int32_t> token_ids, float* x) = 0;
   // x: [n_rows, d_model], in and out.
   virtual absl::Status Attend(int layer, absl::Span<const AttentionRow> rows, float* x) = 0;
-  // x: [n_rows, d_model], after the last layer. logits: [n_rows, vocab_size], out. At most
-  // kMaxLogitRows rows.
-  virtual absl::Status Logits(const float* x, int n_rows, float* logits) = 0;
+  // x: [*, d_model], after the last layer, of which those rows count: at most kMaxLogitRows.
+  // logits: [rows.size(), vocab_size], out, in host memory.
+  virtual absl::Status Logits(const float* x, absl::Span<const int32_t> rows, float* logits) = 0;
 
   // Whether tokens are drawn where the logits are, which need not be fetched then.
   virtual bool draws() const { return false; }
-  // If it draws: a token for each row. x: [draws.size(), d_model], after the last layer. drawn:
-  // [draws.size()], out. A row's token is the sampler's (sampler.h) but for weights that are
-  // rounded otherwise, which shows where one falls on the border of a cut or of a draw.
-  virtual absl::Status Draw(const float* /*x*/, absl::Span<const PlainDraw> /*draws*/,
-                            DrawnToken* /*drawn*/) {
+  // If it draws: a token for each of those rows of x: [*, d_model], after the last layer. draws,
+  // drawn (out, host memory): [rows.size()]. A row's token is the sampler's (sampler.h) but for
+  // weights that are rounded otherwise, which shows where one falls on the border of a cut or of a
+  // draw.
+  virtual absl::Status Draw(const float* /*x*/, absl::Span<const int32_t> /*rows*/,
+                            absl::Span<const PlainDraw> /*draws*/, DrawnToken* /*drawn*/) {
     return absl::UnimplementedError("this backend draws no tokens");
   }
+
+  // The stream of the backend's device; null: there is none.
+  virtual CudaStream* device_stream() { return nullptr; }
+  // From now on x of all calls is memory of that device: calls put their work on the stream, and
+  // wait for it only where they bring something to the host. Before the first call, if ever.
+  virtual void KeepRowsOnDevice() {}
 };
 
 // Both outlive the backend.

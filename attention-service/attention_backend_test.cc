@@ -1,6 +1,7 @@
 #include "attention-service/attention_backend.h"
 
 #include <cmath>
+#include <numeric>
 #include <vector>
 
 #include "absl/strings/ascii.h"
@@ -29,6 +30,13 @@ std::string ModelDir() {
     return written;
   }();
   return dir;
+}
+
+// first, first + 1, ...
+std::vector<int32_t> Rows(int first, int n) {
+  std::vector<int32_t> rows(n);
+  std::iota(rows.begin(), rows.end(), first);
+  return rows;
 }
 
 class AttentionBackendTest : public testing::Test {
@@ -109,11 +117,15 @@ TEST_P(AttentionBackendRowLaw, ChunksBlocksAndLogitsOfOthersDoNotShow) {
 
   const ModelConfig& config = weights_->config();
   std::vector<float> logits(AttentionBackend::kMaxLogitRows * config.vocab_size);
-  ASSERT_TRUE(backend->Logits(whole.data(), AttentionBackend::kMaxLogitRows, logits.data()).ok());
+  ASSERT_TRUE(
+      backend->Logits(whole.data(), Rows(0, AttentionBackend::kMaxLogitRows), logits.data()).ok());
   std::vector<float> alone(config.vocab_size);
-  ASSERT_TRUE(backend->Logits(whole.data() + 5 * config.d_model, 1, alone.data()).ok());
+  ASSERT_TRUE(backend->Logits(whole.data(), {5}, alone.data()).ok());
   EXPECT_EQ(alone, std::vector<float>(logits.begin() + 5 * config.vocab_size,
                                       logits.begin() + 6 * config.vocab_size));
+  std::vector<float> scattered(2 * config.vocab_size);
+  ASSERT_TRUE(backend->Logits(whole.data(), {9, 5}, scattered.data()).ok());
+  EXPECT_EQ(alone, std::vector<float>(scattered.begin() + config.vocab_size, scattered.end()));
 }
 
 // Layers of two steps between each other, as those of two lanes.
@@ -147,7 +159,7 @@ TEST_F(AttentionBackendTest, BackendsAgreeWithinTheirRounding) {
     const std::vector<float> x = Run(backend, {0, 1, 2}, 0, 40);
     std::vector<float>& to = logits[backend == cuda.get()];
     to.resize(8 * config.vocab_size);
-    ASSERT_TRUE(backend->Logits(x.data() + 32 * config.d_model, 8, to.data()).ok());
+    ASSERT_TRUE(backend->Logits(x.data(), Rows(32, 8), to.data()).ok());
   }
   double difference = 0, size = 0;
   for (size_t i = 0; i < logits[0].size(); ++i) {
@@ -177,14 +189,13 @@ TEST_F(AttentionBackendTest, DrawsWhatTheSamplerDraws) {
                      .min_p = i % 7 == 0 ? 0.1f : 0.0f});
   }
   std::vector<DrawnToken> drawn(draws.size());
-  ASSERT_TRUE(cuda->Draw(x.data(), draws, drawn.data()).ok());
+  ASSERT_TRUE(cuda->Draw(x.data(), Rows(0, 40), draws, drawn.data()).ok());
   std::vector<float> logits(config.vocab_size);
   for (int i = 0; i < 40; ++i) {
     SCOPED_TRACE(i);
-    const float* const row = x.data() + i * config.d_model;
     EXPECT_EQ(drawn[i].not_a_number, i == 7);
     if (i == 7) continue;
-    ASSERT_TRUE(cuda->Logits(row, 1, logits.data()).ok());
+    ASSERT_TRUE(cuda->Logits(x.data(), {i}, logits.data()).ok());
     const SamplingParams params = {.temperature = draws[i].temperature,
                                    .top_k = draws[i].top_k,
                                    .top_p = draws[i].top_p,
@@ -193,7 +204,7 @@ TEST_F(AttentionBackendTest, DrawsWhatTheSamplerDraws) {
     EXPECT_EQ(drawn[i].token, DrawToken(logits, params, {}, i));
     EXPECT_EQ(drawn[i].argmax, Argmax(logits));
     DrawnToken alone;
-    ASSERT_TRUE(cuda->Draw(row, absl::MakeConstSpan(&draws[i], 1), &alone).ok());
+    ASSERT_TRUE(cuda->Draw(x.data(), {i}, {draws[i]}, &alone).ok());
     EXPECT_EQ(alone.token, drawn[i].token);
   }
 }

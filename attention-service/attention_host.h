@@ -38,6 +38,7 @@ class AttentionHost {
   AttentionRunner* runner() { return &runner_; }
   PrefixCache* cache() { return &cache_; }
   const AttentionBackend& backend() const { return *backend_; }
+  AttentionBackend& backend() { return *backend_; }
   int max_sequence_tokens() const { return max_sequence_tokens_; }
 
  private:

@@ -143,13 +143,14 @@ absl::StatusOr<std::vector<Sampled>> AttentionRunner::Sample(
     cached.push_back(sequence);
   }
   // What becomes of a row depends on its own request alone, never on those beside it.
-  std::vector<size_t> drawn, looked_at;
+  std::vector<int32_t> drawn, looked_at;
   for (size_t i = 0; i < samples.size(); ++i) {
     const SamplingParams& sampling = cached[i]->sampling;
     const bool draws = backend_->draws() && !samples[i].score &&
                        DrawsFromPlainLogits(sampling, samples[i].position);
-    if (draws) drawn.push_back(i);
-    if (!draws || samples[i].want_logits || WantsLogprobs(sampling)) looked_at.push_back(i);
+    const int32_t row = static_cast<int32_t>(i);
+    if (draws) drawn.push_back(row);
+    if (!draws || samples[i].want_logits || WantsLogprobs(sampling)) looked_at.push_back(row);
   }
   std::vector<Sampled> sampled(samples.size());
   absl::MutexLock lock(&compute_mu_);
@@ -158,21 +159,13 @@ absl::StatusOr<std::vector<Sampled>> AttentionRunner::Sample(
   return sampled;
 }
 
-const float* AttentionRunner::RowsOf(absl::Span<const size_t> which, const float* x) {
-  const size_t d_model = config_.d_model;
-  if (which.back() - which.front() + 1 == which.size()) return x + which.front() * d_model;
-  rows_.clear();
-  for (size_t i : which) rows_.insert(rows_.end(), x + i * d_model, x + (i + 1) * d_model);
-  return rows_.data();
-}
-
 absl::Status AttentionRunner::DrawOnBackend(absl::Span<const CachedSequence* const> sequences,
                                             absl::Span<const SampleRequest> samples,
-                                            absl::Span<const size_t> which, const float* x,
+                                            absl::Span<const int32_t> which, const float* x,
                                             std::vector<Sampled>* sampled) {
   if (which.empty()) return absl::OkStatus();
   std::vector<PlainDraw> draws;
-  for (size_t i : which) {
+  for (int32_t i : which) {
     const SamplingParams& sampling = sequences[i]->sampling;
     draws.push_back({.seed = sampling.seed,
                      .position = samples[i].position,
@@ -182,7 +175,7 @@ absl::Status AttentionRunner::DrawOnBackend(absl::Span<const CachedSequence* con
                      .min_p = sampling.min_p});
   }
   std::vector<DrawnToken> drawn(which.size());
-  GF_RETURN_IF_ERROR(backend_->Draw(RowsOf(which, x), draws, drawn.data()));
+  GF_RETURN_IF_ERROR(backend_->Draw(x, which, draws, drawn.data()));
   for (size_t i = 0; i < which.size(); ++i) {
     Sampled& to = (*sampled)[which[i]];
     to.token = drawn[i].token;
@@ -194,15 +187,14 @@ absl::Status AttentionRunner::DrawOnBackend(absl::Span<const CachedSequence* con
 
 absl::Status AttentionRunner::LookAtLogits(absl::Span<const CachedSequence* const> sequences,
                                            absl::Span<const SampleRequest> samples,
-                                           absl::Span<const size_t> which, const float* x,
+                                           absl::Span<const int32_t> which, const float* x,
                                            std::vector<Sampled>* sampled) {
   if (logits_.size_bytes() == 0 && !which.empty()) {
     logits_ = Buffer(kLogitRows * config_.vocab_size * sizeof(float));
   }
   for (size_t first = 0; first < which.size(); first += kLogitRows) {
-    const absl::Span<const size_t> some = which.subspan(first, kLogitRows);
-    GF_RETURN_IF_ERROR(
-        backend_->Logits(RowsOf(some, x), static_cast<int>(some.size()), logits_.as<float>()));
+    const absl::Span<const int32_t> some = which.subspan(first, kLogitRows);
+    GF_RETURN_IF_ERROR(backend_->Logits(x, some, logits_.as<float>()));
     const float* logits = logits_.as<float>();
     ParallelFor(threads_, some.size(), 1, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {

@@ -16,7 +16,8 @@
 
 namespace gatefold {
 
-// Computes everything that is bound to a sequence or to the vocabulary. Knows no gRPC.
+// Computes everything that is bound to a sequence or to the vocabulary. Knows no gRPC. Rows lie
+// where the backend takes them (AttentionBackend::KeepRowsOnDevice).
 // Arguments are checked against the sequences and the model before anything changes:
 // kInvalidArgument (a caller's mistake), kAborted (a sequence is not here).
 // kUnavailable: the backend failed.
@@ -55,16 +56,14 @@ class AttentionRunner {
   // Samples `which` on the backend: their tokens.
   absl::Status DrawOnBackend(absl::Span<const CachedSequence* const> sequences,
                              absl::Span<const SampleRequest> samples,
-                             absl::Span<const size_t> which, const float* x,
+                             absl::Span<const int32_t> which, const float* x,
                              std::vector<Sampled>* sampled)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(compute_mu_);
   // Samples `which` by their logits; those that have a token keep it.
   absl::Status LookAtLogits(absl::Span<const CachedSequence* const> sequences,
-                            absl::Span<const SampleRequest> samples, absl::Span<const size_t> which,
-                            const float* x, std::vector<Sampled>* sampled)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(compute_mu_);
-  // Rows `which` of x next to each other: where they are, or copied.
-  const float* RowsOf(absl::Span<const size_t> which, const float* x)
+                            absl::Span<const SampleRequest> samples,
+                            absl::Span<const int32_t> which, const float* x,
+                            std::vector<Sampled>* sampled)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(compute_mu_);
   // token: -1, or what was drawn.
   Sampled SampleRow(const CachedSequence& sequence, const SampleRequest& request,
@@ -76,8 +75,7 @@ class AttentionRunner {
   ThreadPool* const threads_;
 
   absl::Mutex compute_mu_;
-  Buffer logits_ ABSL_GUARDED_BY(compute_mu_);            // [kMaxLogitRows, vocab_size]
-  std::vector<float> rows_ ABSL_GUARDED_BY(compute_mu_);  // see RowsOf
+  Buffer logits_ ABSL_GUARDED_BY(compute_mu_);  // [kMaxLogitRows, vocab_size]
 };
 
 }  // namespace gatefold

@@ -62,11 +62,15 @@ class CpuAttentionBackend final : public AttentionBackend {
     return absl::OkStatus();
   }
 
-  absl::Status Logits(const float* x, int n_rows, float* logits) override {
-    Reserve(n_rows);
-    kernels::RmsNorm(x, model_->final_norm(), static_cast<float>(config_.norm_eps), h_.as<float>(),
-                     n_rows, config_.d_model);
-    kernels::MatMul(model_->lm_head(), h_.as<float>(), logits, n_rows, threads_);
+  absl::Status Logits(const float* x, absl::Span<const int32_t> rows, float* logits) override {
+    Reserve(rows.size());
+    const int64_t d_model = config_.d_model, n = static_cast<int64_t>(rows.size());
+    for (int64_t i = 0; i < n; ++i) {
+      kernels::RmsNorm(x + rows[i] * d_model, model_->final_norm(),
+                       static_cast<float>(config_.norm_eps), h_.as<float>() + i * d_model, 1,
+                       d_model);
+    }
+    kernels::MatMul(model_->lm_head(), h_.as<float>(), logits, n, threads_);
     return absl::OkStatus();
   }
 

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstdint>
@@ -9,6 +10,7 @@
 #include "gatefold/base/status_macros.h"
 #include "gatefold/cuda/attention_stack.h"
 #include "gatefold/cuda/numerics_class.h"
+#include "gatefold/cuda/router_rows.h"
 #include "gatefold/cuda/sampling.h"
 #include "gatefold/device/cuda_device.h"
 #include "gatefold/device/cuda_status.h"
@@ -60,17 +62,20 @@ class CudaAttentionBackend final : public AttentionBackend {
   absl::Status Attend(int layer, absl::Span<const AttentionRow> rows, float* x) override {
     return Failed(AttendLayer(layer, rows, x));
   }
-  absl::Status Logits(const float* x, int n_rows, float* logits) override {
-    return Failed(ComputeLogits(x, n_rows, logits));
+  absl::Status Logits(const float* x, absl::Span<const int32_t> rows, float* logits) override {
+    return Failed(ComputeLogits(x, rows, logits));
   }
   bool draws() const override { return true; }
-  absl::Status Draw(const float* x, absl::Span<const PlainDraw> draws, DrawnToken* drawn) override {
-    for (size_t first = 0; first < draws.size(); first += kMaxLogitRows) {
-      const absl::Span<const PlainDraw> some = draws.subspan(first, kMaxLogitRows);
-      GF_RETURN_IF_ERROR(Failed(DrawSome(x + first * config_.d_model, some, drawn + first)));
+  absl::Status Draw(const float* x, absl::Span<const int32_t> rows,
+                    absl::Span<const PlainDraw> draws, DrawnToken* drawn) override {
+    for (size_t first = 0; first < rows.size(); first += kMaxLogitRows) {
+      GF_RETURN_IF_ERROR(Failed(DrawSome(x, rows.subspan(first, kMaxLogitRows),
+                                         draws.subspan(first, kMaxLogitRows), drawn + first)));
     }
     return absl::OkStatus();
   }
+  CudaStream* device_stream() override { return &stream_; }
+  void KeepRowsOnDevice() override { rows_stay_ = true; }
 
  private:
   static constexpr size_t kHeldSteps = 8;  // as many lanes need not send a step's rows twice
@@ -80,9 +85,12 @@ class CudaAttentionBackend final : public AttentionBackend {
   absl::Status Embed(absl::Span<const AttentionRow> rows, absl::Span<const int32_t> token_ids,
                      float* x);
   absl::Status AttendLayer(int layer, absl::Span<const AttentionRow> rows, float* x);
-  absl::Status ComputeLogits(const float* x, int n_rows, float* logits);
+  absl::Status ComputeLogits(const float* x, absl::Span<const int32_t> rows, float* logits);
   // Of at most kMaxLogitRows rows.
-  absl::Status DrawSome(const float* x, absl::Span<const PlainDraw> draws, DrawnToken* drawn);
+  absl::Status DrawSome(const float* x, absl::Span<const int32_t> rows,
+                        absl::Span<const PlainDraw> draws, DrawnToken* drawn);
+  // Those rows of x on the device, next to each other.
+  absl::StatusOr<const float*> Bring(const float* x, absl::Span<const int32_t> rows);
   // Sends the rows, in the place of those that were sent first. token_ids may be null.
   absl::StatusOr<const cuda::AttentionStep*> Send(absl::Span<const AttentionRow> rows,
                                                   const int32_t* token_ids);
@@ -99,7 +107,9 @@ class CudaAttentionBackend final : public AttentionBackend {
   CudaStream stream_;
   std::unique_ptr<cuda::AttentionWeights> device_weights_;
   std::unique_ptr<cuda::AttentionStack> stack_;
+  bool rows_stay_ = false;  // on the device: x is always there
   RowTransfer x_, logits_;
+  Transfer<int32_t> row_numbers_;
   Transfer<cuda::SampleRow> draws_;
   Transfer<cuda::DrawnToken> drawn_;
   DeviceClock clock_;
@@ -242,53 +252,83 @@ absl::Status CudaAttentionBackend::Embed(absl::Span<const AttentionRow> rows,
                                          absl::Span<const int32_t> token_ids, float* x) {
   if (rows.empty()) return absl::OkStatus();
   const size_t n = rows.size() * config_.d_model;
-  GF_RETURN_IF_ERROR(x_.Reserve(n));
+  if (!rows_stay_) GF_RETURN_IF_ERROR(x_.Reserve(n));
   GF_ASSIGN_OR_RETURN(const cuda::AttentionStep* step, Send(rows, token_ids.data()));
-  return Compute([&] { return stack_->EmbedAndAttend(*step, x_.device(), stream_.get()); }, &x_, n,
-                 x);
+  const auto embed = [&](float* to) { return stack_->EmbedAndAttend(*step, to, stream_.get()); };
+  if (rows_stay_) return CudaStatus(embed(x), "EmbedAndAttend");
+  return Compute([&] { return embed(x_.device()); }, &x_, n, x);
 }
 
 absl::Status CudaAttentionBackend::AttendLayer(int layer, absl::Span<const AttentionRow> rows,
                                                float* x) {
   if (rows.empty()) return absl::OkStatus();
   const size_t n = rows.size() * config_.d_model;
-  GF_RETURN_IF_ERROR(x_.Send(x, n, stream_.get()));
+  if (!rows_stay_) GF_RETURN_IF_ERROR(x_.Send(x, n, stream_.get()));
   GF_ASSIGN_OR_RETURN(const cuda::AttentionStep* step, Find(rows));
-  return Compute([&] { return stack_->Attend(layer, *step, x_.device(), stream_.get()); }, &x_, n,
-                 x);
+  const auto attend = [&](float* to) { return stack_->Attend(layer, *step, to, stream_.get()); };
+  if (rows_stay_) return CudaStatus(attend(x), "Attend");
+  return Compute([&] { return attend(x_.device()); }, &x_, n, x);
 }
 
-absl::Status CudaAttentionBackend::ComputeLogits(const float* x, int n_rows, float* logits) {
-  if (n_rows == 0) return absl::OkStatus();
-  const size_t n_logits = static_cast<size_t>(n_rows) * config_.vocab_size;
+absl::StatusOr<const float*> CudaAttentionBackend::Bring(const float* x,
+                                                         absl::Span<const int32_t> rows) {
+  const size_t n = rows.size(), d_model = config_.d_model;
+  const bool together = rows.back() - rows.front() + 1 == static_cast<int32_t>(n) &&
+                        std::is_sorted(rows.begin(), rows.end());
+  if (together) {
+    const float* const first = x + rows.front() * d_model;
+    if (rows_stay_) return first;
+    GF_RETURN_IF_ERROR(x_.Send(first, n * d_model, stream_.get()));
+  } else if (rows_stay_) {
+    GF_RETURN_IF_ERROR(x_.Reserve(n * d_model));
+    GF_RETURN_IF_ERROR(row_numbers_.Send(rows.data(), n, stream_.get()));
+    GF_RETURN_IF_CUDA_ERROR(cuda::GatherRows(x, row_numbers_.device(), x_.device(),
+                                             static_cast<int64_t>(n), config_.d_model,
+                                             stream_.get()));
+  } else {
+    std::vector<float> gathered;
+    for (int32_t row : rows) {
+      gathered.insert(gathered.end(), x + row * d_model, x + (row + 1) * d_model);
+    }
+    GF_RETURN_IF_ERROR(x_.Send(gathered.data(), gathered.size(), stream_.get()));
+  }
+  return x_.device();
+}
+
+absl::Status CudaAttentionBackend::ComputeLogits(const float* x, absl::Span<const int32_t> rows,
+                                                 float* logits) {
+  if (rows.empty()) return absl::OkStatus();
+  const size_t n_logits = rows.size() * config_.vocab_size;
   GF_RETURN_IF_ERROR(logits_.Reserve(n_logits));
-  GF_RETURN_IF_ERROR(x_.Send(x, static_cast<size_t>(n_rows) * config_.d_model, stream_.get()));
+  GF_ASSIGN_OR_RETURN(const float* from, Bring(x, rows));
   return Compute(
-      [&] { return stack_->Logits(x_.device(), n_rows, logits_.device(), stream_.get()); },
+      [&] {
+        return stack_->Logits(from, static_cast<int>(rows.size()), logits_.device(), stream_.get());
+      },
       &logits_, n_logits, logits);
 }
 
-absl::Status CudaAttentionBackend::DrawSome(const float* x, absl::Span<const PlainDraw> draws,
-                                            DrawnToken* drawn) {
+absl::Status CudaAttentionBackend::DrawSome(const float* x, absl::Span<const int32_t> rows,
+                                            absl::Span<const PlainDraw> draws, DrawnToken* drawn) {
   const size_t n = draws.size();
-  std::vector<cuda::SampleRow> rows;
+  std::vector<cuda::SampleRow> sample_rows;
   for (const PlainDraw& draw : draws) {
-    rows.push_back({.seed = draw.seed,
-                    .position = draw.position,
-                    .temperature = draw.temperature,
-                    .top_k = draw.top_k,
-                    .top_p = draw.top_p,
-                    .min_p = draw.min_p});
+    sample_rows.push_back({.seed = draw.seed,
+                           .position = draw.position,
+                           .temperature = draw.temperature,
+                           .top_k = draw.top_k,
+                           .top_p = draw.top_p,
+                           .min_p = draw.min_p});
   }
   GF_RETURN_IF_ERROR(logits_.Reserve(n * config_.vocab_size));
   GF_RETURN_IF_ERROR(drawn_.Reserve(n));
-  GF_RETURN_IF_ERROR(draws_.Send(rows.data(), n, stream_.get()));
-  GF_RETURN_IF_ERROR(x_.Send(x, n * config_.d_model, stream_.get()));
+  GF_RETURN_IF_ERROR(draws_.Send(sample_rows.data(), n, stream_.get()));
+  GF_ASSIGN_OR_RETURN(const float* from, Bring(x, rows));
   std::vector<cuda::DrawnToken> tokens(n);
   GF_RETURN_IF_ERROR(Compute(
       [&] {
         const cudaError_t error =
-            stack_->Logits(x_.device(), static_cast<int>(n), logits_.device(), stream_.get());
+            stack_->Logits(from, static_cast<int>(n), logits_.device(), stream_.get());
         if (error != cudaSuccess) return error;
         return cuda::Sample(logits_.device(), static_cast<int64_t>(n), config_.vocab_size,
                             draws_.device(), drawn_.device(), stream_.get());

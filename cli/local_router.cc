@@ -11,7 +11,10 @@
 #include "expert-service/checkpoint_experts.h"
 #include "expert-service/expert_selection.h"
 #include "expert-service/local_expert_client.h"
+#include "expert-service/resident_expert_client.h"
+#include "gatefold/base/log.h"
 #include "gatefold/base/status_macros.h"
+#include "gatefold/engine/device_rows.h"
 #include "router-service/gateway/cluster_view.h"
 #include "router-service/router_meter.h"
 #include "router-service/router_server.h"
@@ -23,12 +26,13 @@ namespace {
 class LocalView final : public ClusterView {
  public:
   LocalView(std::string model, std::string device, const ModelWeights* weights,
-            const PrefixCache* kv, const ExpertRunner* runner)
+            const PrefixCache* kv, const ExpertRunner* runner, const ResidentExperts* resident)
       : model_(std::move(model)),
         device_(std::move(device)),
         weights_(weights),
         kv_(kv),
-        runner_(runner) {}
+        runner_(runner),
+        resident_(resident) {}
 
   cluster::v1::GetClusterResponse Snapshot() const override {
     cluster::v1::GetClusterResponse cluster;
@@ -54,7 +58,8 @@ class LocalView final : public ClusterView {
       cluster::v1::ExpertLoad& load = loads.emplace_back();
       load.set_layer(id.layer);
       load.set_expert(id.expert);
-      load.set_rows(runner_->n_rows(id));
+      load.set_rows(resident_ != nullptr ? resident_->n_rows(id.layer, id.expert)
+                                         : runner_->n_rows(id));
       load.add_shards("local");
     }
     return loads;
@@ -69,6 +74,7 @@ class LocalView final : public ClusterView {
   const ModelWeights* const weights_;
   const PrefixCache* const kv_;
   const ExpertRunner* const runner_;
+  const ResidentExperts* const resident_;  // null: the runner computes
 };
 
 RouterOptions ToRouterOptions(const LocalRouterOptions& local) {
@@ -127,20 +133,26 @@ class LocalRouterImplementation final : public LocalRouter {
       std::fprintf(stderr, "computing on %s\n", Device().c_str());
     }
     runner_ = std::make_unique<ExpertRunner>(store_.get());
+    if (backend_->name() != "cuda" || host_->backend().name() != "cuda") return absl::OkStatus();
+    const absl::Status stays = KeepRowsOnDevice();
+    if (stays.code() != absl::StatusCode::kFailedPrecondition) return stays;
+    LogEvent(LogLevel::kInfo, "rows_leave_device", {{"why", stays.message()}});
     return absl::OkStatus();
   }
 
   absl::Status Serve() {
     view_ = std::make_unique<LocalView>(options_.ModelName(), Device(), weights_.get(),
-                                        host_->cache(), runner_.get());
+                                        host_->cache(), runner_.get(), resident_.get());
     GF_ASSIGN_OR_RETURN(meter_, RouterMeter::Create(options_, backend_->name(), Device()));
     RouterDoors doors;
     doors.attention = [this](int) -> absl::StatusOr<std::unique_ptr<AttentionClient>> {
       return std::make_unique<LocalAttentionClient>(host_->runner());
     };
     doors.experts = [this](int) -> absl::StatusOr<std::unique_ptr<ExpertClient>> {
+      if (resident_ != nullptr) return std::make_unique<ResidentExpertClient>(resident_.get());
       return std::make_unique<LocalExpertClient>(runner_.get());
     };
+    if (resident_ != nullptr) doors.rows = [this](int) { return gate_->MakeRows(); };
     doors.max_sequence_tokens = host_->max_sequence_tokens();
     doors.cluster = view_.get();
     GF_ASSIGN_OR_RETURN(server_,
@@ -159,6 +171,23 @@ class LocalRouterImplementation final : public LocalRouter {
     const std::string experts = backend_->device(), attention = host_->backend().device();
     if (host_->backend().name() == backend_->name()) return experts;
     return absl::StrCat(experts, ", attention on ", attention);
+  }
+
+  // Attention and experts are on one device: rows need not leave it, and the gate is there as well.
+  // FailedPrecondition where they must.
+  absl::Status KeepRowsOnDevice() {
+    const ModelConfig& config = weights_->config();
+    CudaStream* const stream = host_->backend().device_stream();
+    GF_ASSIGN_OR_RETURN(const std::unique_ptr<RouterModel> model, RouterModel::Load(*weights_));
+    const DType wire = options_.wire_dtype == "bfloat16" ? DType::kBF16 : DType::kF32;
+    GF_ASSIGN_OR_RETURN(auto gate, MakeDeviceRouter(*model, wire, stream));
+    std::vector<std::vector<std::shared_ptr<const HeldExpert>>> experts(config.n_layers);
+    for (const ExpertId& id : store_->Held()) experts[id.layer].push_back(store_->Find(id));
+    GF_ASSIGN_OR_RETURN(resident_,
+                        backend_->Reside(std::move(experts), config.experts_per_row(), stream));
+    gate_ = std::move(gate);
+    host_->backend().KeepRowsOnDevice();
+    return absl::OkStatus();
   }
 
   // Of the experts, once attention is where it is.
@@ -183,6 +212,9 @@ class LocalRouterImplementation final : public LocalRouter {
   std::unique_ptr<ExpertBackend> backend_;
   std::unique_ptr<ExpertStore> store_;
   std::unique_ptr<ExpertRunner> runner_;
+  // Where rows stay on a device: its experts and its gate; else null.
+  std::unique_ptr<ResidentExperts> resident_;
+  std::unique_ptr<DeviceRouter> gate_;
   std::unique_ptr<LocalView> view_;
   std::unique_ptr<RouterMeter> meter_;
   std::unique_ptr<RouterServer> server_;

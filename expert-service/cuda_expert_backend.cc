@@ -1,6 +1,7 @@
 #include <cuda_runtime.h>
 
 #include <algorithm>
+#include <atomic>
 #include <utility>
 #include <vector>
 
@@ -10,8 +11,10 @@
 #include "expert-service/expert_backend.h"
 #include "gatefold/base/check.h"
 #include "gatefold/base/status_macros.h"
+#include "gatefold/cuda/device_memory.h"
 #include "gatefold/cuda/expert_mlp.h"
 #include "gatefold/cuda/numerics_class.h"
+#include "gatefold/cuda/routed_mlp.h"
 #include "gatefold/cuda/weight_upload.h"
 #include "gatefold/device/cuda_device.h"
 #include "gatefold/device/cuda_status.h"
@@ -63,6 +66,74 @@ const char* NameOf(cuda::WeightFormat format) {
                                                : ", int4";
 }
 
+// Experts of one shape, and a table of where they lie on the device.
+class CudaResidentExperts final : public ResidentExperts {
+ public:
+  using Experts = std::vector<std::vector<std::shared_ptr<const HeldExpert>>>;
+
+  CudaResidentExperts(Experts experts, const cuda::ExpertShape& shape, int top_k,
+                      CudaStream* stream)
+      : experts_(std::move(experts)),
+        n_experts_(experts_[0].size()),
+        stream_(stream),
+        mlp_(shape, static_cast<int>(n_experts_), top_k) {}
+  ~CudaResidentExperts() override { cudaFreeHost(counted_); }
+
+  absl::Status Prepare();
+  absl::Status Run(int layer, const float* h, const Routes& routes, float* answers) override;
+  uint64_t n_rows(int layer, int expert) const override {
+    // The device writes it while others read.
+    return std::atomic_ref<uint64_t>(counted_[layer * n_experts_ + expert])
+        .load(std::memory_order_relaxed);
+  }
+
+ private:
+  const Experts experts_;
+  const size_t n_experts_;  // of a layer
+  CudaStream* const stream_;
+  cuda::DeviceMemory table_;     // DeviceExpert [layer, expert]
+  cuda::DeviceMemory counts_;    // uint64_t [layer, expert]: rows
+  uint64_t* counted_ = nullptr;  // the same on the host, of steps that are over: pinned
+
+  absl::Mutex mu_;
+  cuda::RoutedMlp mlp_ ABSL_GUARDED_BY(mu_);
+};
+
+absl::Status CudaResidentExperts::Prepare() {
+  std::vector<cuda::DeviceExpert> table;
+  for (const auto& layer : experts_) {
+    for (const auto& expert : layer) {
+      table.push_back(static_cast<const CudaExpert*>(expert.get())->parts);
+    }
+  }
+  const size_t count_bytes = table.size() * sizeof(uint64_t);
+  GF_RETURN_IF_CUDA_ERROR(cudaMallocHost(&counted_, count_bytes));
+  std::fill_n(counted_, table.size(), 0);
+  GF_RETURN_IF_CUDA_ERROR(counts_.Reserve(count_bytes));
+  GF_RETURN_IF_CUDA_ERROR(cudaMemset(counts_.get(), 0, count_bytes));
+  GF_RETURN_IF_CUDA_ERROR(table_.Reserve(table.size() * sizeof(table[0])));
+  GF_RETURN_IF_CUDA_ERROR(cudaMemcpy(table_.get(), table.data(), table.size() * sizeof(table[0]),
+                                     cudaMemcpyHostToDevice));
+  return absl::OkStatus();
+}
+
+absl::Status CudaResidentExperts::Run(int layer, const float* h, const Routes& routes,
+                                      float* answers) {
+  absl::MutexLock lock(&mu_);
+  auto* const counts = reinterpret_cast<uint64_t*>(counts_.get());
+  const size_t first = layer * n_experts_;
+  cudaError_t error =
+      mlp_.Run(reinterpret_cast<const cuda::DeviceExpert*>(table_.get()) + first,
+               routes.experts.data(), routes.n_rows, h, answers, counts + first, stream_->get());
+  if (error == cudaSuccess && layer + 1 == static_cast<int>(experts_.size())) {
+    error = cudaMemcpyAsync(counted_, counts, experts_.size() * n_experts_ * sizeof(uint64_t),
+                            cudaMemcpyDeviceToHost, stream_->get());
+  }
+  // Without memory left a device is no better than one that failed.
+  return absl::Status(error == cudaSuccess ? absl::StatusCode::kOk : absl::StatusCode::kUnavailable,
+                      CudaStatus(error, "experts of a layer").message());
+}
+
 class CudaExpertBackend final : public ExpertBackend {
  public:
   CudaExpertBackend(const CudaDevice& device, cuda::WeightFormat format, int64_t d_model,
@@ -85,6 +156,8 @@ class CudaExpertBackend final : public ExpertBackend {
                                                          ThreadPool* /*threads*/) override;
   absl::Status Run(absl::Span<const HeldGroup> groups, const float* x, int n_rows,
                    float* y) override;
+  absl::StatusOr<std::unique_ptr<ResidentExperts>> Reside(CudaResidentExperts::Experts experts,
+                                                          int top_k, CudaStream* stream) override;
 
  private:
   absl::Status SendMatrix(const MatrixView& matrix, const cuda::TileShape& shape, int which,
@@ -184,6 +257,23 @@ absl::Status CudaExpertBackend::Run(absl::Span<const HeldGroup> groups, const fl
   GF_RETURN_IF_ERROR(clock_.Stop(stream_.get()));
   GF_RETURN_IF_ERROR(y_.Fetch(n_y, y, stream_.get()));
   return clock_.Count();
+}
+
+absl::StatusOr<std::unique_ptr<ResidentExperts>> CudaExpertBackend::Reside(
+    CudaResidentExperts::Experts experts, int top_k, CudaStream* stream) {
+  const int64_t d_ff = static_cast<const CudaExpert*>(experts[0][0].get())->d_ff;
+  for (const auto& layer : experts) {
+    for (const auto& expert : layer) {
+      const int64_t other = static_cast<const CudaExpert*>(expert.get())->d_ff;
+      if (other == d_ff) continue;
+      return absl::FailedPreconditionError(
+          absl::StrCat("experts of ", d_ff, " and of ", other, " hidden units"));
+    }
+  }
+  const cuda::ExpertShape shape = {d_model_, d_ff, format_};
+  auto resident = std::make_unique<CudaResidentExperts>(std::move(experts), shape, top_k, stream);
+  GF_RETURN_IF_ERROR(resident->Prepare());
+  return resident;
 }
 
 }  // namespace

@@ -11,11 +11,14 @@
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 #include "gatefold/base/thread_pool.h"
+#include "gatefold/engine/expert_client.h"
 #include "gatefold/model/expert_layout.h"
 #include "gatefold/model/model_weights.h"
 #include "gatefold/tensor/quantise.h"
 
 namespace gatefold {
+
+class CudaStream;  // gatefold/device/row_transfer.h
 
 // "checkpoint", "int8" or "int4"; InvalidArgument for another name.
 absl::StatusOr<WeightKind> ParseWeightKind(absl::string_view name);
@@ -35,6 +38,20 @@ struct HeldGroup {
   const HeldExpert* expert = nullptr;
   absl::Span<const int32_t> rows;
   absl::Span<const int32_t> slots;
+};
+
+// All experts of a model, for rows that stay on the device where these are (see StepRows): which
+// row visits which expert is found out there.
+class ResidentExperts {
+ public:
+  virtual ~ResidentExperts() = default;
+
+  // As ExpertClient::Run; h, routes and answers are the device's memory. Puts its work on the
+  // device's stream and waits for nothing. Threads: safe. Errors: Unavailable (the device failed).
+  virtual absl::Status Run(int layer, const float* h, const Routes& routes, float* answers) = 0;
+
+  // Rows this expert has computed, in steps that are over. Threads: safe.
+  virtual uint64_t n_rows(int layer, int expert) const = 0;
 };
 
 // Where experts are kept and computed: on the CPU, or on a CUDA device. The services, the protocol
@@ -69,6 +86,15 @@ class ExpertBackend {
   // d_model]. Threads: one call at a time. Errors: Unavailable (the device failed).
   virtual absl::Status Run(absl::Span<const HeldGroup> groups, const float* x, int n_rows,
                            float* y) = 0;
+
+  // For rows that stay on this backend's device. experts: of this backend, [layer][expert], kept
+  // from now on. The stream outlives it. FailedPrecondition, saying why: there is no device, or it
+  // does not compute such experts in one go.
+  virtual absl::StatusOr<std::unique_ptr<ResidentExperts>> Reside(
+      std::vector<std::vector<std::shared_ptr<const HeldExpert>>> /*experts*/, int /*top_k*/,
+      CudaStream* /*stream*/) {
+    return absl::FailedPreconditionError("this backend has no device");
+  }
 };
 
 // What a backend is made for.

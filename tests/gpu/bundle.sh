@@ -18,7 +18,7 @@ mkdir -p "$folder"/{bin,tests,lib}
 for program in gatefold router-service attention-service expert-service make_model gpu_expert_bench gpu_attention_bench; do
   cp "$build/bin/$program" "$folder/bin/"
 done
-for program in gpu_test cuda_experts_test cuda_model_test expert_test attention_test; do
+for program in gpu_test cuda_experts_test cuda_model_test device_rows_test expert_test attention_test; do
   cp "$build/tests/$program" "$folder/tests/"
 done
 strip "$folder"/bin/* "$folder"/tests/*

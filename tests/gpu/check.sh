@@ -3,7 +3,7 @@
 #   tests/gpu/check.sh [--programs FOLDER] [--out FOLDER] [--limit SECONDS] [STAGE...]
 #
 #   kernels     gpu_test: numbers against float64, bits alone and in batches
-#   services    expert-services and attention on the device: golden logits, the row law through gRPC
+#   services    experts, attention and a router's rows on the device: golden logits, the row law through gRPC
 #   memcheck    compute-sanitizer over what reads and writes at ragged edges
 #   racecheck   compute-sanitizer over what shares memory between warps
 #
@@ -79,17 +79,19 @@ for stage in "${stages[@]}"; do
       ;;
     services)
       run services-experts "$programs/tests/cuda_experts_test"
+      run services-rows "$programs/tests/device_rows_test"
       run services-model "$programs/tests/cuda_model_test"
       run services-backend "$programs/tests/expert_test" "--gtest_filter=*Device*"
       run services-attention "$programs/tests/attention_test" "--gtest_filter=*Backend*"
       ;;
     memcheck)
-      sanitize memcheck products '*GroupsBesideDoNotShow*:*QuantisedWeightsAre*:*ABrokenWeight*:ExpertMlpTest.ComputesInt*'
+      sanitize memcheck products '*GroupsBesideDoNotShow*:*QuantisedWeightsAre*:*ABrokenWeight*:ExpertMlpTest.ComputesInt*:RoutedMlpTest.*'
       sanitize memcheck attention '*OtherRowsOfTheStep*:*PaddingOfThePlan*:*ChunkSizes*'
-      sanitize memcheck rows 'RowsTest.*:SamplingTest.*:AttentionStackTest.*Rows*:AttentionStackTest.*StepMayBeRunAgain'
+      sanitize memcheck rows 'RowsTest.*:RouterRowsTest.*:SamplingTest.*:AttentionStackTest.*Rows*:AttentionStackTest.*StepMayBeRunAgain'
       ;;
     racecheck)
       sanitize racecheck products '*GroupsBesideDoNotShow*:ExpertMlpTest.ComputesInt*'
+      sanitize racecheck rows 'RouterRowsTest.*:RoutedMlpTest.TakesAllRowsToAllExperts'
       sanitize racecheck attention '*RotatesAndKeeps*:*RoundsItsOutput*:*PaddingOfThePlan*'
       ;;
   esac

@@ -25,13 +25,17 @@ using Kind = ShapeOptions::Kind;
 
 class CudaModelTest : public testing::Test {
  protected:
-  void SetUp() override {
+  void SetUp() override { Write("mixtral"); }
+
+  void Write(const std::string& family) {
     RandomModelOptions options;
+    options.family = family;
     options.heads = 4;
     options.head_dim = 64;
     options.layers = 2;
     options.experts = 4;
     options.vocab = 300;
+    options.attention_bias = options.mlp_bias = family == "llama";
     ASSERT_TRUE(WriteRandomModel(options, folder_.path()).ok());
     const auto weights = ModelWeights::Open(folder_.path());
     ASSERT_TRUE(weights.ok()) << weights.status();
@@ -131,6 +135,67 @@ TEST_F(CudaModelTest, OneProcessAndAClusterHaveTheSameBits) {
     }
     for (std::thread& stream : streams) stream.join();
   }
+}
+
+// In one process rows stay on the device from layer to layer, gate and fold included; in a cluster
+// they do not.
+struct Variant {
+  const char* name;
+  const char* family;
+  void (*change)(ShapeOptions* options);
+};
+class CudaModelVariantTest : public CudaModelTest, public testing::WithParamInterface<Variant> {
+  void SetUp() override { Write(GetParam().family); }
+};
+
+TEST_P(CudaModelVariantTest, RowsThatStayOnTheDeviceHaveTheBitsOfThoseThatCross) {
+  testing::internal::CaptureStderr();
+  const auto local = Start(Kind::kLocal, "cuda", GetParam().change);
+  EXPECT_THAT(testing::internal::GetCapturedStderr(),
+              testing::Not(testing::HasSubstr("rows_leave_device")));
+  const auto cluster = Start(Kind::kCluster, "cuda", GetParam().change);
+  ASSERT_TRUE(local != nullptr && cluster != nullptr);
+  Client one(local->channel()), many(cluster->channel());
+  std::vector<std::vector<int32_t>> tokens;
+  for (int seed = 0; seed < 4; ++seed) tokens.push_back(*Generate(&many, seed));
+  std::vector<std::thread> streams;
+  for (int seed = 0; seed < 4; ++seed) {
+    streams.emplace_back([&, seed] {
+      Client client(local->channel());
+      const auto some = Generate(&client, seed);
+      ASSERT_TRUE(some.ok()) << some.status();
+      EXPECT_EQ(*some, tokens[seed]) << seed;
+    });
+  }
+  for (std::thread& stream : streams) stream.join();
+  const auto score = one.ScoreTokens(Prompt(3, 75)), expected = many.ScoreTokens(Prompt(3, 75));
+  ASSERT_TRUE(score.ok() && expected.ok()) << score.status() << expected.status();
+  EXPECT_TRUE(*score == *expected);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Variants, CudaModelVariantTest,
+    testing::Values(
+        Variant{"Bfloat16BetweenServices", "mixtral",
+                [](ShapeOptions* o) { o->wire_dtype = "bfloat16"; }},
+        Variant{"Int8", "mixtral", [](ShapeOptions* o) { o->weights = "int8"; }},
+        Variant{"TwoLanes", "mixtral", [](ShapeOptions* o) { o->n_lanes = 2; }},
+        Variant{"Dense", "llama", [](ShapeOptions* o) { o->max_step_tokens = 33; }}),
+    [](const auto& info) { return std::string(info.param.name); });
+
+TEST_F(CudaModelTest, CountsTheRowsOfExpertsOnTheDevice) {
+  const auto local = Start(Kind::kLocal, "cuda");
+  ASSERT_NE(local, nullptr);
+  ASSERT_TRUE(Client(local->channel()).Generate(Prompt(0, 30), 6).ok());
+  cluster::v1::GetExpertLoadResponse load;
+  grpc::ClientContext context;
+  const auto stub = cluster::v1::ClusterService::NewStub(local->channel());
+  ASSERT_TRUE(stub->GetExpertLoad(&context, {}, &load).ok());
+  uint64_t rows[2] = {};
+  for (const auto& expert : load.experts()) rows[expert.layer()] += expert.rows();
+  // The last token is not computed. Each row visits two experts.
+  EXPECT_EQ(rows[0], 2 * 35);
+  EXPECT_EQ(rows[1], 2 * 35);
 }
 
 TEST_F(CudaModelTest, AskingForLogprobsChangesNoToken) {

@@ -1,0 +1,285 @@
+#include "gatefold/engine/device_rows.h"
+
+#include <cuda_runtime.h>
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "gatefold/base/status_macros.h"
+#include "gatefold/cuda/device_memory.h"
+#include "gatefold/cuda/router_rows.h"
+#include "gatefold/device/cuda_status.h"
+#include "gatefold/device/phase_clock.h"
+#include "gatefold/device/row_transfer.h"
+#include "gatefold/engine/layer_trace.h"
+#include "gatefold/kernels/to_floats.h"
+
+namespace gatefold {
+namespace {
+
+// Of a step: without memory left a device is no better than one that failed.
+#define GF_RETURN_IF_LAUNCH_FAILED(expression)                           \
+  do {                                                                   \
+    const absl::Status status_ = CudaStatus((expression), #expression);  \
+    if (!status_.ok()) return absl::UnavailableError(status_.message()); \
+  } while (false)
+
+// A router's weights as float32: by layer the norm [d_model], then the gate [n_experts, d_model].
+class RouterWeights {
+ public:
+  explicit RouterWeights(const ModelConfig& config)
+      : config_(config),
+        layer_floats_(static_cast<size_t>(config.d_model) *
+                      (1 + (config.sparse() ? config.n_experts : 0))) {}
+
+  absl::Status Load(const RouterModel& model);
+  const ModelConfig& config() const { return config_; }
+  const float* norm(int layer) const {
+    return reinterpret_cast<const float*>(memory_.get()) + layer * layer_floats_;
+  }
+  const float* gate(int layer) const { return norm(layer) + config_.d_model; }
+
+ private:
+  const ModelConfig config_;
+  const size_t layer_floats_;
+  cuda::DeviceMemory memory_;
+};
+
+absl::Status RouterWeights::Load(const RouterModel& model) {
+  const int64_t d_model = config_.d_model;
+  std::vector<float> floats;
+  for (int layer = 0; layer < config_.n_layers; ++layer) {
+    floats.insert(floats.end(), model.norm(layer), model.norm(layer) + d_model);
+    if (!config_.sparse()) continue;
+    const PackedMatrix& gate = model.gate(layer);
+    std::vector<char> row(d_model * DTypeBytes(gate.dtype()));
+    for (int expert = 0; expert < config_.n_experts; ++expert) {
+      gate.CopyRow(expert, row.data());
+      floats.resize(floats.size() + d_model);
+      ReadFloats(gate.dtype(), row.data(), d_model, &*floats.end() - d_model);
+    }
+  }
+  const size_t bytes = floats.size() * sizeof(float);
+  GF_RETURN_IF_CUDA_ERROR(memory_.Reserve(bytes));
+  GF_RETURN_IF_CUDA_ERROR(cudaMemcpy(memory_.get(), floats.data(), bytes, cudaMemcpyHostToDevice));
+  return absl::OkStatus();
+}
+
+class DeviceRows final : public StepRows {
+ public:
+  DeviceRows(const RouterWeights* weights, DType wire_dtype, CudaStream* stream)
+      : weights_(weights),
+        config_(weights->config()),
+        rounds_(wire_dtype == DType::kBF16),
+        stream_(stream),
+        clock_(kStepPhases) {}
+  ~DeviceRows() override { cudaFreeHost(trace_); }
+
+  absl::Status Begin(int n_rows) override;
+  void Enter(StepPhase phase) override { clock_.Enter(static_cast<int>(phase), stream_->get()); }
+  float* x() override { return x_; }
+  const float* h() override { return h_; }
+  float* answers() override { return answers_; }
+  const Routes& routes() const override { return routes_; }
+  absl::Status RoundX() override { return Round(x_, routes_.n_rows); }
+  absl::Status NormAndGate(int layer) override;
+  absl::Status Fold(StepResult* result) override;
+  absl::Status Record(int layer, StepResult* result) override;
+  absl::StatusOr<const float*> RowsOf(absl::Span<const SampleRequest> samples) override;
+  absl::Status End(StepResult* result) override;
+
+ private:
+  // As recorded: a layer's routes in the order of the two arrays.
+  struct Recorded {
+    int layer;
+    size_t at;  // in trace_
+  };
+
+  absl::Status Reserve(int n_rows);
+  absl::Status Round(float* rows, int64_t n_rows);
+  absl::Status ReserveTrace();
+  size_t n_routes() const { return routes_.experts.size(); }
+
+  const RouterWeights* const weights_;
+  const ModelConfig& config_;
+  const bool rounds_;
+  CudaStream* const stream_;
+
+  int capacity_rows_ = 0;
+  cuda::DeviceMemory memory_;
+  float *x_ = nullptr, *h_ = nullptr, *answers_ = nullptr;
+  float* logits_ = nullptr;  // [rows, n_experts]
+  int32_t* experts_ = nullptr;
+  float* route_weights_ = nullptr;
+  Routes routes_;  // of the two
+  Transfer<int32_t> row_numbers_;
+
+  char* trace_ = nullptr;  // pinned: by recorded layer its experts, then their weights
+  size_t trace_bytes_ = 0;
+  std::vector<Recorded> recorded_;
+  PhaseClock clock_;
+  absl::Time began_;
+};
+
+absl::Status DeviceRows::Begin(int n_rows) {
+  GF_RETURN_IF_ERROR(Reserve(n_rows));
+  const int k = config_.experts_per_row();
+  const size_t n_routes = static_cast<size_t>(n_rows) * k;
+  routes_ = {n_rows, k, absl::MakeConstSpan(experts_, n_routes),
+             absl::MakeConstSpan(route_weights_, n_routes)};
+  served_by_.resize(n_routes);
+  recorded_.clear();
+  began_ = absl::Now();
+  clock_.Begin();
+  return absl::OkStatus();
+}
+
+absl::Status DeviceRows::Reserve(int n_rows) {
+  if (n_rows <= capacity_rows_) return absl::OkStatus();
+  capacity_rows_ = 0;
+  const size_t rows = (n_rows + n_rows / 2 + 3) / 4 * 4;  // so that all pieces are aligned
+  const size_t width = config_.d_model, k = config_.experts_per_row();
+  const size_t n_logits = config_.sparse() ? rows * config_.n_experts : 0;
+  const size_t n_floats = rows * width * (2 + k) + n_logits + 2 * rows * k;
+  GF_RETURN_IF_LAUNCH_FAILED(memory_.Reserve(n_floats * sizeof(float)));
+  float* at = reinterpret_cast<float*>(memory_.get());
+  const auto take = [&at](size_t n) { return std::exchange(at, at + n); };
+  x_ = take(rows * width);
+  h_ = take(rows * width);
+  answers_ = take(rows * width * k);
+  logits_ = take(n_logits);
+  route_weights_ = take(rows * k);
+  experts_ = reinterpret_cast<int32_t*>(at);
+  capacity_rows_ = static_cast<int>(rows);
+  return absl::OkStatus();
+}
+
+absl::Status DeviceRows::Round(float* rows, int64_t n_rows) {
+  if (!rounds_) return absl::OkStatus();
+  GF_RETURN_IF_LAUNCH_FAILED(cuda::RoundInPlace(rows, n_rows * config_.d_model, stream_->get()));
+  return absl::OkStatus();
+}
+
+absl::Status DeviceRows::NormAndGate(int layer) {
+  const int n = routes_.n_rows;
+  const cudaStream_t stream = stream_->get();
+  GF_RETURN_IF_LAUNCH_FAILED(cuda::RouterNorm(x_, weights_->norm(layer),
+                                              static_cast<float>(config_.norm_eps), h_, n,
+                                              config_.d_model, stream));
+  if (config_.sparse()) {
+    GF_RETURN_IF_LAUNCH_FAILED(cuda::GateLogits(h_, weights_->gate(layer), logits_, n,
+                                                config_.d_model, config_.n_experts, stream));
+    GF_RETURN_IF_LAUNCH_FAILED(cuda::GateTopK(logits_, n, config_.n_experts, routes_.top_k,
+                                              experts_, route_weights_, stream));
+  } else {
+    GF_RETURN_IF_LAUNCH_FAILED(
+        cuda::RouteToAll(n, routes_.top_k, experts_, route_weights_, stream));
+  }
+  return Round(h_, n);
+}
+
+absl::Status DeviceRows::Fold(StepResult* /*result*/) {
+  GF_RETURN_IF_LAUNCH_FAILED(cuda::FoldAnswers(answers_, route_weights_, rounds_, x_,
+                                               routes_.n_rows, routes_.top_k, config_.d_model,
+                                               stream_->get()));
+  return absl::OkStatus();
+}
+
+absl::Status DeviceRows::ReserveTrace() {
+  const size_t bytes = n_routes() * (sizeof(int32_t) + sizeof(float)) * config_.n_layers;
+  if (bytes <= trace_bytes_) return absl::OkStatus();
+  cudaFreeHost(trace_);
+  trace_ = nullptr;
+  trace_bytes_ = 0;
+  GF_RETURN_IF_LAUNCH_FAILED(cudaMallocHost(&trace_, bytes));
+  trace_bytes_ = bytes;
+  return absl::OkStatus();
+}
+
+absl::Status DeviceRows::Record(int layer, StepResult* /*result*/) {
+  const size_t bytes = n_routes() * sizeof(int32_t);  // of a float as well
+  // A step that failed half-way may have left copies under way.
+  if (recorded_.empty()) {
+    GF_RETURN_IF_LAUNCH_FAILED(cudaStreamSynchronize(stream_->get()));
+    GF_RETURN_IF_ERROR(ReserveTrace());
+  }
+  const size_t at = recorded_.size() * 2 * bytes;
+  const cudaStream_t stream = stream_->get();
+  GF_RETURN_IF_LAUNCH_FAILED(
+      cudaMemcpyAsync(trace_ + at, experts_, bytes, cudaMemcpyDeviceToHost, stream));
+  GF_RETURN_IF_LAUNCH_FAILED(
+      cudaMemcpyAsync(trace_ + at + bytes, route_weights_, bytes, cudaMemcpyDeviceToHost, stream));
+  recorded_.push_back({layer, at});
+  return absl::OkStatus();
+}
+
+absl::StatusOr<const float*> DeviceRows::RowsOf(absl::Span<const SampleRequest> samples) {
+  std::vector<int32_t> rows;
+  for (const SampleRequest& sample : samples) rows.push_back(sample.row);
+  const absl::Status sent = row_numbers_.Send(rows.data(), rows.size(), stream_->get());
+  if (!sent.ok()) return absl::UnavailableError(sent.message());
+  const int64_t n = static_cast<int64_t>(rows.size());
+  // h is free by now, and large enough.
+  GF_RETURN_IF_LAUNCH_FAILED(
+      cuda::GatherRows(x_, row_numbers_.device(), h_, n, config_.d_model, stream_->get()));
+  GF_RETURN_IF_ERROR(Round(h_, n));
+  return h_;
+}
+
+absl::Status DeviceRows::End(StepResult* result) {
+  clock_.Stop(stream_->get());
+  GF_RETURN_IF_LAUNCH_FAILED(clock_.Await());
+  for (const Recorded& recorded : recorded_) {
+    const char* const at = trace_ + recorded.at;
+    const Routes routes = {
+        routes_.n_rows, routes_.top_k,
+        absl::MakeConstSpan(reinterpret_cast<const int32_t*>(at), n_routes()),
+        absl::MakeConstSpan(reinterpret_cast<const float*>(at) + n_routes(), n_routes())};
+    result->trace.push_back(TraceOf(recorded.layer, routes, served_by_));
+  }
+  const absl::Duration total = absl::Now() - began_;
+  for (int phase = 0; phase < kStepPhases; ++phase) {
+    result->phase_time[phase] = total * clock_.share(phase);
+  }
+  return absl::OkStatus();
+}
+
+class CudaRouter final : public DeviceRouter {
+ public:
+  CudaRouter(const ModelConfig& config, DType wire_dtype, CudaStream* stream)
+      : weights_(config), wire_dtype_(wire_dtype), stream_(stream) {}
+  absl::Status Load(const RouterModel& model) { return weights_.Load(model); }
+  std::unique_ptr<StepRows> MakeRows() const override {
+    return std::make_unique<DeviceRows>(&weights_, wire_dtype_, stream_);
+  }
+
+ private:
+  RouterWeights weights_;
+  const DType wire_dtype_;
+  CudaStream* const stream_;
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<DeviceRouter>> MakeDeviceRouter(const RouterModel& model,
+                                                               DType wire_dtype,
+                                                               CudaStream* stream) {
+  const ModelConfig& config = model.config();
+  if (config.d_model > cuda::kMaxRouterWidth || config.d_model % 8 != 0 ||
+      config.experts_per_layer() > cuda::kMaxRouterExperts ||
+      (config.sparse() && config.experts_per_row() > cuda::kMaxRouterTopK)) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("a gate on the device has rows of at most ", cuda::kMaxRouterWidth,
+                     ", at most ", cuda::kMaxRouterExperts, " experts and ", cuda::kMaxRouterTopK,
+                     " of them per row; this model has ", config.d_model, ", ",
+                     config.experts_per_layer(), " and ", config.experts_per_row()));
+  }
+  auto router = std::make_unique<CudaRouter>(config, wire_dtype, stream);
+  GF_RETURN_IF_ERROR(router->Load(model));
+  return router;
+}
+
+}  // namespace gatefold
