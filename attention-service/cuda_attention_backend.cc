@@ -27,7 +27,8 @@ cuda::HostMatrix ToHost(const MatrixView& view) {
 }
 
 // Of a call: for a caller, a device without memory left is no better than one that failed.
-absl::Status Failed(const absl::Status& status) {
+absl::Status Failed(absl::Status status) {
+  status = EndIfDeviceLost(std::move(status));
   return status.ok() ? status : absl::UnavailableError(status.message());
 }
 

@@ -66,6 +66,12 @@ const char* NameOf(cuda::WeightFormat format) {
                                                : ", int4";
 }
 
+// Of a call: for a caller, a device without memory left is no better than one that failed.
+absl::Status Failed(absl::Status status) {
+  status = EndIfDeviceLost(std::move(status));
+  return status.ok() ? status : absl::UnavailableError(status.message());
+}
+
 // Experts of one shape, and a table of where they lie on the device.
 class CudaResidentExperts final : public ResidentExperts {
  public:
@@ -114,6 +120,7 @@ absl::Status CudaResidentExperts::Prepare() {
   GF_RETURN_IF_CUDA_ERROR(table_.Reserve(table.size() * sizeof(table[0])));
   GF_RETURN_IF_CUDA_ERROR(cudaMemcpy(table_.get(), table.data(), table.size() * sizeof(table[0]),
                                      cudaMemcpyHostToDevice));
+  GF_RETURN_IF_CUDA_ERROR(cudaDeviceSynchronize());  // the stream does not wait for these
   return absl::OkStatus();
 }
 
@@ -129,9 +136,7 @@ absl::Status CudaResidentExperts::Run(int layer, const float* h, const Routes& r
     error = cudaMemcpyAsync(counted_, counts, experts_.size() * n_experts_ * sizeof(uint64_t),
                             cudaMemcpyDeviceToHost, stream_->get());
   }
-  // Without memory left a device is no better than one that failed.
-  return absl::Status(error == cudaSuccess ? absl::StatusCode::kOk : absl::StatusCode::kUnavailable,
-                      CudaStatus(error, "experts of a layer").message());
+  return Failed(CudaStatus(error, "experts of a layer"));
 }
 
 class CudaExpertBackend final : public ExpertBackend {
@@ -153,13 +158,21 @@ class CudaExpertBackend final : public ExpertBackend {
   bool can_read_back() const override { return false; }
 
   absl::StatusOr<std::shared_ptr<const HeldExpert>> Load(const ExpertWeightsView& view,
-                                                         ThreadPool* /*threads*/) override;
+                                                         ThreadPool* /*threads*/) override {
+    auto expert = Upload(view);
+    if (!expert.ok()) return EndIfDeviceLost(expert.status());
+    return expert;
+  }
   absl::Status Run(absl::Span<const HeldGroup> groups, const float* x, int n_rows,
-                   float* y) override;
+                   float* y) override {
+    return Failed(Compute(groups, x, n_rows, y));
+  }
   absl::StatusOr<std::unique_ptr<ResidentExperts>> Reside(CudaResidentExperts::Experts experts,
                                                           int top_k, CudaStream* stream) override;
 
  private:
+  absl::StatusOr<std::shared_ptr<const HeldExpert>> Upload(const ExpertWeightsView& view);
+  absl::Status Compute(absl::Span<const HeldGroup> groups, const float* x, int n_rows, float* y);
   absl::Status SendMatrix(const MatrixView& matrix, const cuda::TileShape& shape, int which,
                           char* tiles) ABSL_EXCLUSIVE_LOCKS_REQUIRED(load_mu_);
   // `to`, or null if there is none.
@@ -183,8 +196,8 @@ class CudaExpertBackend final : public ExpertBackend {
   std::vector<std::pair<int64_t, std::unique_ptr<cuda::ExpertMlp>>> mlps_;  // by d_ff
 };
 
-absl::StatusOr<std::shared_ptr<const HeldExpert>> CudaExpertBackend::Load(
-    const ExpertWeightsView& view, ThreadPool* /*threads*/) {
+absl::StatusOr<std::shared_ptr<const HeldExpert>> CudaExpertBackend::Upload(
+    const ExpertWeightsView& view) {
   const cuda::ExpertShape shape{view.w2.n_rows, view.w1.n_rows, format_};
   auto expert = std::make_shared<CudaExpert>(shape);
   absl::MutexLock lock(&load_mu_);
@@ -228,8 +241,8 @@ cuda::ExpertMlp* CudaExpertBackend::MlpFor(int64_t d_ff) {
   return mlps_.back().second.get();
 }
 
-absl::Status CudaExpertBackend::Run(absl::Span<const HeldGroup> groups, const float* x, int n_rows,
-                                    float* y) {
+absl::Status CudaExpertBackend::Compute(absl::Span<const HeldGroup> groups, const float* x,
+                                        int n_rows, float* y) {
   size_t n_slots = 0;
   for (const HeldGroup& group : groups) n_slots += group.rows.size();
   if (n_slots == 0) return absl::OkStatus();

@@ -46,7 +46,9 @@ cudaError_t AttentionStack::Prepare() {
   }
   const size_t bytes = groups.size() * sizeof(MatMulGroup);
   GF_CUDA_RETURN_IF_ERROR(logit_groups_.Reserve(bytes));
-  return cudaMemcpy(logit_groups_.get(), groups.data(), bytes, cudaMemcpyHostToDevice);
+  GF_CUDA_RETURN_IF_ERROR(
+      cudaMemcpy(logit_groups_.get(), groups.data(), bytes, cudaMemcpyHostToDevice));
+  return cudaDeviceSynchronize();  // a stream does not wait for such a copy
 }
 
 cudaError_t AttentionStack::Upload(std::span<const SequenceRows> sequences,

@@ -22,4 +22,10 @@ inline absl::Status CudaStatus(cudaError_t error, absl::string_view what) {
 #define GF_RETURN_IF_CUDA_ERROR(expression) \
   GF_RETURN_IF_ERROR(::gatefold::CudaStatus((expression), #expression))
 
+// Hands on what a call of a service ended with. Where it failed because the device is lost to this
+// process for good (a kernel that went astray, an error of the device's memory), it does not
+// return: the log says device_lost and the process ends with 1. A new one may have the device
+// again, callers go elsewhere meanwhile, and nothing is kept that cannot be computed anew.
+absl::Status EndIfDeviceLost(absl::Status status);
+
 }  // namespace gatefold

@@ -21,11 +21,12 @@ namespace gatefold {
 namespace {
 
 // Of a step: without memory left a device is no better than one that failed.
-#define GF_RETURN_IF_LAUNCH_FAILED(expression)                           \
-  do {                                                                   \
-    const absl::Status status_ = CudaStatus((expression), #expression);  \
-    if (!status_.ok()) return absl::UnavailableError(status_.message()); \
-  } while (false)
+absl::Status Failed(absl::Status status) {
+  status = EndIfDeviceLost(std::move(status));
+  return status.ok() ? status : absl::UnavailableError(status.message());
+}
+#define GF_RETURN_IF_LAUNCH_FAILED(expression) \
+  GF_RETURN_IF_ERROR(Failed(CudaStatus((expression), #expression)))
 
 // A router's weights as float32: by layer the norm [d_model], then the gate [n_experts, d_model].
 class RouterWeights {
@@ -65,6 +66,7 @@ absl::Status RouterWeights::Load(const RouterModel& model) {
   const size_t bytes = floats.size() * sizeof(float);
   GF_RETURN_IF_CUDA_ERROR(memory_.Reserve(bytes));
   GF_RETURN_IF_CUDA_ERROR(cudaMemcpy(memory_.get(), floats.data(), bytes, cudaMemcpyHostToDevice));
+  GF_RETURN_IF_CUDA_ERROR(cudaDeviceSynchronize());  // the stream does not wait for this copy
   return absl::OkStatus();
 }
 
@@ -219,8 +221,7 @@ absl::Status DeviceRows::Record(int layer, StepResult* /*result*/) {
 absl::StatusOr<const float*> DeviceRows::RowsOf(absl::Span<const SampleRequest> samples) {
   std::vector<int32_t> rows;
   for (const SampleRequest& sample : samples) rows.push_back(sample.row);
-  const absl::Status sent = row_numbers_.Send(rows.data(), rows.size(), stream_->get());
-  if (!sent.ok()) return absl::UnavailableError(sent.message());
+  GF_RETURN_IF_ERROR(Failed(row_numbers_.Send(rows.data(), rows.size(), stream_->get())));
   const int64_t n = static_cast<int64_t>(rows.size());
   // h is free by now, and large enough.
   GF_RETURN_IF_LAUNCH_FAILED(

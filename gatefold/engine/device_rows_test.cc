@@ -48,6 +48,7 @@ class DeviceRowsTest : public testing::TestWithParam<Variant> {
     const size_t bytes = values.size() * sizeof(float);
     std::memcpy(on_host, values.data(), bytes);
     ASSERT_EQ(cudaMemcpy(on_device, values.data(), bytes, cudaMemcpyHostToDevice), cudaSuccess);
+    ASSERT_EQ(cudaDeviceSynchronize(), cudaSuccess);  // the stream does not wait for this copy
   }
   // On the device, when the stream has done what it has to do.
   template <typename T>

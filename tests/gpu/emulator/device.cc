@@ -1,6 +1,9 @@
 #include "tests/gpu/emulator/device.h"
 
+#include <unistd.h>
+
 #include <algorithm>
+#include <atomic>
 #include <boost/context/protected_fixedsize_stack.hpp>
 #include <cstdio>
 #include <cstdlib>
@@ -216,7 +219,18 @@ void Device::SayWhoWaits() {
   Fail(message.str());
 }
 
+namespace {
+
+const char* const lost_file = std::getenv("GATEFOLD_EMULATOR_LOST_FILE");
+std::atomic<bool> is_lost = false;
+
+}  // namespace
+
+bool IsLost() { return is_lost; }
+
 void Run(const GridShape& grid, const std::function<void()>& kernel) {
+  if (lost_file != nullptr && access(lost_file, F_OK) == 0) is_lost = true;
+  if (is_lost) return;
   const DeviceAccess access;
   Device::Get().Run(grid, kernel);
 }

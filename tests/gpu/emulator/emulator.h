@@ -19,7 +19,8 @@
 // wrong side; static shared memory that is read before it is written; bank conflicts, anything of
 // speed. Matrix products add up in another order than tensor cores do, the same for all of them.
 //
-// GATEFOLD_EMULATOR_SEED (a number) draws other orders. Threads: launches wait for each other.
+// GATEFOLD_EMULATOR_SEED (a number) draws other orders. GATEFOLD_EMULATOR_LOST_FILE: once
+// there is a file of that name, the next kernel goes astray. Threads: launches wait for each other.
 
 #include <cstddef>
 #include <cstdint>
@@ -41,8 +42,11 @@ struct GridShape {
   int cluster = 1;
 };
 
-// Runs `kernel` for every thread. Ends the process if threads wait for each other for ever.
+// Runs `kernel` for every thread. Ends the process if threads wait for each other for ever. Nothing
+// once the device is lost.
 void Run(const GridShape& grid, const std::function<void()>& kernel);
+// Whether a kernel went astray, and with it the device: the runtime's calls fail from then on.
+bool IsLost();
 
 // What follows is for threads of the running kernel.
 struct Place {

@@ -116,6 +116,8 @@ DeviceAccess::~DeviceAccess() {
   if (--n_accesses == 0) TheMemory().Allow(false);
 }
 
+cudaError_t DeviceError() { return IsLost() ? cudaErrorIllegalAddress : cudaSuccess; }
+
 cudaError_t Allocate(void** data, size_t bytes, Side side) {
   *data = nullptr;
   if (bytes == 0) return cudaSuccess;
@@ -131,6 +133,7 @@ cudaError_t Allocate(void** data, size_t bytes, Side side) {
 
 using gatefold::cuda::emulator::Allocate;
 using gatefold::cuda::emulator::DeviceAccess;
+using gatefold::cuda::emulator::DeviceError;
 using gatefold::cuda::emulator::Fail;
 using gatefold::cuda::emulator::kMemoryBytes;
 using gatefold::cuda::emulator::kMultiprocessors;
@@ -187,6 +190,8 @@ const char* cudaGetErrorString(cudaError_t error) {
       return "no kernel image is available for execution on the device";
     case cudaErrorLaunchOutOfResources:
       return "too many resources requested for launch";
+    case cudaErrorIllegalAddress:
+      return "an illegal memory access was encountered";
   }
   return "unknown error";
 }
@@ -202,7 +207,7 @@ cudaError_t cudaFreeHost(void* data) { return cudaFree(data); }
 cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind) {
   const DeviceAccess access;
   if (bytes > 0) std::memcpy(to, from, bytes);
-  return cudaSuccess;
+  return DeviceError();
 }
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind,
                             cudaStream_t) {
@@ -211,13 +216,13 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpy
 cudaError_t cudaMemset(void* data, int byte, size_t bytes) {
   const DeviceAccess access;
   if (bytes > 0) std::memset(data, byte, bytes);
-  return cudaSuccess;
+  return DeviceError();
 }
 cudaError_t cudaMemsetAsync(void* data, int byte, size_t bytes, cudaStream_t) {
   return cudaMemset(data, byte, bytes);
 }
 
-cudaError_t cudaDeviceSynchronize() { return cudaSuccess; }
+cudaError_t cudaDeviceSynchronize() { return DeviceError(); }
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
   *stream = new EmulatedStream;
   return cudaSuccess;
@@ -226,7 +231,7 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
   delete stream;
   return cudaSuccess;
 }
-cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaSuccess; }
+cudaError_t cudaStreamSynchronize(cudaStream_t) { return DeviceError(); }
 
 cudaError_t cudaEventCreate(cudaEvent_t* event) {
   *event = new EmulatedEvent;
@@ -243,7 +248,7 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t) {
   event->time = std::chrono::steady_clock::now();
   return cudaSuccess;
 }
-cudaError_t cudaEventSynchronize(cudaEvent_t) { return cudaSuccess; }
+cudaError_t cudaEventSynchronize(cudaEvent_t) { return DeviceError(); }
 cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start, cudaEvent_t stop) {
   *milliseconds = std::chrono::duration<float, std::milli>(stop->time - start->time).count();
   return cudaSuccess;

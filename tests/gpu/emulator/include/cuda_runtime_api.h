@@ -14,6 +14,7 @@ enum cudaError_t {
   cudaErrorMemoryAllocation,
   cudaErrorNoKernelImageForDevice,
   cudaErrorLaunchOutOfResources,
+  cudaErrorIllegalAddress,
 };
 enum cudaMemcpyKind { cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost, cudaMemcpyDeviceToDevice };
 enum cudaDeviceAttr { cudaDevAttrComputeCapabilityMajor, cudaDevAttrMultiProcessorCount };

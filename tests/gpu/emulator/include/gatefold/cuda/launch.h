@@ -38,7 +38,7 @@ cudaError_t LaunchKernel(void (*kernel)(Params...), const Grid& grid, cudaStream
   }
   emulator::Run({grid.n_blocks, grid.n_threads, grid.shared_bytes, grid.cluster},
                 [&] { kernel(args...); });
-  return cudaSuccess;
+  return cudaSuccess;  // what a kernel does wrong, later calls say
 }
 
 }  // namespace gatefold::cuda
