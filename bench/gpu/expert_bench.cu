@@ -1,5 +1,7 @@
 // Experts of Mixtral-8x7B's shape on the device: 8 experts of 4096 x 14336, top-2 by a random gate. One
-// line of JSON per number of tokens, with the share of the copy bandwidth (decode) and the rate (prefill).
+// line of JSON per number of tokens, with the share of the copy bandwidth (decode) and the rate (prefill);
+// "routed_us" is the same with routes that the host does not see, "router_us" what a router does beside
+// the experts when rows stay on the device: norm, gate, top-k, fold.
 // gpu_expert_bench [bf16|int8|int4] [TOKENS ...]
 
 #include <numeric>
@@ -10,6 +12,8 @@
 #include "bench/gpu/gpu_bench.h"
 #include "gatefold/cuda/expert_mlp.h"
 #include "gatefold/cuda/pack_weights.h"
+#include "gatefold/cuda/routed_mlp.h"
+#include "gatefold/cuda/router_rows.h"
 
 namespace gatefold::cuda {
 namespace {
@@ -46,8 +50,16 @@ void* RandomWeights(const TileShape& shape, uint32_t seed) {
   return tiles;
 }
 
+template <typename T>
+T* ToDevice(const std::vector<T>& host) {
+  T* const device = Allocate<T>(host.size());
+  GF_CHECK_CUDA(cudaMemcpy(device, host.data(), host.size() * sizeof(T), cudaMemcpyHostToDevice));
+  return device;
+}
+
 struct Routes {
   std::vector<std::vector<int32_t>> rows{kExperts}, slots{kExperts};
+  std::vector<int32_t> experts;  // [tokens, kTopK], ascending
   int n_visited = 0;
 
   Routes(int n_tokens, std::mt19937* generator) {
@@ -55,9 +67,11 @@ struct Routes {
     std::iota(order.begin(), order.end(), 0);
     for (int token = 0; token < n_tokens; ++token) {
       std::shuffle(order.begin(), order.end(), *generator);
+      std::sort(order.begin(), order.begin() + kTopK);
       for (int k = 0; k < kTopK; ++k) {
         rows[order[k]].push_back(token);
         slots[order[k]].push_back(token * kTopK + k);
+        experts.push_back(order[k]);
       }
     }
     for (const auto& r : rows) n_visited += !r.empty();
@@ -70,6 +84,30 @@ struct Routes {
     }
     return visits;
   }
+};
+
+// What a router computes of n rows around the experts of a layer.
+class Router {
+ public:
+  explicit Router(int most)
+      : norm_(ToDevice(std::vector<float>(kModel, 1.0f))),
+        gate_(ToDevice(std::vector<float>(kExperts * kModel, 0.01f))),
+        x_(ToDevice(std::vector<float>(most * kModel, 1.0f))),
+        h_(Allocate<float>(most * kModel)),
+        logits_(Allocate<float>(most * kExperts)),
+        weights_(Allocate<float>(most * kTopK)),
+        experts_(Allocate<int32_t>(most * kTopK)) {}
+
+  void Run(int n, const float* answers) {
+    GF_CHECK_CUDA(RouterNorm(x_, norm_, 1e-5f, h_, n, kModel, nullptr));
+    GF_CHECK_CUDA(GateLogits(h_, gate_, logits_, n, kModel, kExperts, nullptr));
+    GF_CHECK_CUDA(GateTopK(logits_, n, kExperts, kTopK, experts_, weights_, nullptr));
+    GF_CHECK_CUDA(FoldAnswers(answers, weights_, false, x_, n, kTopK, kModel, nullptr));
+  }
+
+ private:
+  float *norm_, *gate_, *x_, *h_, *logits_, *weights_;
+  int32_t* experts_;
 };
 
 void Main(const char* name, WeightFormat format, const std::vector<int>& tokens) {
@@ -89,6 +127,10 @@ void Main(const char* name, WeightFormat format, const std::vector<int>& tokens)
   GF_CHECK_CUDA(cudaMemcpy(x, host.data(), host.size() * 4, cudaMemcpyHostToDevice));
 
   ExpertMlp mlp(shape);
+  RoutedMlp routed(shape, kExperts, kTopK);
+  Router router(most);
+  const DeviceExpert* const table = ToDevice(experts);
+  uint64_t* const n_visits = ToDevice(std::vector<uint64_t>(kExperts));
   const double expert_bytes = static_cast<double>(shape.weight_bytes());
   for (int n : tokens) {
     // Several draws of routes, since how many experts are visited decides how much is read.
@@ -106,10 +148,17 @@ void Main(const char* name, WeightFormat format, const std::vector<int>& tokens)
       const auto& v = visits[i % visits.size()];
       GF_CHECK_CUDA(mlp.Run(v.data(), static_cast<int>(v.size()), x, y, nullptr));
     });
+    std::vector<const int32_t*> device_routes;
+    for (const Routes& r : routes) device_routes.push_back(ToDevice(r.experts));
+    const double routed_seconds = MedianSeconds(n > 256 ? 9 : 21, calls, [&](int i) {
+      const size_t draw = i % routes.size();
+      GF_CHECK_CUDA(routed.Run(table + draw % kLayers * kExperts, device_routes[draw], n, x, y, n_visits, nullptr));
+    });
+    const double router_seconds = MedianSeconds(21, 12, [&](int) { router.Run(n, y); });
     const double flops = 2.0 * kWeights * n * kTopK;
-    std::printf("{\"kernel\":\"experts\",\"weights\":\"%s\",\"tokens\":%d,\"us\":%.1f,\"weights_gb_s\":%.0f,\"copy_gb_s\":%.0f,"
-                "\"share_of_copy\":%.3f,\"tflops\":%.1f}\n",
-                name, n, seconds * 1e6, bytes / seconds * 1e-9, copy * 1e-9, bytes / seconds / copy,
+    std::printf("{\"kernel\":\"experts\",\"weights\":\"%s\",\"tokens\":%d,\"us\":%.1f,\"routed_us\":%.1f,\"router_us\":%.1f,"
+                "\"weights_gb_s\":%.0f,\"copy_gb_s\":%.0f,\"share_of_copy\":%.3f,\"tflops\":%.1f}\n",
+                name, n, seconds * 1e6, routed_seconds * 1e6, router_seconds * 1e6, bytes / seconds * 1e-9, copy * 1e-9, bytes / seconds / copy,
                 flops / seconds * 1e-12);
     std::fflush(stdout);
   }

@@ -109,13 +109,14 @@ def experts(binary: pathlib.Path, product: float) -> None:
     ours = run_ours(binary, "bf16")
     theirs = TorchExperts()
     print(f"\nexperts, {EXPERTS} x {D_MODEL} x {D_FF}, top-{TOP_K}, bfloat16\n")
-    print("| tokens | ours, us | PyTorch, us | ratio | weights, GB/s | of copy | TFLOP/s | of product |")
-    print("|---|---|---|---|---|---|---|---|")
+    print("| tokens | ours, us | PyTorch, us | ratio | weights, GB/s | of copy | TFLOP/s | of product "
+          "| routes on the device, us | norm, gate, fold, us |")
+    print("|---|---|---|---|---|---|---|---|---|---|")
     for row in ours:
         seconds, name = theirs.best(row["tokens"])
         print(f"| {row['tokens']} | {row['us']:.0f} | {seconds * 1e6:.0f} ({name}) | {seconds * 1e6 / row['us']:.2f} "
               f"| {row['weights_gb_s']} | {row['share_of_copy']:.2f} | {row['tflops']:.0f} "
-              f"| {row['tflops'] * 1e12 / product:.2f} |", flush=True)
+              f"| {row['tflops'] * 1e12 / product:.2f} | {row['routed_us']:.0f} | {row['router_us']:.1f} |", flush=True)
     for weights in ("int8", "int4"):
         print(f"\nthe same, {weights}\n\n| tokens | us | bfloat16 over it | weights, GB/s | of copy | TFLOP/s |")
         print("|---|---|---|---|---|---|")
