@@ -226,6 +226,13 @@ std::atomic<bool> is_lost = false;
 
 }  // namespace
 
+std::atomic<int>& AllowedSharedBytes(const void* kernel) {
+  static std::mutex mutex;
+  static auto* const allowed = new std::map<const void*, std::atomic<int>>;
+  const std::lock_guard lock(mutex);
+  return (*allowed)[kernel];
+}
+
 bool IsLost() { return is_lost; }
 
 void Run(const GridShape& grid, const std::function<void()>& kernel) {

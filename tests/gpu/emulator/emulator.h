@@ -22,6 +22,7 @@
 // GATEFOLD_EMULATOR_SEED (a number) draws other orders. GATEFOLD_EMULATOR_LOST_FILE: once
 // there is a file of that name, the next kernel goes astray. Threads: launches wait for each other.
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -45,6 +46,8 @@ struct GridShape {
 // Runs `kernel` for every thread. Ends the process if threads wait for each other for ever. Nothing
 // once the device is lost.
 void Run(const GridShape& grid, const std::function<void()>& kernel);
+// Shared memory that launches of this kernel may ask for; 0 before it is set.
+std::atomic<int>& AllowedSharedBytes(const void* kernel);
 // Whether a kernel went astray, and with it the device: the runtime's calls fail from then on.
 bool IsLost();
 

@@ -120,7 +120,7 @@ cudaError_t DeviceError() { return IsLost() ? cudaErrorIllegalAddress : cudaSucc
 
 cudaError_t Allocate(void** data, size_t bytes, Side side) {
   *data = nullptr;
-  if (bytes == 0) return cudaSuccess;
+  if (bytes == 0 || IsLost()) return DeviceError();
   if (bytes > kMemoryBytes - std::min(kMemoryBytes, TheMemory().used())) {
     return cudaErrorMemoryAllocation;
   }
@@ -246,7 +246,7 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
 }
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t) {
   event->time = std::chrono::steady_clock::now();
-  return cudaSuccess;
+  return DeviceError();
 }
 cudaError_t cudaEventSynchronize(cudaEvent_t) { return DeviceError(); }
 cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start, cudaEvent_t stop) {

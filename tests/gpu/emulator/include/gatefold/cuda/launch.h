@@ -16,11 +16,13 @@ struct Grid {
   bool overlaps = false;
 };
 
-inline constexpr int kMostSharedBytes = 227 * 1024;
+inline constexpr int kMostSharedBytes = 227 * 1024, kSharedBytesUnasked = 48 * 1024;
 
 template <typename... Params>
-cudaError_t AllowShared(void (*)(Params...), int bytes, bool) {
-  return bytes <= kMostSharedBytes ? cudaSuccess : cudaErrorInvalidValue;
+cudaError_t AllowShared(void (*kernel)(Params...), int bytes, bool) {
+  if (bytes > kMostSharedBytes) return cudaErrorInvalidValue;
+  emulator::AllowedSharedBytes(reinterpret_cast<const void*>(kernel)) = bytes;
+  return cudaSuccess;
 }
 
 template <typename... Params>
@@ -33,9 +35,14 @@ cudaError_t LaunchKernel(void (*kernel)(Params...), const Grid& grid, cudaStream
                          const Args&... args) {
   if (grid.n_blocks == 0) return cudaSuccess;
   if (grid.n_blocks < 0 || grid.n_blocks > INT32_MAX || grid.n_blocks % grid.cluster != 0 ||
-      grid.n_threads < 1 || grid.n_threads > 1024 || grid.shared_bytes > kMostSharedBytes) {
+      grid.n_threads < 1 || grid.n_threads > 1024) {
     return cudaErrorInvalidValue;
   }
+  if (grid.shared_bytes > kSharedBytesUnasked &&
+      grid.shared_bytes > emulator::AllowedSharedBytes(reinterpret_cast<const void*>(kernel))) {
+    return cudaErrorInvalidValue;
+  }
+  if (emulator::IsLost()) return cudaErrorIllegalAddress;
   emulator::Run({grid.n_blocks, grid.n_threads, grid.shared_bytes, grid.cluster},
                 [&] { kernel(args...); });
   return cudaSuccess;  // what a kernel does wrong, later calls say
