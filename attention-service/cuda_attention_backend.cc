@@ -10,7 +10,7 @@
 #include "gatefold/base/status_macros.h"
 #include "gatefold/cuda/attention_stack.h"
 #include "gatefold/cuda/numerics_class.h"
-#include "gatefold/cuda/router_rows.h"
+#include "gatefold/cuda/rows.h"
 #include "gatefold/cuda/sampling.h"
 #include "gatefold/device/cuda_device.h"
 #include "gatefold/device/cuda_status.h"

@@ -31,32 +31,39 @@ cudaError_t RoutedMlp::Reserve(int n_groups, int64_t n_rows) {
   return cudaSuccess;
 }
 
+cudaError_t RoutedMlp::Prepare(int n_rows) {
+  if (n_rows == prepared_rows_) return cudaSuccess;  // as all layers of a step
+  prepared_rows_ = 0;
+  up_.shape = shape_.w13();
+  up_.epilogue = Epilogue::kGatedActivations;
+  down_.shape = shape_.w2();
+  most_rows_ = ExpectUnits(n_rows, top_k_, n_experts_, &up_);
+  ExpectUnits(n_rows, top_k_, n_experts_, &down_);
+  GF_CUDA_RETURN_IF_ERROR(Reserve(up_.n_groups, most_rows_));
+  up_.groups = plan_.up;
+  up_.counts = plan_.up_counts;
+  up_.x = activations_.get();
+  up_.activations = activations_.get() + ActivationBytes(capacity_rows_, shape_.d_model);
+  down_.groups = plan_.down;
+  down_.counts = plan_.down_counts;
+  down_.x = up_.activations;
+  down_.y_stride = shape_.d_model;
+  down_.slots = plan_.slots;
+  prepared_rows_ = n_rows;
+  return cudaSuccess;
+}
+
 cudaError_t RoutedMlp::Run(const DeviceExpert* experts, const int32_t* routes, int n_rows, const float* x,
                            float* y, uint64_t* n_visits, cudaStream_t stream) {
   if (n_rows == 0) return cudaSuccess;
-  GroupedMatMul up, down;
-  up.shape = shape_.w13();
-  up.epilogue = Epilogue::kGatedActivations;
-  down.shape = shape_.w2();
-  const int64_t most_rows = ExpectUnits(n_rows, top_k_, n_experts_, &up);
-  ExpectUnits(n_rows, top_k_, n_experts_, &down);
-  GF_CUDA_RETURN_IF_ERROR(Reserve(up.n_groups, most_rows));
+  GF_CUDA_RETURN_IF_ERROR(Prepare(n_rows));
   GF_CUDA_RETURN_IF_ERROR(
-      PlanVisits(experts, n_experts_, routes, n_rows, top_k_, up, down, plan_, n_visits, stream));
-  GF_CUDA_RETURN_IF_ERROR(GatherActivations(x, plan_.sources, plan_.up, up.n_groups, most_rows,
+      PlanVisits(experts, n_experts_, routes, n_rows, top_k_, up_, down_, plan_, n_visits, stream));
+  GF_CUDA_RETURN_IF_ERROR(GatherActivations(x, plan_.sources, plan_.up, up_.n_groups, most_rows_,
                                             shape_.d_model, activations_.get(), stream, plan_.up_counts));
-  up.groups = plan_.up;
-  up.counts = plan_.up_counts;
-  up.x = activations_.get();
-  up.activations = activations_.get() + ActivationBytes(capacity_rows_, shape_.d_model);
-  down.groups = plan_.down;
-  down.counts = plan_.down_counts;
-  down.x = up.activations;
-  down.y = y;
-  down.y_stride = shape_.d_model;
-  down.slots = plan_.slots;
-  GF_CUDA_RETURN_IF_ERROR(Launch(up, stream));
-  return Launch(down, stream);
+  down_.y = y;
+  GF_CUDA_RETURN_IF_ERROR(Launch(up_, stream));
+  return Launch(down_, stream);
 }
 
 }  // namespace gatefold::cuda

@@ -29,10 +29,16 @@ class RoutedMlp {
                   uint64_t* n_visits, cudaStream_t stream);
 
  private:
+  // Units for so many rows, and memory.
+  cudaError_t Prepare(int n_rows);
   cudaError_t Reserve(int n_groups, int64_t n_rows);
 
   const ExpertShape shape_;
   const int n_experts_, top_k_;
+  // Of batches of prepared_rows_.
+  int prepared_rows_ = 0;
+  int64_t most_rows_ = 0;  // of all groups, padding included
+  GroupedMatMul up_, down_;
   int capacity_groups_ = 0;
   int64_t capacity_rows_ = 0;
   DeviceMemory plan_memory_;

@@ -275,33 +275,6 @@ __global__ void __launch_bounds__(kThreads) FoldKernel(const __grid_constant__ F
                     __fadd_rn(x.w, sum.w));
 }
 
-struct RoundArgs {
-  float* x;
-  int64_t n;
-};
-
-__global__ void __launch_bounds__(kThreads) RoundKernel(const __grid_constant__ RoundArgs args) {
-  const int64_t i = (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) * 4;
-  if (i >= args.n) return;
-  float4* const x = reinterpret_cast<float4*>(args.x + i);
-  *x = AsFolded<true>(*x);
-}
-
-struct GatherArgs {
-  const float* x;
-  const int32_t* rows;
-  float* y;
-  int d;
-};
-
-__global__ void __launch_bounds__(kThreads) GatherRowsKernel(const __grid_constant__ GatherArgs args) {
-  const float* const from = args.x + int64_t{args.rows[blockIdx.x]} * args.d;
-  float* const to = args.y + static_cast<int64_t>(blockIdx.x) * args.d;
-  for (int i = static_cast<int>(threadIdx.x) * 4; i < args.d; i += kThreads * 4) {
-    *reinterpret_cast<float4*>(to + i) = *reinterpret_cast<const float4*>(from + i);
-  }
-}
-
 bool IsAligned(const void* pointer) {
   return pointer != nullptr && reinterpret_cast<uintptr_t>(pointer) % 16 == 0;
 }
@@ -388,21 +361,6 @@ cudaError_t FoldAnswers(const float* answers, const float* weights, bool round_a
                          .top_k = top_k,
                          .d = static_cast<int>(d)};
   return LaunchKernel(round_answers ? FoldKernel<true> : FoldKernel<false>, grid, stream, args);
-}
-
-cudaError_t RoundInPlace(float* x, int64_t n, cudaStream_t stream) {
-  if (n < 0 || n % 4 != 0 || !IsAligned(x)) return cudaErrorInvalidValue;
-  return LaunchKernel(RoundKernel, {.n_blocks = Blocks(n, kThreads * 4), .n_threads = kThreads},
-                      stream, RoundArgs{.x = x, .n = n});
-}
-
-cudaError_t GatherRows(const float* x, const int32_t* rows, float* y, int64_t n_rows, int64_t d,
-                       cudaStream_t stream) {
-  if (n_rows < 0 || !IsWidth(d) || !IsAligned(x) || rows == nullptr || !IsAligned(y)) {
-    return cudaErrorInvalidValue;
-  }
-  return LaunchKernel(GatherRowsKernel, {.n_blocks = n_rows, .n_threads = kThreads}, stream,
-                      GatherArgs{.x = x, .rows = rows, .y = y, .d = static_cast<int>(d)});
 }
 
 }  // namespace gatefold::cuda

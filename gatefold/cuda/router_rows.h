@@ -8,7 +8,8 @@ namespace gatefold::cuda {
 
 // What a router computes of rows, for rows that stay on the device: norm, gate, fold. With the bits
 // that the CPUs' kernels give (gatefold/kernels/), so that it does not show where a router's rows
-// are: sums have the order of the virtual vector of 16 lanes, and exp is the same polynomial.
+// are: sums have the order of the virtual vector of 16 lanes, and exp is the same polynomial. (NaN
+// stays NaN, with other bits.)
 //
 // Pointers are device memory aligned to 16 bytes; d is a multiple of 8, at most kMaxRouterWidth.
 // Launchers enqueue on `stream` and neither wait nor allocate. Errors: cudaErrorInvalidValue for a
@@ -41,12 +42,5 @@ cudaError_t RouteToAll(int64_t n_rows, int n_slices, int32_t* experts, float* we
 // count as their nearest bfloat16. answers: [n_rows, top_k, d]. x: [n_rows, d].
 cudaError_t FoldAnswers(const float* answers, const float* weights, bool round_answers, float* x,
                         int64_t n_rows, int top_k, int64_t d, cudaStream_t stream);
-
-// To the nearest bfloat16, ties to even, kept as float32. n is a multiple of 4.
-cudaError_t RoundInPlace(float* x, int64_t n, cudaStream_t stream);
-
-// y[i] = x[rows[i]]. x: [*, d]. rows: [n_rows]. y: [n_rows, d].
-cudaError_t GatherRows(const float* x, const int32_t* rows, float* y, int64_t n_rows, int64_t d,
-                       cudaStream_t stream);
 
 }  // namespace gatefold::cuda

@@ -9,17 +9,6 @@ namespace {
 constexpr int kNormThreads = 256;
 constexpr int kRowThreads = 256;
 
-struct NormArgs {
-  const float* x;
-  float* x_out;        // null, or x
-  const float* added;  // null, or what is added to x first
-  const float* weight;
-  float eps;
-  float* y;
-  __nv_bfloat16* y_bf16;
-  int d;
-};
-
 __device__ __forceinline__ float4 Add(const float4& a, const float4& b) {
   return make_float4(__fadd_rn(a.x, b.x), __fadd_rn(a.y, b.y), __fadd_rn(a.z, b.z),
                      __fadd_rn(a.w, b.w));
@@ -52,15 +41,6 @@ __device__ __forceinline__ float BlockSum(float value) {
   return value;
 }
 
-__device__ __forceinline__ void Store(const NormArgs& args, int64_t at, const float4& y) {
-  if (args.y != nullptr) {
-    *reinterpret_cast<float4*>(args.y + at) = y;
-  } else {
-    const uint2 halves = make_uint2(PackBF16(y.x, y.y), PackBF16(y.z, y.w));
-    *reinterpret_cast<uint2*>(args.y_bf16 + at) = halves;
-  }
-}
-
 // 1 / sqrt(mean(x^2) + eps), given a thread's own squares, to all threads of the block.
 __device__ __forceinline__ float ScaleOf(float squares, int d, float eps) {
   const float mean = __fdiv_rn(BlockSum(squares), static_cast<float>(d));
@@ -71,26 +51,6 @@ __device__ __forceinline__ float4 Normed(const float* x, const float* weight, fl
   return Multiply(Multiply(*reinterpret_cast<const float4*>(x + i),
                            make_float4(scale, scale, scale, scale)),
                   *reinterpret_cast<const float4*>(weight + i));
-}
-
-// A block per row. A thread reads its own elements twice: the second time from the cache.
-__global__ void __launch_bounds__(kNormThreads) NormKernel(const __grid_constant__ NormArgs args) {
-  const int64_t row = static_cast<int64_t>(blockIdx.x) * args.d;
-  const float* from = args.x + row;
-  float sum = 0.0f;
-  for (int i = static_cast<int>(threadIdx.x) * 4; i < args.d; i += kNormThreads * 4) {
-    float4 x = *reinterpret_cast<const float4*>(from + i);
-    if (args.added != nullptr) {
-      x = Add(x, *reinterpret_cast<const float4*>(args.added + row + i));
-      *reinterpret_cast<float4*>(args.x_out + row + i) = x;
-    }
-    sum = AddSquares(sum, x);
-  }
-  const float scale = ScaleOf(sum, args.d, args.eps);
-  if (args.added != nullptr) from = args.x_out + row;
-  for (int i = static_cast<int>(threadIdx.x) * 4; i < args.d; i += kNormThreads * 4) {
-    Store(args, row + i, Normed(from, args.weight, scale, i));
-  }
 }
 
 struct ActivationsArgs {
@@ -109,7 +69,8 @@ __device__ __forceinline__ uint2* ActivationsAt(char* activations, int64_t n_rou
   return reinterpret_cast<uint2*>(activations + block + SwizzledOffset(row, i % kTileInputs));
 }
 
-// A block per row, padding rows included: what NormKernel computes, where a product reads it.
+// A block per row, padding rows included. A thread reads its own elements twice: the second time from
+// the cache.
 __global__ void __launch_bounds__(kNormThreads)
     NormActivationsKernel(const __grid_constant__ ActivationsArgs args) {
   const int64_t row = blockIdx.x, n_rounded = gridDim.x;
@@ -174,16 +135,35 @@ __global__ void __launch_bounds__(kRowThreads) EmbedKernel(const __grid_constant
 }
 
 struct RoundArgs {
-  const float* x;
-  __nv_bfloat16* y;
+  float* x;
   int64_t n;
 };
+
+__device__ __forceinline__ float Rounded(float x) {
+  return __bfloat162float(__float2bfloat16_rn(x));
+}
 
 __global__ void __launch_bounds__(kRowThreads) RoundKernel(const __grid_constant__ RoundArgs args) {
   const int64_t i = (static_cast<int64_t>(blockIdx.x) * kRowThreads + threadIdx.x) * 4;
   if (i >= args.n) return;
-  const float4 x = *reinterpret_cast<const float4*>(args.x + i);
-  *reinterpret_cast<uint2*>(args.y + i) = make_uint2(PackBF16(x.x, x.y), PackBF16(x.z, x.w));
+  float4* const x = reinterpret_cast<float4*>(args.x + i);
+  *x = make_float4(Rounded(x->x), Rounded(x->y), Rounded(x->z), Rounded(x->w));
+}
+
+struct GatherArgs {
+  const float* x;
+  const int32_t* rows;
+  float* y;
+  int d;
+};
+
+__global__ void __launch_bounds__(kRowThreads)
+    GatherRowsKernel(const __grid_constant__ GatherArgs args) {
+  const float* const from = args.x + int64_t{args.rows[blockIdx.x]} * args.d;
+  float* const to = args.y + static_cast<int64_t>(blockIdx.x) * args.d;
+  for (int i = static_cast<int>(threadIdx.x) * 4; i < args.d; i += kRowThreads * 4) {
+    *reinterpret_cast<float4*>(to + i) = *reinterpret_cast<const float4*>(from + i);
+  }
 }
 
 bool IsAligned(const void* pointer) {
@@ -192,44 +172,7 @@ bool IsAligned(const void* pointer) {
 
 bool IsWidth(int64_t d) { return d > 0 && d % 8 == 0 && d <= INT32_MAX / 8; }
 
-cudaError_t LaunchNorm(const NormArgs& args, int64_t n_rows, cudaStream_t stream) {
-  const void* const y = args.y != nullptr ? static_cast<const void*>(args.y) : args.y_bf16;
-  if (n_rows < 0 || !IsWidth(args.d) || !IsAligned(args.x) || !IsAligned(args.weight) ||
-      !IsAligned(y) || (args.y != nullptr && args.y_bf16 != nullptr)) {
-    return cudaErrorInvalidValue;
-  }
-  return LaunchKernel(NormKernel, {.n_blocks = n_rows, .n_threads = kNormThreads}, stream, args);
-}
-
 }  // namespace
-
-cudaError_t RmsNorm(const float* x, const float* weight, float eps, float* y,
-                    __nv_bfloat16* y_bf16, int64_t n_rows, int64_t d, cudaStream_t stream) {
-  if (!IsWidth(d)) return cudaErrorInvalidValue;
-  return LaunchNorm({.x = x,
-                     .x_out = nullptr,
-                     .added = nullptr,
-                     .weight = weight,
-                     .eps = eps,
-                     .y = y,
-                     .y_bf16 = y_bf16,
-                     .d = static_cast<int>(d)},
-                    n_rows, stream);
-}
-
-cudaError_t AddRmsNorm(float* x, const float* added, const float* weight, float eps, float* y,
-                       __nv_bfloat16* y_bf16, int64_t n_rows, int64_t d, cudaStream_t stream) {
-  if (!IsWidth(d) || !IsAligned(added) || y == x || y == added) return cudaErrorInvalidValue;
-  return LaunchNorm({.x = x,
-                     .x_out = x,
-                     .added = added,
-                     .weight = weight,
-                     .eps = eps,
-                     .y = y,
-                     .y_bf16 = y_bf16,
-                     .d = static_cast<int>(d)},
-                    n_rows, stream);
-}
 
 cudaError_t RmsNormActivations(const float* x, const float* weight, float eps, void* activations,
                                int64_t n_rows, int64_t d, cudaStream_t stream) {
@@ -269,12 +212,21 @@ cudaError_t Embed(const __nv_bfloat16* table, int64_t vocab_size, const int32_t*
                                 .d = static_cast<int>(d)});
 }
 
-cudaError_t RoundToBF16(const float* x, __nv_bfloat16* y, int64_t n, cudaStream_t stream) {
-  if (n < 0 || n % 8 != 0 || !IsAligned(x) || !IsAligned(y)) return cudaErrorInvalidValue;
+cudaError_t RoundRows(float* x, int64_t n_rows, int64_t d, cudaStream_t stream) {
+  if (n_rows < 0 || !IsWidth(d) || !IsAligned(x)) return cudaErrorInvalidValue;
   constexpr int64_t kEach = kRowThreads * 4;
   return LaunchKernel(RoundKernel,
-                      {.n_blocks = (n + kEach - 1) / kEach, .n_threads = kRowThreads}, stream,
-                      RoundArgs{.x = x, .y = y, .n = n});
+                      {.n_blocks = (n_rows * d + kEach - 1) / kEach, .n_threads = kRowThreads},
+                      stream, RoundArgs{.x = x, .n = n_rows * d});
+}
+
+cudaError_t GatherRows(const float* x, const int32_t* rows, float* y, int64_t n_rows, int64_t d,
+                       cudaStream_t stream) {
+  if (n_rows < 0 || !IsWidth(d) || !IsAligned(x) || rows == nullptr || !IsAligned(y)) {
+    return cudaErrorInvalidValue;
+  }
+  return LaunchKernel(GatherRowsKernel, {.n_blocks = n_rows, .n_threads = kRowThreads}, stream,
+                      GatherArgs{.x = x, .rows = rows, .y = y, .d = static_cast<int>(d)});
 }
 
 }  // namespace gatefold::cuda

@@ -15,17 +15,9 @@ namespace gatefold::cuda {
 // nothing. Threads: safe, no state.
 // Each row is one block's work, added up in an order that depends on d alone.
 
-// y = x / sqrt(mean(x^2) + eps) * weight. x: [n_rows, d]. weight: [d].
-// y: [n_rows, d], may be x; y_bf16: [n_rows, d]; one of the two is given, the other null.
-cudaError_t RmsNorm(const float* x, const float* weight, float eps, float* y,
-                    __nv_bfloat16* y_bf16, int64_t n_rows, int64_t d, cudaStream_t stream);
-
-// x += added, then as RmsNorm of the new x. x, added: [n_rows, d]; y is neither of them.
-cudaError_t AddRmsNorm(float* x, const float* added, const float* weight, float eps, float* y,
-                       __nv_bfloat16* y_bf16, int64_t n_rows, int64_t d, cudaStream_t stream);
-
-// RmsNorm whose rows become activations of one group of a product (tiles.h), rounded to bfloat16:
-// ActivationBytes(n_rows, d) bytes, padding included, which is zeroed.
+// x / sqrt(mean(x^2) + eps) * weight, as activations of one group of a product (tiles.h), rounded to
+// bfloat16. x: [n_rows, d]. weight: [d]. activations: ActivationBytes(n_rows, d) bytes, padding
+// included, which is zeroed.
 cudaError_t RmsNormActivations(const float* x, const float* weight, float eps, void* activations,
                                int64_t n_rows, int64_t d, cudaStream_t stream);
 
@@ -37,7 +29,11 @@ cudaError_t AddRows(float* x, const float* added, int64_t n_rows, int64_t d, cud
 cudaError_t Embed(const __nv_bfloat16* table, int64_t vocab_size, const int32_t* token_ids,
                   float* x, int64_t n_rows, int64_t d, cudaStream_t stream);
 
-// To the nearest bfloat16, ties to even. x, y: n elements, n a multiple of 8.
-cudaError_t RoundToBF16(const float* x, __nv_bfloat16* y, int64_t n, cudaStream_t stream);
+// To the nearest bfloat16, ties to even, kept as float32. x: [n_rows, d].
+cudaError_t RoundRows(float* x, int64_t n_rows, int64_t d, cudaStream_t stream);
+
+// y[i] = x[rows[i]]. x: [*, d]. rows: [n_rows]. y: [n_rows, d].
+cudaError_t GatherRows(const float* x, const int32_t* rows, float* y, int64_t n_rows, int64_t d,
+                       cudaStream_t stream);
 
 }  // namespace gatefold::cuda

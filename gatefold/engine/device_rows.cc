@@ -11,6 +11,7 @@
 #include "gatefold/base/status_macros.h"
 #include "gatefold/cuda/device_memory.h"
 #include "gatefold/cuda/router_rows.h"
+#include "gatefold/cuda/rows.h"
 #include "gatefold/device/cuda_status.h"
 #include "gatefold/device/phase_clock.h"
 #include "gatefold/device/row_transfer.h"
@@ -161,7 +162,7 @@ absl::Status DeviceRows::Reserve(int n_rows) {
 
 absl::Status DeviceRows::Round(float* rows, int64_t n_rows) {
   if (!rounds_) return absl::OkStatus();
-  GF_RETURN_IF_LAUNCH_FAILED(cuda::RoundInPlace(rows, n_rows * config_.d_model, stream_->get()));
+  GF_RETURN_IF_LAUNCH_FAILED(cuda::RoundRows(rows, n_rows, config_.d_model, stream_->get()));
   return absl::OkStatus();
 }
 

@@ -297,7 +297,13 @@ TEST_F(RoutedMlpTest, GivesTheBitsOfTheHostsPlanWithQuantisedWeights) {
     routed_.reset();
     Make({128, 192, format}, 5, false, 150);
     for (int n_rows : {3, 150}) Expect(n_rows, 2, [](int row, int k) { return row * 3 + k * 2; });
+    Expect(20, 2, [](int, int k) { return k + 1; });  // more than a unit is expected to have
   }
+}
+
+TEST_F(RoutedMlpTest, PlansForMoreExpertsThanABlockHasThreads) {
+  Make({64, 64}, 260, false, 40);
+  for (int n_rows : {1, 40}) Expect(n_rows, 4, [](int row, int k) { return row * 37 + k * 71 + 255; });
 }
 
 // A dense layer: every row to all slices.

@@ -30,50 +30,56 @@ std::vector<double> Norm(const std::vector<float>& x, const std::vector<float>& 
   return y;
 }
 
+// What lies in activations of one group of n_rows, row by row.
+std::vector<uint16_t> RowsOf(const std::vector<uint16_t>& activations, int64_t n_rows, int64_t d) {
+  const int64_t n_rounded = RoundUp(n_rows, kRowsAlign);
+  std::vector<uint16_t> rows;
+  for (int64_t r = 0; r < n_rows; ++r) {
+    for (int64_t i = 0; i < d; ++i) {
+      const int64_t at = i / kTileInputs * n_rounded * kTileInputs * 2 +
+                         SwizzledOffset(r, static_cast<int>(i % kTileInputs));
+      rows.push_back(activations[at / 2]);
+    }
+  }
+  return rows;
+}
+
+std::vector<uint16_t> NormOf(const std::vector<float>& x, const std::vector<float>& weight) {
+  const int64_t d = weight.size(), n_rows = x.size() / d;
+  const DeviceArray<float> x_device(x), weight_device(weight);
+  const DeviceArray<uint16_t> activations(ActivationBytes(n_rows, d) / 2);
+  EXPECT_CUDA(RmsNormActivations(x_device.get(), weight_device.get(), kEps, activations.get(),
+                                 n_rows, d, nullptr));
+  return activations.Read();
+}
+
 TEST_F(RowsTest, NormMatchesTheDefinition) {
-  for (int64_t d : {8, 64, 1000, 1024, 1032, 4096, 5120}) {
-    const std::vector<float> x = RandomFloats(3 * d, 1, d), weight = RandomFloats(d, 1, d + 1);
-    const DeviceArray<float> x_device(x), weight_device(weight), y(x.size());
-    const DeviceArray<uint16_t> halves(x.size());
-    EXPECT_CUDA(RmsNorm(x_device.get(), weight_device.get(), kEps, y.get(), nullptr, 3, d, nullptr));
-    EXPECT_CUDA(RmsNorm(x_device.get(), weight_device.get(), kEps, nullptr, Halves(halves), 3, d,
-                       nullptr));
-    const std::vector<float> out = y.Read();
-    EXPECT_LT(RelativeError(out, Norm(x, weight)), 1e-6) << d;
-    std::vector<uint16_t> want;
-    for (float value : out) want.push_back(ToBF16(value));
-    EXPECT_EQ(FirstDifference(halves.Read(), want), -1) << d;
-    // In place.
-    EXPECT_CUDA(RmsNorm(x_device.get(), weight_device.get(), kEps, x_device.get(), nullptr, 3, d,
-                       nullptr));
-    EXPECT_EQ(FirstDifference(x_device.Read(), out), -1) << d;
+  for (int64_t n_rows : {1, 8, 11}) {
+    for (int64_t d : {8, 64, 1000, 1024, 1032, 4096, 5120}) {
+      const std::vector<float> x = RandomFloats(n_rows * d, 1, d), weight = RandomFloats(d, 1, d + 1);
+      const std::vector<uint16_t> activations = NormOf(x, weight);
+      const std::vector<double> want = Norm(x, weight);
+      const std::vector<uint16_t> rows = RowsOf(activations, n_rows, d);
+      int n_other = 0;  // float32 sums: seldom is another bfloat16 the nearest
+      size_t n_written = 0;
+      for (size_t i = 0; i < rows.size(); ++i) {
+        n_other += rows[i] != ToBF16(static_cast<float>(want[i]));
+        ASSERT_NEAR(FromBF16(rows[i]), want[i], std::abs(want[i]) / 128);
+        n_written += rows[i] != 0;
+      }
+      EXPECT_LE(n_other, 1 + static_cast<int>(rows.size()) / 500) << n_rows << " rows of " << d;
+      // What is not a row's is zero.
+      EXPECT_EQ(activations.size() - std::count(activations.begin(), activations.end(), 0), n_written);
+    }
   }
 }
 
-TEST_F(RowsTest, NormsIntoActivations) {
-  for (int64_t n_rows : {1, 8, 11}) {
-    for (int64_t d : {8, 128, 1032}) {
-      const std::vector<float> x = RandomFloats(n_rows * d, 1, d), weight = RandomFloats(d, 1, 2);
-      const DeviceArray<float> x_device(x), weight_device(weight);
-      const DeviceArray<uint16_t> rows(x.size());
-      const DeviceArray<uint16_t> activations(ActivationBytes(n_rows, d) / 2);
-      EXPECT_CUDA(RmsNorm(x_device.get(), weight_device.get(), kEps, nullptr, Halves(rows), n_rows,
-                          d, nullptr));
-      EXPECT_CUDA(RmsNormActivations(x_device.get(), weight_device.get(), kEps, activations.get(),
-                                     n_rows, d, nullptr));
-      const std::vector<uint16_t> halves = rows.Read();
-      const int64_t n_rounded = RoundUp(n_rows, kRowsAlign);
-      std::vector<uint16_t> want(activations.size(), 0);
-      for (int64_t r = 0; r < n_rows; ++r) {
-        for (int64_t i = 0; i < d; ++i) {
-          const int64_t at = i / kTileInputs * n_rounded * kTileInputs * 2 +
-                             SwizzledOffset(r, static_cast<int>(i % kTileInputs));
-          want[at / 2] = halves[r * d + i];
-        }
-      }
-      EXPECT_EQ(FirstDifference(activations.Read(), want), -1) << n_rows << " rows of " << d;
-    }
-  }
+TEST_F(RowsTest, ARowAloneHasTheBitsItHasAmongOthers) {
+  const int64_t d = 4096;
+  const std::vector<float> x = RandomFloats(7 * d, 1, 4), weight = RandomFloats(d, 1, 5);
+  const std::vector<uint16_t> all = RowsOf(NormOf(x, weight), 7, d);
+  const std::vector<uint16_t> one = RowsOf(NormOf({x.begin() + 6 * d, x.end()}, weight), 1, d);
+  EXPECT_EQ(FirstDifference(one, {all.begin() + 6 * d, all.end()}), -1);
 }
 
 TEST_F(RowsTest, AddsRows) {
@@ -86,42 +92,28 @@ TEST_F(RowsTest, AddsRows) {
   EXPECT_EQ(FirstDifference(x_device.Read(), want), -1);
 }
 
-TEST_F(RowsTest, AddsFirst) {
-  const int64_t d = 1544;
-  const std::vector<float> x = RandomFloats(5 * d, 1, 1), added = RandomFloats(5 * d, 1, 2),
-                           weight = RandomFloats(d, 1, 3);
-  std::vector<float> sum(x.size());
-  for (size_t i = 0; i < x.size(); ++i) sum[i] = x[i] + added[i];
-  const DeviceArray<float> x_device(x), added_device(added), weight_device(weight),
-      sum_device(sum), y(x.size()), want(x.size());
-  EXPECT_CUDA(AddRmsNorm(x_device.get(), added_device.get(), weight_device.get(), kEps, y.get(),
-                        nullptr, 5, d, nullptr));
-  EXPECT_EQ(FirstDifference(x_device.Read(), sum), -1);
-  EXPECT_CUDA(
-      RmsNorm(sum_device.get(), weight_device.get(), kEps, want.get(), nullptr, 5, d, nullptr));
-  EXPECT_EQ(FirstDifference(y.Read(), want.Read()), -1);
+TEST_F(RowsTest, RoundsAndGathers) {
+  const int64_t d = 1032;
+  const std::vector<float> x = RandomFloats(5 * d, 1, 4);
+  const DeviceArray<float> x_device(x), some(3 * d);
+  const DeviceArray<int32_t> rows(std::vector<int32_t>{4, 0, 4});
+  EXPECT_CUDA(RoundRows(x_device.get(), 5, d, nullptr));
+  EXPECT_CUDA(GatherRows(x_device.get(), rows.get(), some.get(), 3, d, nullptr));
+  std::vector<float> rounded, want;
+  for (float value : x) rounded.push_back(FromBF16(ToBF16(value)));
+  EXPECT_EQ(FirstDifference(x_device.Read(), rounded), -1);
+  for (int64_t row : {4, 0, 4}) {
+    want.insert(want.end(), rounded.begin() + row * d, rounded.begin() + (row + 1) * d);
+  }
+  EXPECT_EQ(FirstDifference(some.Read(), want), -1);
 }
 
-TEST_F(RowsTest, ARowAloneHasTheBitsItHasAmongOthers) {
-  const int64_t d = 4096;
-  const std::vector<float> x = RandomFloats(7 * d, 1, 4), weight = RandomFloats(d, 1, 5);
-  const DeviceArray<float> x_device(x), weight_device(weight), all(x.size()), one(d);
-  EXPECT_CUDA(RmsNorm(x_device.get(), weight_device.get(), kEps, all.get(), nullptr, 7, d, nullptr));
-  EXPECT_CUDA(RmsNorm(x_device.get() + 6 * d, weight_device.get(), kEps, one.get(), nullptr, 1, d,
-                     nullptr));
-  const std::vector<float> out = all.Read();
-  EXPECT_EQ(FirstDifference(one.Read(), {out.begin() + 6 * d, out.end()}), -1);
-}
-
-TEST_F(RowsTest, EmbedsAndRounds) {
+TEST_F(RowsTest, Embeds) {
   const int64_t d = 1032, vocab = 11;
-  const std::vector<float> table = RandomFloats(vocab * d, 1, 6);
-  const DeviceArray<float> table_device(table), x(4 * d);
-  const DeviceArray<uint16_t> halves(table.size());
-  EXPECT_CUDA(RoundToBF16(table_device.get(), Halves(halves), vocab * d, nullptr));
   std::vector<uint16_t> rounded;
-  for (float value : table) rounded.push_back(ToBF16(value));
-  EXPECT_EQ(FirstDifference(halves.Read(), rounded), -1);
+  for (float value : RandomFloats(vocab * d, 1, 6)) rounded.push_back(ToBF16(value));
+  const DeviceArray<uint16_t> halves(rounded);
+  const DeviceArray<float> x(4 * d);
   const DeviceArray<int32_t> ids(std::vector<int32_t>{10, 0, 11, 3});
   EXPECT_CUDA(Embed(Halves(halves), vocab, ids.get(), x.get(), 4, d, nullptr));
   const std::vector<float> out = x.Read();
@@ -136,11 +128,11 @@ TEST_F(RowsTest, EmbedsAndRounds) {
 TEST_F(RowsTest, RefusesWhatItDoesNotServe) {
   const DeviceArray<float> x(64);
   float* const p = x.get();
-  EXPECT_EQ(RmsNorm(p, p, kEps, p, nullptr, 1, 12, nullptr), cudaErrorInvalidValue);
-  EXPECT_EQ(RmsNorm(p + 1, p, kEps, p, nullptr, 1, 8, nullptr), cudaErrorInvalidValue);
-  EXPECT_EQ(RmsNorm(p, p, kEps, nullptr, nullptr, 1, 8, nullptr), cudaErrorInvalidValue);
-  EXPECT_EQ(AddRmsNorm(p, p + 8, p, kEps, p, nullptr, 1, 8, nullptr), cudaErrorInvalidValue);
-  EXPECT_EQ(RmsNorm(p, p, kEps, p, nullptr, 0, 8, nullptr), cudaSuccess);
+  EXPECT_EQ(AddRows(p, p, 1, 12, nullptr), cudaErrorInvalidValue);
+  EXPECT_EQ(AddRows(p + 1, p, 1, 8, nullptr), cudaErrorInvalidValue);
+  EXPECT_EQ(RmsNormActivations(p, nullptr, kEps, p, 1, 8, nullptr), cudaErrorInvalidValue);
+  EXPECT_EQ(RoundRows(p, -1, 8, nullptr), cudaErrorInvalidValue);
+  EXPECT_EQ(AddRows(p, p, 0, 8, nullptr), cudaSuccess);
 }
 
 }  // namespace
