@@ -91,7 +91,8 @@ class AttentionBackend {
   // The stream of the backend's device; null: there is none.
   virtual CudaStream* device_stream() { return nullptr; }
   // From now on x of all calls is memory of that device: calls put their work on the stream, and
-  // wait for it only where they bring something to the host. Before the first call, if ever.
+  // wait for it where they bring something to the host or where memory grows. Before the first
+  // call, if ever.
   virtual void KeepRowsOnDevice() {}
 };
 
@@ -99,9 +100,9 @@ class AttentionBackend {
 std::unique_ptr<AttentionBackend> MakeCpuAttentionBackend(const ModelWeights* weights,
                                                           ThreadPool* threads);
 
-// On the first CUDA device; the weights outlive it. FailedPrecondition, saying why: this build has
-// no CUDA, there is no device, it is too old, it has no room for the weights and so much KV cache,
-// or the model is of a type or shape that it does not compute.
+// On the first CUDA device; the weights outlive it. NotFound: this build has no CUDA, or there is
+// no device. FailedPrecondition: it is too old, it has no room for the weights and so much KV
+// cache, or the model is of a type or shape that it does not compute. Both say why.
 absl::StatusOr<std::unique_ptr<AttentionBackend>> MakeCudaAttentionBackend(
     const ModelWeights* weights, size_t kv_memory_bytes = 0);
 

@@ -26,12 +26,6 @@ cuda::HostMatrix ToHost(const MatrixView& view) {
   return {view.data, view.n_rows, view.n_cols, view.row_stride};
 }
 
-// Of a call: for a caller, a device without memory left is no better than one that failed.
-absl::Status Failed(absl::Status status) {
-  status = EndIfDeviceLost(std::move(status));
-  return status.ok() ? status : absl::UnavailableError(status.message());
-}
-
 // Rows of a step on the device, and how to know them again: a step's layers come one by one, those
 // of several lanes between each other.
 struct HeldStep {
@@ -58,22 +52,18 @@ class CudaAttentionBackend final : public AttentionBackend {
   absl::Status Load(int n_kv_blocks, int max_positions, LoadProgress* progress) override;
   absl::Status EmbedAndAttend(absl::Span<const AttentionRow> rows,
                               absl::Span<const int32_t> token_ids, float* x) override {
-    return Failed(Embed(rows, token_ids, x));
+    return CallStatus(Embed(rows, token_ids, x));
   }
   absl::Status Attend(int layer, absl::Span<const AttentionRow> rows, float* x) override {
-    return Failed(AttendLayer(layer, rows, x));
+    return CallStatus(AttendLayer(layer, rows, x));
   }
   absl::Status Logits(const float* x, absl::Span<const int32_t> rows, float* logits) override {
-    return Failed(ComputeLogits(x, rows, logits));
+    return CallStatus(ComputeLogits(x, rows, logits));
   }
   bool draws() const override { return true; }
   absl::Status Draw(const float* x, absl::Span<const int32_t> rows,
                     absl::Span<const PlainDraw> draws, DrawnToken* drawn) override {
-    for (size_t first = 0; first < rows.size(); first += kMaxLogitRows) {
-      GF_RETURN_IF_ERROR(Failed(DrawSome(x, rows.subspan(first, kMaxLogitRows),
-                                         draws.subspan(first, kMaxLogitRows), drawn + first)));
-    }
-    return absl::OkStatus();
+    return CallStatus(DrawTokens(x, rows, draws, drawn));
   }
   CudaStream* device_stream() override { return &stream_; }
   void KeepRowsOnDevice() override { rows_stay_ = true; }
@@ -87,9 +77,8 @@ class CudaAttentionBackend final : public AttentionBackend {
                      float* x);
   absl::Status AttendLayer(int layer, absl::Span<const AttentionRow> rows, float* x);
   absl::Status ComputeLogits(const float* x, absl::Span<const int32_t> rows, float* logits);
-  // Of at most kMaxLogitRows rows.
-  absl::Status DrawSome(const float* x, absl::Span<const int32_t> rows,
-                        absl::Span<const PlainDraw> draws, DrawnToken* drawn);
+  absl::Status DrawTokens(const float* x, absl::Span<const int32_t> rows,
+                          absl::Span<const PlainDraw> draws, DrawnToken* drawn);
   // Those rows of x on the device, next to each other.
   absl::StatusOr<const float*> Bring(const float* x, absl::Span<const int32_t> rows);
   // Sends the rows, in the place of those that were sent first. token_ids may be null.
@@ -274,8 +263,8 @@ absl::Status CudaAttentionBackend::AttendLayer(int layer, absl::Span<const Atten
 absl::StatusOr<const float*> CudaAttentionBackend::Bring(const float* x,
                                                          absl::Span<const int32_t> rows) {
   const size_t n = rows.size(), d_model = config_.d_model;
-  const bool together = rows.back() - rows.front() + 1 == static_cast<int32_t>(n) &&
-                        std::is_sorted(rows.begin(), rows.end());
+  const auto gap = [](int32_t a, int32_t b) { return b != a + 1; };
+  const bool together = std::adjacent_find(rows.begin(), rows.end(), gap) == rows.end();
   if (together) {
     const float* const first = x + rows.front() * d_model;
     if (rows_stay_) return first;
@@ -309,9 +298,11 @@ absl::Status CudaAttentionBackend::ComputeLogits(const float* x, absl::Span<cons
       &logits_, n_logits, logits);
 }
 
-absl::Status CudaAttentionBackend::DrawSome(const float* x, absl::Span<const int32_t> rows,
-                                            absl::Span<const PlainDraw> draws, DrawnToken* drawn) {
-  const size_t n = draws.size();
+absl::Status CudaAttentionBackend::DrawTokens(const float* x, absl::Span<const int32_t> rows,
+                                              absl::Span<const PlainDraw> draws,
+                                              DrawnToken* drawn) {
+  const int n = static_cast<int>(rows.size());
+  if (n == 0) return absl::OkStatus();
   std::vector<cuda::SampleRow> sample_rows;
   for (const PlainDraw& draw : draws) {
     sample_rows.push_back({.seed = draw.seed,
@@ -321,21 +312,27 @@ absl::Status CudaAttentionBackend::DrawSome(const float* x, absl::Span<const int
                            .top_p = draw.top_p,
                            .min_p = draw.min_p});
   }
-  GF_RETURN_IF_ERROR(logits_.Reserve(n * config_.vocab_size));
+  GF_RETURN_IF_ERROR(logits_.Reserve(std::min(n, kMaxLogitRows) * size_t{1} * config_.vocab_size));
   GF_RETURN_IF_ERROR(drawn_.Reserve(n));
   GF_RETURN_IF_ERROR(draws_.Send(sample_rows.data(), n, stream_.get()));
   GF_ASSIGN_OR_RETURN(const float* from, Bring(x, rows));
   std::vector<cuda::DrawnToken> tokens(n);
   GF_RETURN_IF_ERROR(Compute(
       [&] {
-        const cudaError_t error =
-            stack_->Logits(from, static_cast<int>(n), logits_.device(), stream_.get());
-        if (error != cudaSuccess) return error;
-        return cuda::Sample(logits_.device(), static_cast<int64_t>(n), config_.vocab_size,
-                            draws_.device(), drawn_.device(), stream_.get());
+        for (int first = 0; first < n; first += kMaxLogitRows) {
+          const int some = std::min(n - first, kMaxLogitRows);
+          cudaError_t error = stack_->Logits(from + static_cast<int64_t>(first) * config_.d_model,
+                                             some, logits_.device(), stream_.get());
+          if (error == cudaSuccess) {
+            error = cuda::Sample(logits_.device(), some, config_.vocab_size,
+                                 draws_.device() + first, drawn_.device() + first, stream_.get());
+          }
+          if (error != cudaSuccess) return error;
+        }
+        return cudaSuccess;
       },
       &drawn_, n, tokens.data()));
-  for (size_t i = 0; i < n; ++i) {
+  for (int i = 0; i < n; ++i) {
     drawn[i] = {tokens[i].token, tokens[i].argmax, tokens[i].has_nan != 0};
   }
   return absl::OkStatus();

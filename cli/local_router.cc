@@ -135,8 +135,8 @@ class LocalRouterImplementation final : public LocalRouter {
     runner_ = std::make_unique<ExpertRunner>(store_.get());
     if (backend_->name() != "cuda" || host_->backend().name() != "cuda") return absl::OkStatus();
     const absl::Status stays = KeepRowsOnDevice();
-    if (stays.code() != absl::StatusCode::kFailedPrecondition) return stays;
-    LogEvent(LogLevel::kInfo, "rows_leave_device", {{"why", stays.message()}});
+    if (!absl::IsFailedPrecondition(stays) && !absl::IsResourceExhausted(stays)) return stays;
+    LogEvent(LogLevel::kWarning, "rows_leave_device", {{"why", stays.message()}});
     return absl::OkStatus();
   }
 
@@ -152,7 +152,9 @@ class LocalRouterImplementation final : public LocalRouter {
       if (resident_ != nullptr) return std::make_unique<ResidentExpertClient>(resident_.get());
       return std::make_unique<LocalExpertClient>(runner_.get());
     };
-    if (resident_ != nullptr) doors.rows = [this](int) { return gate_->MakeRows(); };
+    if (resident_ != nullptr) {
+      doors.rows = [this](int lane) { return std::move(rows_[lane]); };
+    }
     doors.max_sequence_tokens = host_->max_sequence_tokens();
     doors.cluster = view_.get();
     GF_ASSIGN_OR_RETURN(server_,
@@ -174,18 +176,22 @@ class LocalRouterImplementation final : public LocalRouter {
   }
 
   // Attention and experts are on one device: rows need not leave it, and the gate is there as well.
-  // FailedPrecondition where they must.
+  // FailedPrecondition or ResourceExhausted where they must.
   absl::Status KeepRowsOnDevice() {
     const ModelConfig& config = weights_->config();
     CudaStream* const stream = host_->backend().device_stream();
     GF_ASSIGN_OR_RETURN(const std::unique_ptr<RouterModel> model, RouterModel::Load(*weights_));
-    const DType wire = options_.wire_dtype == "bfloat16" ? DType::kBF16 : DType::kF32;
-    GF_ASSIGN_OR_RETURN(auto gate, MakeDeviceRouter(*model, wire, stream));
+    GF_ASSIGN_OR_RETURN(auto gate, MakeDeviceRouter(*model, options_.WireDType(), stream));
+    std::vector<std::unique_ptr<StepRows>> rows(options_.n_lanes);
+    for (auto& of_lane : rows) {
+      GF_ASSIGN_OR_RETURN(of_lane, gate->MakeRows(options_.MaxStepTokens(config)));
+    }
     std::vector<std::vector<std::shared_ptr<const HeldExpert>>> experts(config.n_layers);
     for (const ExpertId& id : store_->Held()) experts[id.layer].push_back(store_->Find(id));
     GF_ASSIGN_OR_RETURN(resident_,
                         backend_->Reside(std::move(experts), config.experts_per_row(), stream));
     gate_ = std::move(gate);
+    rows_ = std::move(rows);
     host_->backend().KeepRowsOnDevice();
     return absl::OkStatus();
   }
@@ -212,9 +218,11 @@ class LocalRouterImplementation final : public LocalRouter {
   std::unique_ptr<ExpertBackend> backend_;
   std::unique_ptr<ExpertStore> store_;
   std::unique_ptr<ExpertRunner> runner_;
-  // Where rows stay on a device: its experts and its gate; else null.
+  // Where rows stay on a device: its experts, its gate, and each lane's rows until the lane has
+  // them; else null.
   std::unique_ptr<ResidentExperts> resident_;
   std::unique_ptr<DeviceRouter> gate_;
+  std::vector<std::unique_ptr<StepRows>> rows_;
   std::unique_ptr<LocalView> view_;
   std::unique_ptr<RouterMeter> meter_;
   std::unique_ptr<RouterServer> server_;

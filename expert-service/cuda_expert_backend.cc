@@ -66,12 +66,6 @@ const char* NameOf(cuda::WeightFormat format) {
                                                : ", int4";
 }
 
-// Of a call: for a caller, a device without memory left is no better than one that failed.
-absl::Status Failed(absl::Status status) {
-  status = EndIfDeviceLost(std::move(status));
-  return status.ok() ? status : absl::UnavailableError(status.message());
-}
-
 // Experts of one shape, and a table of where they lie on the device.
 class CudaResidentExperts final : public ResidentExperts {
  public:
@@ -136,7 +130,7 @@ absl::Status CudaResidentExperts::Run(int layer, const float* h, const Routes& r
     error = cudaMemcpyAsync(counted_, counts, experts_.size() * n_experts_ * sizeof(uint64_t),
                             cudaMemcpyDeviceToHost, stream_->get());
   }
-  return Failed(CudaStatus(error, "experts of a layer"));
+  return CallStatus(CudaStatus(error, "experts of a layer"));
 }
 
 class CudaExpertBackend final : public ExpertBackend {
@@ -165,7 +159,7 @@ class CudaExpertBackend final : public ExpertBackend {
   }
   absl::Status Run(absl::Span<const HeldGroup> groups, const float* x, int n_rows,
                    float* y) override {
-    return Failed(Compute(groups, x, n_rows, y));
+    return CallStatus(Compute(groups, x, n_rows, y));
   }
   absl::StatusOr<std::unique_ptr<ResidentExperts>> Reside(CudaResidentExperts::Experts experts,
                                                           int top_k, CudaStream* stream) override;

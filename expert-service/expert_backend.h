@@ -47,7 +47,8 @@ class ResidentExperts {
   virtual ~ResidentExperts() = default;
 
   // As ExpertClient::Run; h, routes and answers are the device's memory. Puts its work on the
-  // device's stream and waits for nothing. Threads: safe. Errors: Unavailable (the device failed).
+  // device's stream and does not wait for it, but where memory grows. Threads: safe. Errors:
+  // Unavailable (the device failed).
   virtual absl::Status Run(int layer, const float* h, const Routes& routes, float* answers) = 0;
 
   // Rows this expert has computed, in steps that are over. Threads: safe.
@@ -89,7 +90,7 @@ class ExpertBackend {
 
   // For rows that stay on this backend's device. experts: of this backend, [layer][expert], kept
   // from now on. The stream outlives it. FailedPrecondition, saying why: there is no device, or it
-  // does not compute such experts in one go.
+  // does not compute such experts in one go. ResourceExhausted: it has no room for more than them.
   virtual absl::StatusOr<std::unique_ptr<ResidentExperts>> Reside(
       std::vector<std::vector<std::shared_ptr<const HeldExpert>>> /*experts*/, int /*top_k*/,
       CudaStream* /*stream*/) {
@@ -112,8 +113,9 @@ struct ExpertBackendOptions {
 std::unique_ptr<ExpertBackend> MakeCpuExpertBackend(ThreadPool* threads,
                                                     const ExpertBackendOptions& options = {});
 
-// On the first CUDA device. FailedPrecondition, saying why: this build has no CUDA, there is no
-// device, it is too old, or the model's experts are of a type or shape that it does not compute.
+// On the first CUDA device. NotFound: this build has no CUDA, or there is no device.
+// FailedPrecondition: it is too old, it has no room for the experts, or they are of a type or shape
+// that it does not compute. Both say why.
 absl::StatusOr<std::unique_ptr<ExpertBackend>> MakeCudaExpertBackend(
     const ExpertBackendOptions& options);
 

@@ -46,6 +46,10 @@ struct RouterOptions {
   absl::Status Validate() const;
   // model_name, or its default.
   std::string ModelName() const;
+  DType WireDType() const { return wire_dtype == "bfloat16" ? DType::kBF16 : DType::kF32; }
+  // Of scheduler.max_step_tokens as many as the model allows: answers of one step must fit a
+  // message.
+  int MaxStepTokens(const ModelConfig& config) const;
 };
 
 // "5%" or "0.05" as 0.05; nothing outside of 0 and 1.

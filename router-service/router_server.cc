@@ -19,23 +19,19 @@
 #include "router-service/router_meter.h"
 
 namespace gatefold {
-namespace {
-
-// Answers of one step must fit a message: rows * experts per row * d_model floats.
-int MaxStepTokens(const RouterOptions& options, const ModelConfig& config) {
-  const int64_t row_bytes =
-      static_cast<int64_t>(config.experts_per_row()) * config.d_model * sizeof(float);
-  const int64_t fits = static_cast<int64_t>(kMaxFramePayloadBytes) / row_bytes;
-  return static_cast<int>(std::clamp<int64_t>(fits, 1, options.scheduler.max_step_tokens));
-}
-
-}  // namespace
-
 std::string RouterOptions::ModelName() const {
   if (!model_name.empty()) return model_name;
   std::filesystem::path path(worker.model_dir);
   if (!path.has_filename()) path = path.parent_path();
   return path.filename().string();
+}
+
+// An answer has rows * experts per row * d_model floats.
+int RouterOptions::MaxStepTokens(const ModelConfig& config) const {
+  const int64_t row_bytes =
+      static_cast<int64_t>(config.experts_per_row()) * config.d_model * sizeof(float);
+  const int64_t fits = static_cast<int64_t>(kMaxFramePayloadBytes) / row_bytes;
+  return static_cast<int>(std::clamp<int64_t>(fits, 1, scheduler.max_step_tokens));
 }
 
 absl::StatusOr<double> ParseShare(absl::string_view text) {
@@ -109,19 +105,19 @@ absl::Status RouterServer::StartScheduler(const ModelWeights& weights, ThreadPoo
                                           const RouterDoors& doors) {
   GF_ASSIGN_OR_RETURN(model_, RouterModel::Load(weights));
   std::vector<LaneEngine> engines;
-  const DType wire = options_.wire_dtype == "bfloat16" ? DType::kBF16 : DType::kF32;
   for (int lane = 0; lane < options_.n_lanes; ++lane) {
     LaneEngine& engine = engines.emplace_back();
     GF_ASSIGN_OR_RETURN(engine.attention, doors.attention(lane));
     GF_ASSIGN_OR_RETURN(engine.experts, doors.experts(lane));
     std::unique_ptr<StepRows> rows =
-        doors.rows != nullptr ? doors.rows(lane) : MakeHostRows(model_.get(), threads, wire);
+        doors.rows != nullptr ? doors.rows(lane)
+                              : MakeHostRows(model_.get(), threads, options_.WireDType());
     engine.loop = std::make_unique<StepLoop>(model_->config(), engine.attention.get(),
                                              engine.experts.get(), std::move(rows));
   }
   SchedulerOptions scheduler = options_.scheduler;
   scheduler.max_sequence_tokens = doors.max_sequence_tokens;
-  scheduler.max_step_tokens = MaxStepTokens(options_, weights.config());
+  scheduler.max_step_tokens = options_.MaxStepTokens(weights.config());
   scheduler.fail_on_missing_expert = options_.on_missing_expert == "fail";
   GF_ASSIGN_OR_RETURN(scheduler_, Scheduler::Create(scheduler, std::move(engines), meter_));
   return absl::OkStatus();

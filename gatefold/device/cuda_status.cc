@@ -1,6 +1,7 @@
 #include "gatefold/device/cuda_status.h"
 
 #include <cstdlib>
+#include <utility>
 
 #include "gatefold/base/log.h"
 
@@ -14,6 +15,11 @@ absl::Status EndIfDeviceLost(absl::Status status) {
   LogEvent(LogLevel::kError, "device_lost",
            {{"error", cudaGetErrorString(lost)}, {"call", status.message()}});
   std::_Exit(1);  // what would be cleaned up is on the device
+}
+
+absl::Status CallStatus(absl::Status status) {
+  status = EndIfDeviceLost(std::move(status));
+  return status.ok() ? status : absl::UnavailableError(status.message());
 }
 
 }  // namespace gatefold

@@ -27,5 +27,8 @@ inline absl::Status CudaStatus(cudaError_t error, absl::string_view what) {
 // return: the log says device_lost and the process ends with 1. A new one may have the device
 // again, callers go elsewhere meanwhile, and nothing is kept that cannot be computed anew.
 absl::Status EndIfDeviceLost(absl::Status status);
+// The same, of a call that somebody waits for: for them, a device without memory left is no better
+// than one that failed.
+absl::Status CallStatus(absl::Status status);
 
 }  // namespace gatefold

@@ -21,13 +21,8 @@
 namespace gatefold {
 namespace {
 
-// Of a step: without memory left a device is no better than one that failed.
-absl::Status Failed(absl::Status status) {
-  status = EndIfDeviceLost(std::move(status));
-  return status.ok() ? status : absl::UnavailableError(status.message());
-}
-#define GF_RETURN_IF_LAUNCH_FAILED(expression) \
-  GF_RETURN_IF_ERROR(Failed(CudaStatus((expression), #expression)))
+#define GF_RETURN_IF_CALL_FAILED(expression) \
+  GF_RETURN_IF_ERROR(CallStatus(CudaStatus((expression), #expression)))
 
 // A router's weights as float32: by layer the norm [d_model], then the gate [n_experts, d_model].
 class RouterWeights {
@@ -61,7 +56,7 @@ absl::Status RouterWeights::Load(const RouterModel& model) {
     for (int expert = 0; expert < config_.n_experts; ++expert) {
       gate.CopyRow(expert, row.data());
       floats.resize(floats.size() + d_model);
-      ReadFloats(gate.dtype(), row.data(), d_model, &*floats.end() - d_model);
+      ReadFloats(gate.dtype(), row.data(), d_model, floats.data() + floats.size() - d_model);
     }
   }
   const size_t bytes = floats.size() * sizeof(float);
@@ -79,8 +74,14 @@ class DeviceRows final : public StepRows {
         rounds_(wire_dtype == DType::kBF16),
         stream_(stream),
         clock_(kStepPhases) {}
-  ~DeviceRows() override { cudaFreeHost(trace_); }
+  ~DeviceRows() override {
+    cudaStreamSynchronize(stream_->get());  // a step that failed half-way left work under way
+    cudaFreeHost(trace_);
+    if (traced_ != nullptr) cudaEventDestroy(traced_);
+  }
 
+  // Room for so many rows, before the first step: what is found out then is found out in time.
+  absl::Status Reserve(int n_rows);
   absl::Status Begin(int n_rows) override;
   void Enter(StepPhase phase) override { clock_.Enter(static_cast<int>(phase), stream_->get()); }
   float* x() override { return x_; }
@@ -101,7 +102,6 @@ class DeviceRows final : public StepRows {
     size_t at;  // in trace_
   };
 
-  absl::Status Reserve(int n_rows);
   absl::Status Round(float* rows, int64_t n_rows);
   absl::Status ReserveTrace();
   size_t n_routes() const { return routes_.experts.size(); }
@@ -122,13 +122,14 @@ class DeviceRows final : public StepRows {
 
   char* trace_ = nullptr;  // pinned: by recorded layer its experts, then their weights
   size_t trace_bytes_ = 0;
+  cudaEvent_t traced_ = nullptr;  // the last copy to it
   std::vector<Recorded> recorded_;
   PhaseClock clock_;
   absl::Time began_;
 };
 
 absl::Status DeviceRows::Begin(int n_rows) {
-  GF_RETURN_IF_ERROR(Reserve(n_rows));
+  GF_RETURN_IF_ERROR(CallStatus(Reserve(n_rows)));
   const int k = config_.experts_per_row();
   const size_t n_routes = static_cast<size_t>(n_rows) * k;
   routes_ = {n_rows, k, absl::MakeConstSpan(experts_, n_routes),
@@ -136,18 +137,18 @@ absl::Status DeviceRows::Begin(int n_rows) {
   served_by_.resize(n_routes);
   recorded_.clear();
   began_ = absl::Now();
-  clock_.Begin();
+  clock_.Begin(n_rows);
   return absl::OkStatus();
 }
 
 absl::Status DeviceRows::Reserve(int n_rows) {
   if (n_rows <= capacity_rows_) return absl::OkStatus();
   capacity_rows_ = 0;
-  const size_t rows = (n_rows + n_rows / 2 + 3) / 4 * 4;  // so that all pieces are aligned
+  const size_t rows = (static_cast<size_t>(n_rows) + 3) / 4 * 4;  // so that all pieces are aligned
   const size_t width = config_.d_model, k = config_.experts_per_row();
   const size_t n_logits = config_.sparse() ? rows * config_.n_experts : 0;
   const size_t n_floats = rows * width * (2 + k) + n_logits + 2 * rows * k;
-  GF_RETURN_IF_LAUNCH_FAILED(memory_.Reserve(n_floats * sizeof(float)));
+  GF_RETURN_IF_CUDA_ERROR(memory_.Reserve(n_floats * sizeof(float)));
   float* at = reinterpret_cast<float*>(memory_.get());
   const auto take = [&at](size_t n) { return std::exchange(at, at + n); };
   x_ = take(rows * width);
@@ -162,59 +163,60 @@ absl::Status DeviceRows::Reserve(int n_rows) {
 
 absl::Status DeviceRows::Round(float* rows, int64_t n_rows) {
   if (!rounds_) return absl::OkStatus();
-  GF_RETURN_IF_LAUNCH_FAILED(cuda::RoundRows(rows, n_rows, config_.d_model, stream_->get()));
+  GF_RETURN_IF_CALL_FAILED(cuda::RoundRows(rows, n_rows, config_.d_model, stream_->get()));
   return absl::OkStatus();
 }
 
 absl::Status DeviceRows::NormAndGate(int layer) {
   const int n = routes_.n_rows;
   const cudaStream_t stream = stream_->get();
-  GF_RETURN_IF_LAUNCH_FAILED(cuda::RouterNorm(x_, weights_->norm(layer),
-                                              static_cast<float>(config_.norm_eps), h_, n,
-                                              config_.d_model, stream));
+  GF_RETURN_IF_CALL_FAILED(cuda::RouterNorm(x_, weights_->norm(layer),
+                                            static_cast<float>(config_.norm_eps), h_, n,
+                                            config_.d_model, stream));
   if (config_.sparse()) {
-    GF_RETURN_IF_LAUNCH_FAILED(cuda::GateLogits(h_, weights_->gate(layer), logits_, n,
-                                                config_.d_model, config_.n_experts, stream));
-    GF_RETURN_IF_LAUNCH_FAILED(cuda::GateTopK(logits_, n, config_.n_experts, routes_.top_k,
-                                              experts_, route_weights_, stream));
+    GF_RETURN_IF_CALL_FAILED(cuda::GateLogits(h_, weights_->gate(layer), logits_, n,
+                                              config_.d_model, config_.n_experts, stream));
+    GF_RETURN_IF_CALL_FAILED(cuda::GateTopK(logits_, n, config_.n_experts, routes_.top_k, experts_,
+                                            route_weights_, stream));
   } else {
-    GF_RETURN_IF_LAUNCH_FAILED(
-        cuda::RouteToAll(n, routes_.top_k, experts_, route_weights_, stream));
+    GF_RETURN_IF_CALL_FAILED(cuda::RouteToAll(n, routes_.top_k, experts_, route_weights_, stream));
   }
   return Round(h_, n);
 }
 
 absl::Status DeviceRows::Fold(StepResult* /*result*/) {
-  GF_RETURN_IF_LAUNCH_FAILED(cuda::FoldAnswers(answers_, route_weights_, rounds_, x_,
-                                               routes_.n_rows, routes_.top_k, config_.d_model,
-                                               stream_->get()));
+  GF_RETURN_IF_CALL_FAILED(cuda::FoldAnswers(answers_, route_weights_, rounds_, x_, routes_.n_rows,
+                                             routes_.top_k, config_.d_model, stream_->get()));
   return absl::OkStatus();
 }
 
 absl::Status DeviceRows::ReserveTrace() {
-  const size_t bytes = n_routes() * (sizeof(int32_t) + sizeof(float)) * config_.n_layers;
+  if (traced_ == nullptr) {
+    GF_RETURN_IF_CALL_FAILED(cudaEventCreateWithFlags(&traced_, cudaEventDisableTiming));
+  }
+  // A step that failed half-way left copies under way.
+  GF_RETURN_IF_CALL_FAILED(cudaEventSynchronize(traced_));
+  const size_t most_routes = static_cast<size_t>(capacity_rows_) * routes_.top_k;
+  const size_t bytes = most_routes * (sizeof(int32_t) + sizeof(float)) * config_.n_layers;
   if (bytes <= trace_bytes_) return absl::OkStatus();
   cudaFreeHost(trace_);
   trace_ = nullptr;
   trace_bytes_ = 0;
-  GF_RETURN_IF_LAUNCH_FAILED(cudaMallocHost(&trace_, bytes));
+  GF_RETURN_IF_CALL_FAILED(cudaMallocHost(&trace_, bytes));
   trace_bytes_ = bytes;
   return absl::OkStatus();
 }
 
 absl::Status DeviceRows::Record(int layer, StepResult* /*result*/) {
   const size_t bytes = n_routes() * sizeof(int32_t);  // of a float as well
-  // A step that failed half-way may have left copies under way.
-  if (recorded_.empty()) {
-    GF_RETURN_IF_LAUNCH_FAILED(cudaStreamSynchronize(stream_->get()));
-    GF_RETURN_IF_ERROR(ReserveTrace());
-  }
+  if (recorded_.empty()) GF_RETURN_IF_ERROR(ReserveTrace());
   const size_t at = recorded_.size() * 2 * bytes;
   const cudaStream_t stream = stream_->get();
-  GF_RETURN_IF_LAUNCH_FAILED(
+  GF_RETURN_IF_CALL_FAILED(
       cudaMemcpyAsync(trace_ + at, experts_, bytes, cudaMemcpyDeviceToHost, stream));
-  GF_RETURN_IF_LAUNCH_FAILED(
+  GF_RETURN_IF_CALL_FAILED(
       cudaMemcpyAsync(trace_ + at + bytes, route_weights_, bytes, cudaMemcpyDeviceToHost, stream));
+  GF_RETURN_IF_CALL_FAILED(cudaEventRecord(traced_, stream));
   recorded_.push_back({layer, at});
   return absl::OkStatus();
 }
@@ -222,10 +224,10 @@ absl::Status DeviceRows::Record(int layer, StepResult* /*result*/) {
 absl::StatusOr<const float*> DeviceRows::RowsOf(absl::Span<const SampleRequest> samples) {
   std::vector<int32_t> rows;
   for (const SampleRequest& sample : samples) rows.push_back(sample.row);
-  GF_RETURN_IF_ERROR(Failed(row_numbers_.Send(rows.data(), rows.size(), stream_->get())));
+  GF_RETURN_IF_ERROR(CallStatus(row_numbers_.Send(rows.data(), rows.size(), stream_->get())));
   const int64_t n = static_cast<int64_t>(rows.size());
   // h is free by now, and large enough.
-  GF_RETURN_IF_LAUNCH_FAILED(
+  GF_RETURN_IF_CALL_FAILED(
       cuda::GatherRows(x_, row_numbers_.device(), h_, n, config_.d_model, stream_->get()));
   GF_RETURN_IF_ERROR(Round(h_, n));
   return h_;
@@ -233,7 +235,7 @@ absl::StatusOr<const float*> DeviceRows::RowsOf(absl::Span<const SampleRequest> 
 
 absl::Status DeviceRows::End(StepResult* result) {
   clock_.Stop(stream_->get());
-  GF_RETURN_IF_LAUNCH_FAILED(clock_.Await());
+  GF_RETURN_IF_CALL_FAILED(clock_.Await(stream_->get()));
   for (const Recorded& recorded : recorded_) {
     const char* const at = trace_ + recorded.at;
     const Routes routes = {
@@ -254,8 +256,10 @@ class CudaRouter final : public DeviceRouter {
   CudaRouter(const ModelConfig& config, DType wire_dtype, CudaStream* stream)
       : weights_(config), wire_dtype_(wire_dtype), stream_(stream) {}
   absl::Status Load(const RouterModel& model) { return weights_.Load(model); }
-  std::unique_ptr<StepRows> MakeRows() const override {
-    return std::make_unique<DeviceRows>(&weights_, wire_dtype_, stream_);
+  absl::StatusOr<std::unique_ptr<StepRows>> MakeRows(int n_rows) const override {
+    auto rows = std::make_unique<DeviceRows>(&weights_, wire_dtype_, stream_);
+    GF_RETURN_IF_ERROR(rows->Reserve(n_rows));
+    return rows;
   }
 
  private:
@@ -274,10 +278,10 @@ absl::StatusOr<std::unique_ptr<DeviceRouter>> MakeDeviceRouter(const RouterModel
       config.experts_per_layer() > cuda::kMaxRouterExperts ||
       (config.sparse() && config.experts_per_row() > cuda::kMaxRouterTopK)) {
     return absl::FailedPreconditionError(
-        absl::StrCat("a gate on the device has rows of at most ", cuda::kMaxRouterWidth,
-                     ", at most ", cuda::kMaxRouterExperts, " experts and ", cuda::kMaxRouterTopK,
-                     " of them per row; this model has ", config.d_model, ", ",
-                     config.experts_per_layer(), " and ", config.experts_per_row()));
+        absl::StrCat("a gate on the device has rows of a multiple of 8, at most ",
+                     cuda::kMaxRouterWidth, ", at most ", cuda::kMaxRouterExperts, " experts and ",
+                     cuda::kMaxRouterTopK, " of them per row; this model has ", config.d_model,
+                     ", ", config.experts_per_layer(), " and ", config.experts_per_row()));
   }
   auto router = std::make_unique<CudaRouter>(config, wire_dtype, stream);
   GF_RETURN_IF_ERROR(router->Load(model));

@@ -39,7 +39,7 @@ class DeviceRowsTest : public testing::TestWithParam<Variant> {
     auto router = MakeDeviceRouter(*model_, GetParam().wire_dtype, &stream_);
     ASSERT_TRUE(router.ok()) << router.status();
     router_ = *std::move(router);
-    on_device_ = router_->MakeRows();
+    on_device_ = *router_->MakeRows(8);
     on_host_ = MakeHostRows(model_.get(), nullptr, GetParam().wire_dtype);
   }
 
@@ -122,11 +122,19 @@ TEST_P(DeviceRowsTest, HaveTheBitsOfHostRows) {
   }
 }
 
-// One step of 16 is looked at, the others are taken to be like it.
+// Some steps are looked at, the others are taken to be like those of as many rows.
 TEST_P(DeviceRowsTest, DivideTheirTimeBetweenPhases) {
-  for (int step = 0; step < 18; ++step) {
+  for (int step = 0; step < 40; ++step) {
     StepResult result;
-    ASSERT_TRUE(on_device_->Begin(3).ok());
+    const bool is_long = step % 4 == 0;
+    ASSERT_TRUE(on_device_->Begin(is_long ? 40 : 3).ok());
+    if (is_long) {  // another kind of step
+      on_device_->Enter(StepPhase::kFold);
+      ASSERT_TRUE(on_device_->NormAndGate(0).ok() && on_device_->End(&result).ok());
+      EXPECT_GT(result.phase_time[static_cast<int>(StepPhase::kFold)], absl::ZeroDuration());
+      EXPECT_EQ(result.phase_time[static_cast<int>(StepPhase::kGate)], absl::ZeroDuration());
+      continue;
+    }
     Put(std::vector<float>(3 * model_->config().d_model, 1.0f), std::vector<float>(3 * 128).data(),
         on_device_->x());
     on_device_->Enter(StepPhase::kGate);

@@ -69,6 +69,7 @@ absl::Status HostRows::Begin(int n_rows) {
   weights_.resize(n_routes);
   routes_ = {n_rows, config_.experts_per_row(), experts_, weights_};
   std::fill(std::begin(phase_time_), std::end(phase_time_), absl::ZeroDuration());
+  phase_ = StepPhase::kAttention;
   entered_ = absl::Now();
   return absl::OkStatus();
 }

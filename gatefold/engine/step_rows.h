@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -18,9 +19,9 @@ namespace gatefold {
 // The rows of a lane's step between its two doors, and what a router computes of them: norm, gate,
 // fold. They lie where the doors take them. In host memory; or, where attention and experts are on
 // one device, in that device's memory (gatefold/engine/device_rows.h): then x(), h(), answers() and
-// the routes are the device's, only doors to it may read them, and calls put work on its stream
-// without waiting, End() excepted. Both give the same bits.
-// Threads: one at a time. Errors: Unavailable or ResourceExhausted, of the device.
+// the routes are the device's, only doors to it may read them, and calls put work on its stream and
+// wait for it in End() alone (but where memory grows). Both give the same bits.
+// Threads: one at a time. Errors: Unavailable, the device failed.
 class StepRows {
  public:
   virtual ~StepRows() = default;
