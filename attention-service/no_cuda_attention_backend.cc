@@ -4,7 +4,7 @@ namespace gatefold {
 
 absl::StatusOr<std::unique_ptr<AttentionBackend>> MakeCudaAttentionBackend(
     const ModelWeights* /*weights*/, size_t /*kv_memory_bytes*/) {
-  return absl::FailedPreconditionError("this build has no CUDA (GATEFOLD_WITH_CUDA)");
+  return absl::NotFoundError("this build has no CUDA (GATEFOLD_WITH_CUDA)");
 }
 
 }  // namespace gatefold

@@ -4,7 +4,7 @@ namespace gatefold {
 
 absl::StatusOr<std::unique_ptr<ExpertBackend>> MakeCudaExpertBackend(
     const ExpertBackendOptions& /*options*/) {
-  return absl::FailedPreconditionError("this build has no CUDA (GATEFOLD_WITH_CUDA)");
+  return absl::NotFoundError("this build has no CUDA (GATEFOLD_WITH_CUDA)");
 }
 
 }  // namespace gatefold

@@ -10,12 +10,12 @@ namespace gatefold {
 absl::StatusOr<CudaDevice> OpenCudaDevice() {
   int n_devices = 0;
   if (int version = 0; cudaDriverGetVersion(&version) == cudaSuccess && version == 0) {
-    return absl::FailedPreconditionError("no CUDA device: no NVIDIA driver is installed");
+    return absl::NotFoundError("no CUDA device: no NVIDIA driver is installed");
   }
   if (const cudaError_t error = cudaGetDeviceCount(&n_devices);
       error != cudaSuccess || n_devices == 0) {
     cudaGetLastError();
-    return absl::FailedPreconditionError(absl::StrCat(
+    return absl::NotFoundError(absl::StrCat(
         "no CUDA device: ", error == cudaSuccess ? "none is visible" : cudaGetErrorString(error)));
   }
   cudaDeviceProp properties;

@@ -19,7 +19,7 @@ struct CudaDevice {
 // free to what calls need. what: for the message.
 absl::Status CheckRoom(const CudaDevice& device, uint64_t bytes, absl::string_view what);
 
-// FailedPrecondition, saying why: there is none, or it is too old.
+// NotFound: there is none. FailedPrecondition: it is too old. Both say why.
 absl::StatusOr<CudaDevice> OpenCudaDevice();
 
 }  // namespace gatefold

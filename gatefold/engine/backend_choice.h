@@ -4,6 +4,7 @@
 #include <string>
 #include <utility>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
@@ -12,8 +13,9 @@
 namespace gatefold {
 
 // "cpu", "cuda", or "auto": CUDA where it can be had. `make_cuda` gives a backend or says why there
-// is none, `make_cpu` gives one. Logs what was chosen and why. Errors: InvalidArgument for another
-// name; for "cuda" those of `make_cuda`.
+// is none, `make_cpu` gives one. Logs what was chosen and why: as a warning, where there is a
+// device (its error is not NotFound) and "auto" could not have it. Errors: InvalidArgument for
+// another name; for "cuda" those of `make_cuda`.
 template <typename Backend, typename MakeCuda, typename MakeCpu>
 absl::StatusOr<std::unique_ptr<Backend>> ChooseBackend(absl::string_view name, MakeCuda make_cuda,
                                                        MakeCpu make_cpu) {
@@ -23,6 +25,7 @@ absl::StatusOr<std::unique_ptr<Backend>> ChooseBackend(absl::string_view name, M
   }
   std::unique_ptr<Backend> chosen;
   std::string reason = "asked for";
+  LogLevel level = LogLevel::kInfo;
   if (name != "cpu") {
     absl::StatusOr<std::unique_ptr<Backend>> cuda = make_cuda();
     if (cuda.ok()) {
@@ -31,10 +34,11 @@ absl::StatusOr<std::unique_ptr<Backend>> ChooseBackend(absl::string_view name, M
       return cuda.status();
     } else {
       reason = std::string(cuda.status().message());
+      if (!absl::IsNotFound(cuda.status())) level = LogLevel::kWarning;
     }
   }
   if (chosen == nullptr) chosen = make_cpu();
-  LogEvent(LogLevel::kInfo, "backend",
+  LogEvent(level, "backend",
            {{"backend", chosen->name()}, {"device", chosen->device()}, {"because", reason}});
   return chosen;
 }

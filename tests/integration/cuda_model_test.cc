@@ -175,12 +175,11 @@ TEST_P(CudaModelVariantTest, RowsThatStayOnTheDeviceHaveTheBitsOfThoseThatCross)
 
 INSTANTIATE_TEST_SUITE_P(
     Variants, CudaModelVariantTest,
-    testing::Values(
-        Variant{"Bfloat16BetweenServices", "mixtral",
-                [](ShapeOptions* o) { o->wire_dtype = "bfloat16"; }},
-        Variant{"Int8", "mixtral", [](ShapeOptions* o) { o->weights = "int8"; }},
-        Variant{"TwoLanes", "mixtral", [](ShapeOptions* o) { o->n_lanes = 2; }},
-        Variant{"Dense", "llama", [](ShapeOptions* o) { o->max_step_tokens = 33; }}),
+    testing::Values(Variant{"Bfloat16BetweenServices", "mixtral",
+                            [](ShapeOptions* o) { o->wire_dtype = "bfloat16"; }},
+                    Variant{"Int8", "mixtral", [](ShapeOptions* o) { o->weights = "int8"; }},
+                    Variant{"TwoLanes", "mixtral", [](ShapeOptions* o) { o->n_lanes = 2; }},
+                    Variant{"Dense", "llama", [](ShapeOptions* o) { o->max_step_tokens = 33; }}),
     [](const auto& info) { return std::string(info.param.name); });
 
 TEST_F(CudaModelTest, CountsTheRowsOfExpertsOnTheDevice) {
@@ -273,8 +272,12 @@ TEST_F(CudaModelTest, AutoTakesForEachSideWhatCanBeHad) {
   ASSERT_TRUE(WriteRandomModel(options, folder.path()).ok());
   ShapeOptions shape;
   shape.backend = "auto";
+  testing::internal::CaptureStderr();
   const auto local = Shape::Start(folder.path(), shape);
+  const std::string log = testing::internal::GetCapturedStderr();
   ASSERT_TRUE(local.ok()) << local.status();
+  EXPECT_THAT(log, testing::HasSubstr("warning backend backend=cpu"));
+  EXPECT_THAT(log, testing::HasSubstr("head_dim 64 and 128"));
   EXPECT_TRUE(Client((*local)->channel()).Generate(Prompt(0, 10), 5).ok());
   cluster::v1::GetClusterResponse cluster;
   grpc::ClientContext context;
