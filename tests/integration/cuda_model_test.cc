@@ -27,9 +27,10 @@ class CudaModelTest : public testing::Test {
  protected:
   void SetUp() override { Write("mixtral"); }
 
-  void Write(const std::string& family) {
+  void Write(const std::string& family, int intermediate = 256) {
     RandomModelOptions options;
     options.family = family;
+    options.intermediate = intermediate;
     options.heads = 4;
     options.head_dim = 64;
     options.layers = 2;
@@ -181,6 +182,20 @@ INSTANTIATE_TEST_SUITE_P(
                     Variant{"TwoLanes", "mixtral", [](ShapeOptions* o) { o->n_lanes = 2; }},
                     Variant{"Dense", "llama", [](ShapeOptions* o) { o->max_step_tokens = 33; }}),
     [](const auto& info) { return std::string(info.param.name); });
+
+// Slices that differ in size are not computed in one go.
+TEST_F(CudaModelTest, RowsCrossWhereTheyMust) {
+  Write("llama", 100);
+  testing::internal::CaptureStderr();
+  const auto local = Start(Kind::kLocal, "cuda");
+  EXPECT_THAT(testing::internal::GetCapturedStderr(),
+              testing::HasSubstr("rows_leave_device why=\"experts of 13 and of 12 hidden units\""));
+  const auto cluster = Start(Kind::kCluster, "cuda");
+  ASSERT_TRUE(local != nullptr && cluster != nullptr);
+  const auto score = Client(local->channel()).ScoreTokens(Prompt(2, 30));
+  ASSERT_TRUE(score.ok()) << score.status();
+  EXPECT_TRUE(*score == *Client(cluster->channel()).ScoreTokens(Prompt(2, 30)));
+}
 
 TEST_F(CudaModelTest, CountsTheRowsOfExpertsOnTheDevice) {
   const auto local = Start(Kind::kLocal, "cuda");
