@@ -270,8 +270,22 @@ TEST_F(SchedulerTest, EndsOnlyTheSequenceWhoseLogitsAreNan) {
   other->done.WaitForNotification();
   EXPECT_THAT(recorder->tokens, ElementsAre(kNanAfter - 1, kNanAfter));
   EXPECT_EQ(recorder->end.status.code(), absl::StatusCode::kInternal);
-  EXPECT_THAT(std::string(recorder->end.status.message()), testing::HasSubstr("NaN"));
+  EXPECT_THAT(std::string(recorder->end.status.message()), testing::HasSubstr("NaN at position 2"));
   EXPECT_EQ(other->end.cause, StopCause::kMaxTokens);
+}
+
+TEST_F(SchedulerTest, NamesTheFirstPositionWithNanWhateverTheSteps) {
+  for (int max_step_tokens : {1, 2, 3, 64}) {
+    Start({.max_step_tokens = max_step_tokens});
+    auto recorder = std::make_shared<Recorder>();
+    GenerationRequest request = Request({10, 11, kNanAfter, 12, kNanAfter, 13}, 0);
+    request.score_prompt = true;
+    auto handle = Submit(std::move(request), recorder);
+    recorder->done.WaitForNotification();
+    EXPECT_THAT(std::string(recorder->end.status.message()),
+                testing::HasSubstr("NaN at position 2"))
+        << max_step_tokens;
+  }
 }
 
 TEST_F(SchedulerTest, WaitsForAttentionButNotForEver) {

@@ -97,10 +97,11 @@ void Sequence::Commit(const Share& share, const StepResult& result, absl::Time n
   NoteDegraded(share, result);
   for (int i = 0; i < share.n_samples; ++i) {
     if (!result.sampled[share.first_sample + i].not_a_number) continue;
+    // Samples are of the span's last positions. So it says the same in whatever steps it came.
+    const int position = share.span.first_position + share.span.n_tokens - share.n_samples + i;
     return End(StopCause::kError,
                absl::InternalError(absl::StrCat(
-                   "the model computed NaN for positions ", share.span.first_position, " to ",
-                   share.span.first_position + share.span.n_tokens - 1,
+                   "the model computed NaN at position ", position,
                    ": its weights hold NaN or numbers too large, or overflow for this text")));
   }
   TellTrace(share, result);
