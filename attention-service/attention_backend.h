@@ -107,7 +107,7 @@ absl::StatusOr<std::unique_ptr<AttentionBackend>> MakeCudaAttentionBackend(
     const ModelWeights* weights, size_t kv_memory_bytes = 0);
 
 // "cpu", "cuda", or "auto": CUDA where it can be had. Logs what was chosen and why.
-// InvalidArgument for another name; for "cuda" the errors of MakeCudaAttentionBackend.
+// InvalidArgument for another name; FailedPrecondition if "cuda" cannot be had.
 absl::StatusOr<std::unique_ptr<AttentionBackend>> ChooseAttentionBackend(
     absl::string_view name, const ModelWeights* weights, ThreadPool* threads,
     size_t kv_memory_bytes = 0);

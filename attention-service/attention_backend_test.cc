@@ -84,7 +84,7 @@ TEST_F(AttentionBackendTest, AutoIsWhatCanBeHad) {
     EXPECT_EQ((*chosen)->numerics_class(), kernels::NumericsClass());
     // Who insists is told why not.
     const auto insisted = ChooseAttentionBackend("cuda", weights_.get(), &threads_);
-    EXPECT_EQ(insisted.status().code(), absl::StatusCode::kNotFound);
+    EXPECT_EQ(insisted.status().code(), absl::StatusCode::kFailedPrecondition);
     EXPECT_EQ(insisted.status().message(), cuda.status().message());
     EXPECT_THAT(absl::AsciiStrToLower(cuda.status().message()), HasSubstr("cuda"));
   }

@@ -8,6 +8,7 @@
 #include <sstream>
 #include <thread>
 
+#include "absl/strings/ascii.h"
 #include "cli/error_report.h"
 #include "cli/fake_router.h"
 #include "cli/output.h"
@@ -270,6 +271,13 @@ TEST_F(CommandTest, MakesKeysWhoseHashIsAllThatIsKept) {
   EXPECT_EQ(Run({"keys"}), kExitUsage);
   EXPECT_EQ(Run({"keys", "a b"}), kExitUsage);
   EXPECT_EQ(Run({"keys", "a", "--requests-per-minute", "0"}), kExitUsage);
+}
+
+TEST_F(CommandTest, ADeviceThatCannotBeHadIsNotTakenForAModelThatIsNotThere) {
+  EXPECT_EQ(Run({"generate", "x", "--model", "models/gatefold-tiny-moe", "--backend", "cuda"}),
+            kExitFailed);
+  EXPECT_THAT(absl::AsciiStrToLower(err_), HasSubstr("cuda"));
+  EXPECT_THAT(err_, testing::Not(HasSubstr("A model is a folder")));
 }
 
 TEST_F(CommandTest, FailsWithoutAModelFolder) {

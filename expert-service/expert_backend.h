@@ -120,7 +120,7 @@ absl::StatusOr<std::unique_ptr<ExpertBackend>> MakeCudaExpertBackend(
     const ExpertBackendOptions& options);
 
 // By name. Logs what was chosen and why. The threads are the CPU's. InvalidArgument for another
-// name; for "cuda" the errors of MakeCudaExpertBackend.
+// name; FailedPrecondition if "cuda" cannot be had.
 absl::StatusOr<std::unique_ptr<ExpertBackend>> ChooseExpertBackend(
     const ExpertBackendOptions& options, ThreadPool* threads);
 

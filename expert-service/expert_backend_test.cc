@@ -39,7 +39,7 @@ TEST_F(ExpertBackendTest, AutoIsWhatCanBeHad) {
     EXPECT_EQ((*chosen)->numerics_class(), kernels::NumericsClass());
     // Who insists is told why not.
     const auto insisted = Choose("cuda");
-    EXPECT_EQ(insisted.status().code(), absl::StatusCode::kNotFound);
+    EXPECT_EQ(insisted.status().code(), absl::StatusCode::kFailedPrecondition);
     EXPECT_EQ(insisted.status().message(), cuda.status().message());
     EXPECT_THAT(std::string(cuda.status().message()), HasSubstr("CUDA"));
   }

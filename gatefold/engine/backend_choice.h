@@ -15,7 +15,7 @@ namespace gatefold {
 // "cpu", "cuda", or "auto": CUDA where it can be had. `make_cuda` gives a backend or says why there
 // is none, `make_cpu` gives one. Logs what was chosen and why: as a warning, where there is a
 // device (its error is not NotFound) and "auto" could not have it. Errors: InvalidArgument for
-// another name; for "cuda" those of `make_cuda`.
+// another name; for "cuda" those of `make_cuda`, with FailedPrecondition for NotFound.
 template <typename Backend, typename MakeCuda, typename MakeCpu>
 absl::StatusOr<std::unique_ptr<Backend>> ChooseBackend(absl::string_view name, MakeCuda make_cuda,
                                                        MakeCpu make_cpu) {
@@ -31,7 +31,9 @@ absl::StatusOr<std::unique_ptr<Backend>> ChooseBackend(absl::string_view name, M
     if (cuda.ok()) {
       chosen = *std::move(cuda);
     } else if (name == "cuda") {
-      return cuda.status();
+      // NotFound would be taken for a model that is not there.
+      if (!absl::IsNotFound(cuda.status())) return cuda.status();
+      return absl::FailedPreconditionError(cuda.status().message());
     } else {
       reason = std::string(cuda.status().message());
       if (!absl::IsNotFound(cuda.status())) level = LogLevel::kWarning;
