@@ -38,8 +38,8 @@ enum class Epilogue {
 //
 // The row law: a result is one chain of sums over the inputs, in ascending steps of 16, by one kind of
 // tensor core instruction, in one accumulator. How many rows a unit has (8 to 256, by the largest
-// group, or the largest to be expected) chooses how wide the instruction is, not what it adds up, and in which order.
-// tests/gpu/grouped_matmul_test.cu compares the bits.
+// group, or the largest to be expected) chooses how wide the instruction is, not what it adds up, and in
+// which order. tests/gpu/grouped_matmul_test.cc compares the bits.
 struct GroupedMatMul {
   TileShape shape;
   Epilogue epilogue = Epilogue::kStore;

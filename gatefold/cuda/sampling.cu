@@ -1,3 +1,4 @@
+#include "gatefold/cuda/block_sum.cuh"
 #include "gatefold/cuda/launch.h"
 #include "gatefold/cuda/sampling.h"
 #include "gatefold/cuda/warp_ops.h"
@@ -21,22 +22,6 @@ __device__ __forceinline__ unsigned Key(float logit) {
 
 __device__ __forceinline__ float FromKey(unsigned key) {
   return __uint_as_float(key & 0x80000000u ? key & 0x7fffffffu : ~key);
-}
-
-// Integers, so the order of adding does not matter. All threads get the sum.
-__device__ __forceinline__ uint64_t BlockSum(uint64_t value) {
-  __shared__ uint64_t sums[kWarps];
-#pragma unroll
-  for (int step = kWarp / 2; step > 0; step /= 2) {
-    value += __shfl_xor_sync(kAllLanes, value, step);
-  }
-  __syncthreads();  // the sums before these have been read
-  if (threadIdx.x % kWarp == 0) sums[threadIdx.x / kWarp] = value;
-  __syncthreads();
-  value = 0;
-#pragma unroll
-  for (int i = 0; i < kWarps; ++i) value += sums[i];
-  return value;
 }
 
 // (key, token) of the highest logit, the lower id among equals, as key << 32 | ~token.
@@ -150,7 +135,7 @@ class Candidates {
       const unsigned key = Key(logit);
       if (key >= least_key) sum += Measure<kByWeight>(i, logit, key);
     }
-    return BlockSum(sum);
+    return BlockSum<kThreads>(sum);
   }
 
   // Makes the last candidate the first one, likeliest first, with which the measure exceeds

@@ -1,5 +1,6 @@
 #include "gatefold/cuda/visit_plan.h"
 
+#include "gatefold/cuda/block_sum.cuh"
 #include "gatefold/cuda/grouped_matmul_plan.h"
 #include "gatefold/cuda/launch.h"
 #include "gatefold/cuda/warp_ops.h"
@@ -36,21 +37,9 @@ __device__ __forceinline__ void Count(const Args& args, int n_rows, Offsets* off
   offsets->down_units += args.down_places * RowUnits(args.format, args.down_unit_rows, n_rows);
 }
 
-// The sum over the block, to all its threads.
-__device__ __forceinline__ int BlockSum(int value, int* sums) {
-#pragma unroll
-  for (int step = kWarp / 2; step > 0; step /= 2) value += __shfl_xor_sync(kAllLanes, value, step);
-  __syncthreads();  // the sums of the call before have been read
-  if (threadIdx.x % kWarp == 0) sums[threadIdx.x / kWarp] = value;
-  __syncthreads();
-  value = 0;
-#pragma unroll
-  for (int i = 0; i < kWarps; ++i) value += sums[i];
-  return value;
-}
-
 // Puts the expert's rows, in ascending order, from row `first` of all groups on.
-__device__ void Place(const Args& args, int expert, int first, int* sums) {
+__device__ void Place(const Args& args, int expert, int first) {
+  __shared__ int counts[kWarps];  // by warp, of this turn
   const int warp = static_cast<int>(threadIdx.x) / kWarp, lane = static_cast<int>(threadIdx.x) % kWarp;
   int placed = first;
   for (int begin = 0; begin < args.n_routes; begin += kThreads) {
@@ -58,12 +47,12 @@ __device__ void Place(const Args& args, int expert, int first, int* sums) {
     const bool mine = route < args.n_routes && args.routes[route] == expert;
     const unsigned lanes = __ballot_sync(kAllLanes, mine);
     __syncthreads();  // the counts of the turn before have been read
-    if (lane == 0) sums[warp] = __popc(lanes);
+    if (lane == 0) counts[warp] = __popc(lanes);
     __syncthreads();
     int at = placed + __popc(lanes & ((1u << lane) - 1));
     for (int i = 0; i < kWarps; ++i) {
-      if (i < warp) at += sums[i];
-      placed += sums[i];
+      if (i < warp) at += counts[i];
+      placed += counts[i];
     }
     if (mine) {
       args.plan.sources[at] = route / args.top_k;
@@ -80,7 +69,6 @@ __device__ void Place(const Args& args, int expert, int first, int* sums) {
 // A block per expert, each of which counts all routes: so none waits for another.
 __global__ void __launch_bounds__(kThreads) PlanKernel(const __grid_constant__ Args args) {
   GATEFOLD_DYNAMIC_SHARED(int, counts);  // [n_experts]
-  __shared__ int sums[kWarps];
   const int expert = static_cast<int>(blockIdx.x);
   for (int i = threadIdx.x; i < args.n_experts; i += kThreads) counts[i] = 0;
   __syncthreads();
@@ -89,10 +77,10 @@ __global__ void __launch_bounds__(kThreads) PlanKernel(const __grid_constant__ A
   Offsets mine;
   for (int i = threadIdx.x; i < expert; i += kThreads) Count(args, counts[i], &mine);
   Offsets before;
-  before.groups = BlockSum(mine.groups, sums);
-  before.rows = BlockSum(mine.rows, sums);
-  before.up_units = BlockSum(mine.up_units, sums);
-  before.down_units = BlockSum(mine.down_units, sums);
+  before.groups = BlockSum<kThreads>(mine.groups);
+  before.rows = BlockSum<kThreads>(mine.rows);
+  before.up_units = BlockSum<kThreads>(mine.up_units);
+  before.down_units = BlockSum<kThreads>(mine.down_units);
   const int n_rows = counts[expert];
   if (threadIdx.x == 0) {
     if (n_rows > 0) {
@@ -110,7 +98,7 @@ __global__ void __launch_bounds__(kThreads) PlanKernel(const __grid_constant__ A
       *args.plan.down_counts = {all.groups, all.down_units, all.rows};
     }
   }
-  if (n_rows > 0) Place(args, expert, before.rows, sums);
+  if (n_rows > 0) Place(args, expert, before.rows);
 }
 
 }  // namespace
