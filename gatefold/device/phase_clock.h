@@ -9,10 +9,9 @@ namespace gatefold {
 
 // How a device divides its time between the phases of steps that nobody waits for in between, by
 // its own clock. Steps of about as many rows are taken to be divided alike: the first two of them
-// are looked at, since the very first is odd, and then one of 16: an event at every border costs as
-// much as a small kernel. Where others use the stream as well, their work counts to the phase that
-// it falls into.
-// Threads: one at a time; all on one stream.
+// are looked at, since the very first is odd, and then one of 16: an event at every border is four
+// a layer, beside some fifteen launches. Where others use the stream as well, their work counts to
+// the phase that it falls into. Threads: one at a time; all on one stream.
 class PhaseClock {
  public:
   explicit PhaseClock(int n_phases);

@@ -54,7 +54,6 @@ absl::Status ByteTransfer::Send(const void* from, size_t bytes, cudaStream_t str
 }
 
 absl::Status ByteTransfer::Fetch(size_t bytes, void* to, cudaStream_t stream) {
-  GF_RETURN_IF_ERROR(AwaitCopy());
   GF_RETURN_IF_CUDA_ERROR(cudaMemcpyAsync(host_, device_, bytes, cudaMemcpyDeviceToHost, stream));
   GF_RETURN_IF_CUDA_ERROR(cudaEventRecord(copied_, stream));
   GF_RETURN_IF_ERROR(AwaitCopy());

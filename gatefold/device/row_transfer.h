@@ -57,7 +57,8 @@ class Transfer {
   absl::Status Send(const T* from, size_t n, cudaStream_t stream) {
     return bytes_.Send(from, n * sizeof(T), stream);
   }
-  // Waits for what the stream has to do until now; then `to` has what the device has.
+  // After a Reserve() or Send() of as many. Waits for what the stream has to do until now; then
+  // `to` has what the device has.
   absl::Status Fetch(size_t n, T* to, cudaStream_t stream) {
     return bytes_.Fetch(n * sizeof(T), to, stream);
   }

@@ -15,12 +15,13 @@
 //
 // Not shown: a race between threads that do not wait in between, as of an increment that is not
 // atomic; a __syncwarp left out beside an instruction that the whole warp takes part in, which is a
-// meeting here; fences of any kind; copies, launches and the host that overlap; a pointer of the
-// wrong side; static shared memory that is read before it is written; bank conflicts, anything of
-// speed. Matrix products add up in another order than tensor cores do, the same for all of them.
+// meeting here; fences of any kind; copies, launches and the host that overlap; a kernel that reads
+// memory of the host (the other way round the process ends, see DeviceAccess); static shared memory
+// that is read before it is written; bank conflicts, anything of speed. Matrix products add up in
+// another order than tensor cores do, the same for all of them.
 //
-// GATEFOLD_EMULATOR_SEED (a number) draws other orders. GATEFOLD_EMULATOR_LOST_FILE: once
-// there is a file of that name, the next kernel goes astray. Threads: launches wait for each other.
+// GATEFOLD_EMULATOR_SEED (a number) draws other orders. GATEFOLD_EMULATOR_LOST_FILE: once there is
+// a file of that name, the next kernel goes astray. Threads: launches wait for each other.
 
 #include <atomic>
 #include <cstddef>
