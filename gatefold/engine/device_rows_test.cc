@@ -135,8 +135,8 @@ TEST_P(DeviceRowsTest, DivideTheirTimeBetweenPhases) {
       EXPECT_EQ(result.phase_time[static_cast<int>(StepPhase::kGate)], absl::ZeroDuration());
       continue;
     }
-    Put(std::vector<float>(3 * model_->config().d_model, 1.0f), std::vector<float>(3 * 128).data(),
-        on_device_->x());
+    ASSERT_TRUE(on_host_->Begin(3).ok());
+    Put(Random(3 * model_->config().d_model), on_host_->x(), on_device_->x());
     on_device_->Enter(StepPhase::kGate);
     ASSERT_TRUE(on_device_->NormAndGate(0).ok());
     on_device_->Enter(StepPhase::kSample);

@@ -6,6 +6,24 @@
 
 namespace gatefold {
 
+namespace {
+
+inference::v1::GenerateTextRequest RequestFor(const std::vector<int32_t>& prompt, int n_tokens,
+                                              const Client::Configure& configure) {
+  inference::v1::GenerateTextRequest request;
+  request.mutable_prompt()->mutable_token_ids()->mutable_ids()->Assign(prompt.begin(),
+                                                                       prompt.end());
+  inference::v1::GenerationConfig* config = request.mutable_config();
+  config->set_max_output_tokens(n_tokens);
+  config->set_temperature(0);
+  config->set_ignore_eos(true);
+  if (configure) configure(config);
+  request.mutable_output()->set_token_ids(true);
+  return request;
+}
+
+}  // namespace
+
 absl::StatusOr<Client::Score> Client::ScoreTokens(const std::vector<int32_t>& tokens) {
   inference::v1::ScoreTextRequest request;
   request.mutable_prompt()->mutable_token_ids()->mutable_ids()->Assign(tokens.begin(),
@@ -31,15 +49,7 @@ absl::StatusOr<Client::Score> Client::ScoreTokens(const std::vector<int32_t>& to
 
 absl::StatusOr<std::vector<int32_t>> Client::Generate(const std::vector<int32_t>& prompt,
                                                       int n_tokens, const Configure& configure) {
-  inference::v1::GenerateTextRequest request;
-  request.mutable_prompt()->mutable_token_ids()->mutable_ids()->Assign(prompt.begin(),
-                                                                       prompt.end());
-  inference::v1::GenerationConfig* config = request.mutable_config();
-  config->set_max_output_tokens(n_tokens);
-  config->set_temperature(0);
-  config->set_ignore_eos(true);
-  if (configure) configure(config);
-  request.mutable_output()->set_token_ids(true);
+  const inference::v1::GenerateTextRequest request = RequestFor(prompt, n_tokens, configure);
   inference::v1::GenerateTextResponse response;
   grpc::ClientContext context;
   if (grpc::Status status = stub_->GenerateText(&context, request, &response); !status.ok()) {
@@ -48,6 +58,24 @@ absl::StatusOr<std::vector<int32_t>> Client::Generate(const std::vector<int32_t>
   n_cached_tokens_ = static_cast<int>(response.summary().usage().cached_tokens());
   const auto& ids = response.candidates(0).token_ids();
   return std::vector<int32_t>(ids.begin(), ids.end());
+}
+
+absl::StatusOr<std::vector<int32_t>> Client::Stream(const std::vector<int32_t>& prompt,
+                                                    int n_tokens, const Configure& configure,
+                                                    std::atomic<int>* n_told) {
+  inference::v1::StreamGenerateTextRequest request;
+  *request.mutable_request() = RequestFor(prompt, n_tokens, configure);
+  grpc::ClientContext context;
+  auto events = stub_->StreamGenerateText(&context, request);
+  std::vector<int32_t> tokens;
+  inference::v1::StreamGenerateTextResponse event;
+  while (events->Read(&event)) {
+    const auto& ids = event.delta().token_ids();
+    tokens.insert(tokens.end(), ids.begin(), ids.end());
+    *n_told += ids.size();
+  }
+  if (grpc::Status status = events->Finish(); !status.ok()) return FromGrpcStatus(status);
+  return tokens;
 }
 
 }  // namespace gatefold

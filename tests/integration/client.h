@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -35,6 +36,10 @@ class Client {
   using Configure = std::function<void(inference::v1::GenerationConfig*)>;
   absl::StatusOr<std::vector<int32_t>> Generate(const std::vector<int32_t>& prompt, int n_tokens,
                                                 const Configure& configure = nullptr);
+
+  // The same as a stream, adding to n_told as tokens come.
+  absl::StatusOr<std::vector<int32_t>> Stream(const std::vector<int32_t>& prompt, int n_tokens,
+                                              const Configure& configure, std::atomic<int>* n_told);
 
   // Of the prompt of the last Generate, found in the prefix cache.
   int n_cached_tokens() const { return n_cached_tokens_; }

@@ -80,32 +80,6 @@ absl::StatusOr<std::vector<int32_t>> Generate(Client* client, int seed) {
       [seed](inference::v1::GenerationConfig* config) { Configure(seed, config); });
 }
 
-// The same, counting tokens as they come.
-std::vector<int32_t> Stream(Client* client, int seed, std::atomic<int>* n_tokens) {
-  inference::v1::StreamGenerateTextRequest request;
-  inference::v1::GenerateTextRequest* generate = request.mutable_request();
-  for (int32_t id : Prompt(seed, 20 + 3 * seed)) {
-    generate->mutable_prompt()->mutable_token_ids()->add_ids(id);
-  }
-  generate->mutable_config()->set_max_output_tokens(kOutput);
-  generate->mutable_config()->set_temperature(0);
-  generate->mutable_config()->set_ignore_eos(true);
-  Configure(seed, generate->mutable_config());
-  generate->mutable_output()->set_token_ids(true);
-  grpc::ClientContext context;
-  auto events = client->stub()->StreamGenerateText(&context, request);
-  std::vector<int32_t> tokens;
-  inference::v1::StreamGenerateTextResponse event;
-  while (events->Read(&event)) {
-    const auto& ids = event.delta().token_ids();
-    tokens.insert(tokens.end(), ids.begin(), ids.end());
-    *n_tokens += ids.size();
-  }
-  const grpc::Status status = events->Finish();
-  EXPECT_TRUE(status.ok()) << status.error_message();
-  return tokens;
-}
-
 constexpr int kSeeds = 8;
 
 TEST_F(CudaModelTest, OneProcessAndAClusterHaveTheSameBits) {
@@ -270,7 +244,11 @@ TEST_F(CudaModelTest, AnAttentionServiceThatEndsDoesNotShow) {
   for (int seed = 0; seed < kSeeds; ++seed) {
     streams.emplace_back([&, seed] {
       Client client(cluster->channel());
-      EXPECT_EQ(Stream(&client, seed, &n_tokens), tokens[seed]) << seed;
+      const auto some = client.Stream(
+          Prompt(seed, 20 + 3 * seed), kOutput,
+          [seed](inference::v1::GenerationConfig* config) { Configure(seed, config); }, &n_tokens);
+      ASSERT_TRUE(some.ok()) << some.status();
+      EXPECT_EQ(*some, tokens[seed]) << seed;
     });
   }
   while (n_tokens < kSeeds * 4) std::this_thread::yield();  // of 16 each: none has ended

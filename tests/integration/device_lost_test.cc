@@ -46,28 +46,17 @@ class DeviceLostTest : public testing::Test {
     for (int i = 0; i < 20; ++i) prompt.push_back((stream * 31 + i * 7) % 250);
     return prompt;
   }
-  std::vector<int32_t> Stream(Shape* shape, int stream, std::atomic<int>* n_tokens) {
-    inference::v1::StreamGenerateTextRequest request;
-    inference::v1::GenerateTextRequest* generate = request.mutable_request();
-    for (int32_t id : Prompt(stream)) generate->mutable_prompt()->mutable_token_ids()->add_ids(id);
-    generate->mutable_config()->set_max_output_tokens(kOutput);
-    generate->mutable_config()->set_temperature(1);
-    generate->mutable_config()->set_seed(stream);
-    generate->mutable_config()->set_ignore_eos(true);
-    generate->mutable_output()->set_token_ids(true);
-    grpc::ClientContext context;
+  static std::vector<int32_t> Stream(Shape* shape, int stream, std::atomic<int>* n_told) {
     Client client(shape->channel());
-    auto events = client.stub()->StreamGenerateText(&context, request);
-    std::vector<int32_t> tokens;
-    inference::v1::StreamGenerateTextResponse event;
-    while (events->Read(&event)) {
-      const auto& ids = event.delta().token_ids();
-      tokens.insert(tokens.end(), ids.begin(), ids.end());
-      *n_tokens += ids.size();
-    }
-    const grpc::Status status = events->Finish();
-    EXPECT_TRUE(status.ok()) << status.error_message();
-    return tokens;
+    const auto tokens = client.Stream(
+        Prompt(stream), kOutput,
+        [stream](inference::v1::GenerationConfig* config) {
+          config->set_temperature(1);
+          config->set_seed(stream);
+        },
+        n_told);
+    EXPECT_TRUE(tokens.ok()) << tokens.status();
+    return tokens.value_or(std::vector<int32_t>());
   }
 
   // What one process says.
