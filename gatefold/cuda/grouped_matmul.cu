@@ -59,9 +59,9 @@ double WideCost(const TileShape& shape, std::span<const MatMulGroup> groups, int
   double rows = 0;
   int widest = 0;
   for (const MatMulGroup& group : groups) {
-    const int width = UnitRows(shape.format, most, group.n_rows);
-    rows += (group.n_rows + width - 1) / width * (width + weights) * shape.n_tiles() / 2;
-    if (group.n_rows > 0) widest = std::max(widest, width);
+    const RowCut cut = CutRows(shape.format, most, group.n_rows);
+    rows += (cut.Begin(cut.n_units) + cut.n_units * weights) * shape.n_tiles() / 2;
+    if (group.n_rows > 0) widest = std::max(widest, cut.Width(0));
   }
   return rows / kProcessors + (widest + weights) / 2;
 }
@@ -89,7 +89,7 @@ int64_t AssignUnits(MatMulGroup* groups, int n_groups, GroupedMatMul* work) {
     group.first_row = row;
     group.first_unit = unit;
     row += RoundUp(group.n_rows, kRowsAlign);
-    unit += n_places * RowUnits(work->shape.format, work->unit_rows, group.n_rows);
+    unit += n_places * CutRows(work->shape.format, work->unit_rows, group.n_rows).n_units;
   }
   work->n_units = unit;
   work->n_groups = n_groups;

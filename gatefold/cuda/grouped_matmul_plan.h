@@ -19,20 +19,25 @@ GATEFOLD_HOST_DEVICE constexpr WideUnits WideUnitsOf(WeightFormat format) {
   return format == WeightFormat::kBF16 ? WideUnits{32, 128, 256} : WideUnits{64, 128, 192};
 }
 
-// Rows of each unit of a group but its last: wide units are as even as steps allow, so that 270 rows are
-// not 256 and 14, which would take as long as 512.
-GATEFOLD_HOST_DEVICE inline int UnitRows(WeightFormat format, int most_rows, int n_rows) {
-  if (most_rows <= kNarrowUnitRows) return most_rows;
+// How the rows of a group are cut into units: the first n_wider ones have `step` rows more than `width`,
+// and together they are the group's rows rounded up to a step, so that 270 rows are 160 and 128 and not 256
+// and 14, which would take as long as 512. Narrow units are all alike; the last may be less than full.
+struct RowCut {
+  int n_units, width, n_wider, step;
+
+  GATEFOLD_HOST_DEVICE int Width(int unit) const { return width + (unit < n_wider ? step : 0); }
+  GATEFOLD_HOST_DEVICE int Begin(int unit) const {
+    return unit * width + (unit < n_wider ? unit : n_wider) * step;
+  }
+};
+GATEFOLD_HOST_DEVICE inline RowCut CutRows(WeightFormat format, int most_rows, int n_rows) {
   const int n_units = (n_rows + most_rows - 1) / most_rows;
-  return n_units == 0 ? most_rows
-                      : static_cast<int>(RoundUp((n_rows + n_units - 1) / n_units, WideUnitsOf(format).step));
+  if (most_rows <= kNarrowUnitRows || n_units == 0) return {n_units, most_rows, 0, 0};
+  const int step = WideUnitsOf(format).step, n_steps = (n_rows + step - 1) / step;
+  return {n_units, n_steps / n_units * step, n_steps % n_units, step};
 }
 
-// Row units of a group of n_rows, and how many places along the outputs each of them has.
-GATEFOLD_HOST_DEVICE inline int RowUnits(WeightFormat format, int most_rows, int n_rows) {
-  const int width = UnitRows(format, most_rows, n_rows);
-  return (n_rows + width - 1) / width;
-}
+// Places along the outputs: each has all of a group's cuts.
 GATEFOLD_HOST_DEVICE inline int UnitPlaces(const TileShape& shape, int most_rows) {
   const int n_tiles = most_rows > kNarrowUnitRows ? kWideUnitTiles : 1;
   return (shape.n_tiles() + n_tiles - 1) / n_tiles;

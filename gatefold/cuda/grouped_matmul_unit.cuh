@@ -12,13 +12,13 @@
 
 namespace gatefold::cuda {
 
-// One unit: a tile, or four, times up to `width` rows.
+// One unit: a tile, or four, times `width` rows.
 struct Unit {
   const MatMulGroup* group;
   int tile;       // along the outputs; the first of them
-  int width;      // rows of every unit of this group, but for the last
+  int width;      // rows that are multiplied
   int first_row;  // within the group
-  int n_rows;     // at least 1
+  int n_rows;     // of those, at least 1: the last unit of a group may be less than full
 };
 
 // The unit of that number; false: there are fewer. Units lie outputs by outputs, so that blocks that work at
@@ -38,14 +38,16 @@ __device__ inline bool FindUnit(const GroupedMatMul& work, int unit, Unit* found
     }
   }
   const MatMulGroup* group = groups + low;
-  const int width = UnitRows(work.shape.format, work.unit_rows, group->n_rows);
-  const int n_row_units = (group->n_rows + width - 1) / width;
+  const RowCut cut = CutRows(work.shape.format, work.unit_rows, group->n_rows);
   const int local = unit - group->first_unit;
+  const int place = local / cut.n_units;
+  // To and fro, so that a block that takes every n-th unit does not get the wider one each time.
+  const int part = place % 2 == 0 ? local % cut.n_units : cut.n_units - 1 - local % cut.n_units;
   found->group = group;
-  found->tile = local / n_row_units * (work.unit_rows > kNarrowUnitRows ? kWideUnitTiles : 1);
-  found->width = width;
-  found->first_row = local % n_row_units * width;
-  found->n_rows = min(width, group->n_rows - found->first_row);
+  found->tile = place * (work.unit_rows > kNarrowUnitRows ? kWideUnitTiles : 1);
+  found->width = cut.Width(part);
+  found->first_row = cut.Begin(part);
+  found->n_rows = min(found->width, group->n_rows - found->first_row);
   return true;
 }
 

@@ -33,8 +33,8 @@ __device__ __forceinline__ void Count(const Args& args, int n_rows, Offsets* off
   if (n_rows == 0) return;
   offsets->groups += 1;
   offsets->rows += static_cast<int>(RoundUp(n_rows, kRowsAlign));
-  offsets->up_units += args.up_places * RowUnits(args.format, args.up_unit_rows, n_rows);
-  offsets->down_units += args.down_places * RowUnits(args.format, args.down_unit_rows, n_rows);
+  offsets->up_units += args.up_places * CutRows(args.format, args.up_unit_rows, n_rows).n_units;
+  offsets->down_units += args.down_places * CutRows(args.format, args.down_unit_rows, n_rows).n_units;
 }
 
 // Puts the expert's rows, in ascending order, from row `first` of all groups on.

@@ -113,7 +113,8 @@ TEST_P(GroupedMatMulTest, MatchesFloat64AndKeepsItsBits) {
 
 // On the host alone, so that it runs everywhere.
 struct Cut {
-  int unit_rows, width, n_units;  // the first group's width; of all groups
+  int unit_rows, n_units;   // of all groups
+  std::vector<int> widths;  // of the first group's units
 };
 Cut CutIntoUnits(const TileShape& shape, const std::vector<int>& n_rows) {
   GroupedMatMul work;
@@ -121,7 +122,13 @@ Cut CutIntoUnits(const TileShape& shape, const std::vector<int>& n_rows) {
   std::vector<MatMulGroup> groups;
   for (int n : n_rows) groups.push_back({nullptr, nullptr, nullptr, 0, n, 0});
   AssignUnits(groups.data(), static_cast<int>(groups.size()), &work);
-  return {work.unit_rows, UnitRows(shape.format, work.unit_rows, n_rows[0]), work.n_units};
+  const RowCut rows = CutRows(shape.format, work.unit_rows, n_rows[0]);
+  Cut cut{work.unit_rows, work.n_units, {}};
+  for (int i = 0; i < rows.n_units; ++i) {
+    EXPECT_EQ(rows.Begin(i), std::accumulate(cut.widths.begin(), cut.widths.end(), 0));
+    cut.widths.push_back(rows.Width(i));
+  }
+  return cut;
 }
 
 TEST(AssignUnitsTest, FewRowsAreNarrowUnitsOfOneTile) {
@@ -134,10 +141,11 @@ TEST(AssignUnitsTest, FewRowsAreNarrowUnitsOfOneTile) {
 TEST(AssignUnitsTest, WideUnitsAreAsEvenAsTheirStepsAllow) {
   const Cut cut = CutIntoUnits({4096, 14336}, {270});
   EXPECT_EQ(cut.unit_rows, 256);
-  EXPECT_EQ(cut.width, 160);
+  EXPECT_EQ(cut.widths, (std::vector{160, 128}));
   EXPECT_EQ(cut.n_units, 2 * 16);  // of four tiles
-  EXPECT_EQ(CutIntoUnits({4096, 14336}, {1040}).width, 224);
-  EXPECT_EQ(CutIntoUnits({4096, 14336, false, WeightFormat::kInt8}, {270}).width, 192);
+  EXPECT_EQ(CutIntoUnits({4096, 14336}, {1040}).widths, (std::vector{224, 224, 224, 192, 192}));
+  EXPECT_EQ(CutIntoUnits({4096, 14336}, {1024}).widths, (std::vector{256, 256, 256, 256}));
+  EXPECT_EQ(CutIntoUnits({4096, 14336, false, WeightFormat::kInt8}, {270}).widths, (std::vector{192, 128}));
   // All rows fit either: the one with more stages of copies under way.
   EXPECT_EQ(CutIntoUnits({4096, 14336}, {100, 3}).unit_rows, 128);
 }
