@@ -79,6 +79,7 @@ cudaError_t Attention(const AttentionShape& shape, const RowBatch& rows, const D
                               .n_heads = shape.n_heads,
                               .n_kv_heads = shape.n_kv_heads,
                               .group = shape.group(),
+                              .group_inverse = (65536 + shape.group() - 1) / shape.group(),
                               .window = shape.window,
                               .scale_log2 = shape.scale * kLog2E,
                               .q = q,

@@ -22,6 +22,7 @@ struct AttentionArgs {
   int n_heads;
   int n_kv_heads;
   int group;
+  int group_inverse;  // 2^16 / group, rounded up: exact enough to divide any pair of a tile
   int window;
   float scale_log2;  // of the scores, for powers of two
   const __nv_bfloat16* q;

@@ -342,7 +342,7 @@ __global__ void __launch_bounds__(kWarps* kWarp, 2)
   } else {
     AwaitKernelBefore();
   }
-  FinishSplitTiles<kHeadDim, 16>(args, static_cast<int>(threadIdx.x), kWarps * kWarp,
+  FinishSplitTiles<kHeadDim, kWarps == 2 ? 16 : kHeadDim / 4>(args, static_cast<int>(threadIdx.x), kWarps * kWarp,
                                  reinterpret_cast<int*>(shared + R::kBytes),
                                  [] { __syncthreads(); });
 }

@@ -7,6 +7,7 @@
 #include <climits>
 
 #include "gatefold/cuda/attention_sm90_ring.cuh"
+#include "gatefold/cuda/attention_sm90_rows.cuh"
 #include "gatefold/cuda/attention_wgmma.cuh"
 #include "gatefold/cuda/launch.h"
 #include "gatefold/cuda/matrix_descriptor.h"
@@ -17,6 +18,7 @@ namespace {
 using sm90::Descriptor;
 using sm90::HoldOperands;
 using sm90::HoldSums;
+using sm90::PairRows;
 using sm90::Ring;
 using sm90::WgmmaCommit;
 using sm90::WgmmaFence;
@@ -26,20 +28,22 @@ using sm90::WgmmaWait;
 
 constexpr int kGroupThreads = 128;
 
-// Tiles and queries: [head_dim / 64][64 positions or pairs][64].
+// Tiles and queries: [head_dim / 64][64 positions or pairs][64]. What a group has of earlier chunks lies
+// where its results will.
 template <int kHeadDim, int kGroups, int kStages>
 struct Room {
   using R = Ring<kHeadDim, kStages>;
   static constexpr int kHalfBytes = kTileTokens * 128;
-  static constexpr int kMergedBytes = kGroupThreads * (kHeadDim / 2) * 4;
-  static constexpr int kMerged = kGroups * R::kTileBytes;  // behind the queries
+  static constexpr int kQueryBytes = PairRows<kHeadDim>::kQueryBytes;
+  static constexpr int kMergedBytes = PairRows<kHeadDim>::kResultBytes;
+  static_assert(kMergedBytes == kGroupThreads * (kHeadDim / 2) * 4);
+  static constexpr int kMerged = kGroups * kQueryBytes;  // behind the queries
   static constexpr int kRing = kMerged + kGroups * kMergedBytes;
   static constexpr int kIsLast = kRing + R::kBytes;
   static constexpr int kBytes = kIsLast + 16;
   static_assert(kBytes <= 227 * 1024);
 };
 
-__device__ __forceinline__ void SyncGroup(int group) { SyncThreads<kGroupThreads>(group + 1); }
 template <int kGroups>
 __device__ __forceinline__ void SyncGroups() {
   SyncThreads<kGroups * kGroupThreads>(kGroups + 1);
@@ -61,30 +65,42 @@ class GroupWorker {
         group_(Uniform(static_cast<int>(threadIdx.x) / kGroupThreads)),
         thread_(static_cast<int>(threadIdx.x) % kGroupThreads),
         ring_{shared + R::kRing},
-        queries_(shared + group_ * Ring<kHeadDim, kStages>::kTileBytes),
+        rows_(args, group_ * 64, thread_, group_ + 1, shared + group_ * R::kQueryBytes,
+              shared + R::kMerged + group_ * R::kMergedBytes),
         merged_(reinterpret_cast<float4*>(shared + R::kMerged + group_ * R::kMergedBytes) +
                 thread_) {}
 
   __device__ __forceinline__ void Run() {
+    index_ = FirstSegment(args_);
+    StartRows(index_);
 #pragma unroll 1
-    for (index_ = FirstSegment(args_); index_ >= 0;) {
+    while (index_ >= 0) {
       const AttentionSegment item = Item();
       if (item.n_rows == 0) break;
       lo_ = Uniform(LoPosition(args_, item));
       hi_ = Uniform(HiPosition(item));
       is_prefix_ = Uniform(IsPrefix(item)) != 0;
-      if (group_ * 64 < Uniform(item.n_rows) * args_.group) {
+      if (Uniform(rows_.AnyOf(item)) != 0) {
         Segment();
       } else {
+        StartRows(item.next);
         Skip();
       }
       index_ = Uniform(Item().next);
     }
+    sm90::AwaitStores();  // they read this block's memory
   }
 
  private:
   // Read again where it is needed: registers are what a group has least of.
   __device__ __forceinline__ AttentionSegment Item() const { return LoadSegment(args_, index_); }
+
+  // Of that segment, if there is one and it has any for this group.
+  __device__ __forceinline__ void StartRows(int index) {
+    if (index < 0) return;
+    const AttentionSegment item = LoadSegment(args_, index);
+    if (rows_.AnyOf(item)) rows_.Start(item);
+  }
 
   // No pair of this segment is this group's.
   __device__ __forceinline__ void Skip() {
@@ -100,8 +116,7 @@ class GroupWorker {
   }
 
   __device__ __forceinline__ void Segment() {
-    SyncGroup(group_);  // nobody multiplies with the queries before
-    LoadRows();
+    AwaitRows();
     const int first_tile = lo_ / kTileTokens, last_tile = hi_ / kTileTokens;
     any_merged_ = false;
     whole_[0] = whole_[1] = Softmax();
@@ -168,6 +183,8 @@ class GroupWorker {
     if (first < lo_ || first + kTileTokens - 1 > hi_) ZeroOutside(first);
     WgmmaFence();
     StartValues(p, ring_.stage);
+    rows_.Sync();  // nobody multiplies with the queries any more
+    StartRows(Item().next);
     WgmmaWait<0>();
     HoldSums(o_);
     Release(ring_.stage);
@@ -183,7 +200,7 @@ class GroupWorker {
   }
 
   __device__ __forceinline__ void StartScores(float (&s)[32]) const {
-    const uint64_t q = Descriptor(SharedAddress(queries_), 16),
+    const uint64_t q = Descriptor(SharedAddress(rows_.queries()), 16),
                    k = Descriptor(Tile(ring_.stage), 16);
 #pragma unroll
     for (int i = 0; i < kHeadDim / 16; ++i) {
@@ -218,41 +235,17 @@ class GroupWorker {
                    (((piece ^ token) & 7) << 4));
     }
     sm90::FenceAsync();
-    SyncGroup(group_);
+    rows_.Sync();
   }
 
-  // Of the thread's two pairs.
-  __device__ __forceinline__ bool LocateRow(const AttentionSegment& item, int i, int& row,
-                                            int& head) const {
-    return Locate(args_, item, group_ * 64 + thread_ / kWarp * 16 + thread_ % kWarp / 4 + i * 8,
-                  row, head);
-  }
-
-  __device__ __forceinline__ void LoadRows() {
-    const AttentionSegment item = Item();
-    constexpr int kPieces = kHeadDim / 8;
-#pragma unroll 4
-    for (int i = thread_; i < 64 * kPieces; i += kGroupThreads) {
-      const int at = i / kPieces, piece = i % kPieces;
-      int row, head;
-      uint4 x = {};
-      if (Locate(args_, item, group_ * 64 + at, row, head)) {
-        x = reinterpret_cast<const uint4*>(
-            args_.q + (static_cast<int64_t>(row) * args_.n_heads + head) * kHeadDim)[piece];
-      }
-      *reinterpret_cast<uint4*>(queries_ + piece / 8 * R::kHalfBytes + at * 128 +
-                                (((piece ^ at) & 7) << 4)) = x;
-    }
-    sm90::FenceAsync();
-    SyncGroup(group_);
+  __device__ __forceinline__ void AwaitRows() {
+    rows_.Await();
     int limits[2] = {-1, INT_MAX};
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
-      int row, head;
-      const bool valid = LocateRow(item, i, row, head);
-      last_[i] = valid ? args_.positions[row] : -1;
+      last_[i] = rows_.Position(i);
       first_[i] = FirstPosition(args_.window, last_[i]);
-      if (valid) {
+      if (last_[i] >= 0) {
         limits[0] = max(limits[0], first_[i]);
         limits[1] = min(limits[1], last_[i]);
       }
@@ -325,7 +318,8 @@ class GroupWorker {
       MergePart(m, sums, last);
       if (last) {
         if (Item().n_segments == 1) {
-          WriteRows();
+          const float reciprocal[2] = {__frcp_rn(whole_[0].l), __frcp_rn(whole_[1].l)};
+          rows_.Send(Item(), o_, reciprocal);
         } else {
           const float whole_m[2] = {whole_[0].m, whole_[1].m};
           const float whole_l[2] = {whole_[0].l, whole_[1].l};
@@ -367,7 +361,7 @@ class GroupWorker {
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
       int row, head;
-      if (!LocateRow(item, i, row, head)) continue;
+      if (!rows_.LocateRow(item, i, row, head)) continue;
       const int64_t part = PartOf(args_, item, chunk, first_[i], last_[i], row, head);
       if (part < 0) continue;
       float* const to = args_.part_values + part * kHeadDim + 2 * (thread_ % 4);
@@ -380,27 +374,10 @@ class GroupWorker {
     }
   }
 
-  __device__ __forceinline__ void WriteRows() const {
-    const AttentionSegment item = Item();
-#pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      int row, head;
-      if (!LocateRow(item, i, row, head)) continue;
-      const float reciprocal = __frcp_rn(whole_[i].l);
-      const int64_t at =
-          (static_cast<int64_t>(row) * args_.n_heads + head) * kHeadDim + 2 * (thread_ % 4);
-#pragma unroll
-      for (int n = 0; n < kHeadDim / 8; ++n) {
-        WritePair(args_.out, args_.out_bf16, at + n * 8, Normalised(o_[n * 4 + 2 * i], reciprocal),
-                  Normalised(o_[n * 4 + 2 * i + 1], reciprocal));
-      }
-    }
-  }
-
   const AttentionArgs& args_;
   const int group_, thread_;
   Ring<kHeadDim, kStages> ring_;
-  unsigned char* const queries_;
+  PairRows<kHeadDim> rows_;
   float4* const merged_;  // [kSums / 4, kGroupThreads]
   int index_;             // of the segment
   bool is_prefix_;

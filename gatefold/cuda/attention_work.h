@@ -42,8 +42,9 @@ __device__ __forceinline__ bool IsPrefix(const AttentionSegment& s) {
 // Pair `at` of a tile: its row of the batch and its query head; false if there is none.
 __device__ __forceinline__ bool Locate(const AttentionArgs& args, const AttentionSegment& s, int at,
                                        int& row, int& head) {
-  row = s.first_row + at / args.group;
-  head = s.kv_head * args.group + at % args.group;
+  const int local = at * args.group_inverse >> 16;  // at / group
+  row = s.first_row + local;
+  head = s.kv_head * args.group + at - local * args.group;
   return at < s.n_rows * args.group;
 }
 
@@ -55,46 +56,80 @@ __device__ __forceinline__ int64_t PartOf(const AttentionArgs& args, const Atten
   return static_cast<int64_t>(__ldg(args.row_slots + row) + chunk) * args.n_heads + head;
 }
 
-// Four dims of a row and head out of all its parts, ascending.
+// Row and head out of all its parts, ascending, by kHeadDim / 4 lanes with four dims each. All lanes of
+// the warp take part, those without a row for nothing.
+//
+// A chain of sums over many parts takes long, so what can be found beside it is: the highest score up to
+// each part needs no chain, and with it a lane has the weights of one part, which the others ask it for.
 template <int kHeadDim, int kBatch>
 __device__ __forceinline__ void MergeParts(const AttentionArgs& args, const AttentionSegment& s,
-                                           int row, int head, int dim) {
-  const int position = __ldg(args.positions + row);
-  const int last = position / kChunkTokens;
-  const int first =
-      max(FirstPosition(args.window, position) / kChunkTokens, min(s.prefix_end - 1, last));
-  const int n = last + 1 - first;
-  const int64_t part =
-      static_cast<int64_t>(__ldg(args.row_slots + row) + first) * args.n_heads + head;
-  const float* values = args.part_values + part * kHeadDim + dim;
-  const float2* sums = args.part_sums + part;
+                                           bool has_row, int row, int head) {
+  constexpr int kLanes = kHeadDim / 4;
+  const int first_lane = static_cast<int>(threadIdx.x) % kWarp / kLanes * kLanes;
+  const int lane = static_cast<int>(threadIdx.x) % kLanes;
+  const float* values = nullptr;
+  const float2* sums = nullptr;
+  int n = 0;
+  if (has_row) {
+    const int position = __ldg(args.positions + row);
+    const int last = position / kChunkTokens;
+    const int first =
+        max(FirstPosition(args.window, position) / kChunkTokens, min(s.prefix_end - 1, last));
+    const int64_t part =
+        static_cast<int64_t>(__ldg(args.row_slots + row) + first) * args.n_heads + head;
+    n = last + 1 - first;
+    values = args.part_values + part * kHeadDim + lane * 4;
+    sums = args.part_sums + part;
+  }
+  const int stride = args.n_heads * kHeadDim;  // from part to part, of which no row has millions
+  const int most = __reduce_max_sync(kAllLanes, n);
   Softmax whole;
   float4 merged = {};
 #pragma unroll 1
-  for (int begin = 0; begin < n; begin += kBatch) {
-    float2 sum[kBatch];
+  for (int begin = 0; begin < most; begin += kLanes) {
     float4 v[kBatch];
+    const auto load = [&](int from) {
 #pragma unroll
-    for (int i = 0; i < kBatch; ++i) {
-      sum[i] = make_float2(kNever, 0.0f);  // leaves all as it is
-      v[i] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-      if (begin + i < n) {
-        const int64_t offset = static_cast<int64_t>(begin + i) * args.n_heads;
-        sum[i] = __ldcg(sums + offset);
-        v[i] = __ldcg(reinterpret_cast<const float4*>(values + offset * kHeadDim));
+      for (int i = 0; i < kBatch; ++i) {
+        v[i] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+        if (from + i < n) {
+          v[i] = __ldcg(reinterpret_cast<const float4*>(values + (from + i) * stride));
+        }
+      }
+    };
+    load(begin);
+    float2 sum = make_float2(kNever, 0.0f);  // leaves all as it is
+    if (begin + lane < n) sum = __ldcg(sums + static_cast<int64_t>(begin + lane) * args.n_heads);
+    float top = fmaxf(whole.m, sum.x);
+#pragma unroll
+    for (int by = 1; by < kLanes; by *= 2) {
+      const float before = __shfl_up_sync(kAllLanes, top, by);
+      if (lane >= by) top = fmaxf(top, before);
+    }
+    Softmax before = {.m = __shfl_up_sync(kAllLanes, top, 1), .l = 0.0f};
+    if (lane == 0) before.m = whole.m;
+    const MergeWeights mine = Merge(sum.x, sum.y, before);
+    const float l = before.l;  // of the part alone
+    whole.m = __shfl_sync(kAllLanes, top, first_lane + kLanes - 1);
+#pragma unroll
+    for (int from = 0; from < kLanes; from += kBatch) {
+      if (from > 0) load(begin + from);
+#pragma unroll
+      for (int i = 0; i < kBatch; ++i) {
+        const int of = first_lane + from + i;
+        const MergeWeights weights = {__shfl_sync(kAllLanes, mine.whole, of),
+                                      __shfl_sync(kAllLanes, mine.part, of)};
+        whole.l = __fmaf_rn(whole.l, weights.whole, __shfl_sync(kAllLanes, l, of));
+        merged.x = MergeValue(merged.x, v[i].x, weights);
+        merged.y = MergeValue(merged.y, v[i].y, weights);
+        merged.z = MergeValue(merged.z, v[i].z, weights);
+        merged.w = MergeValue(merged.w, v[i].w, weights);
       }
     }
-#pragma unroll
-    for (int i = 0; i < kBatch; ++i) {
-      const MergeWeights weights = Merge(sum[i].x, sum[i].y, whole);
-      merged.x = MergeValue(merged.x, v[i].x, weights);
-      merged.y = MergeValue(merged.y, v[i].y, weights);
-      merged.z = MergeValue(merged.z, v[i].z, weights);
-      merged.w = MergeValue(merged.w, v[i].w, weights);
-    }
   }
+  if (!has_row) return;
   const float reciprocal = __frcp_rn(whole.l);
-  const int64_t to = (static_cast<int64_t>(row) * args.n_heads + head) * kHeadDim + dim;
+  const int64_t to = (static_cast<int64_t>(row) * args.n_heads + head) * kHeadDim + lane * 4;
   WritePair(args.out, args.out_bf16, to, Normalised(merged.x, reciprocal),
             Normalised(merged.y, reciprocal));
   WritePair(args.out, args.out_bf16, to + 2, Normalised(merged.z, reciprocal),
@@ -120,12 +155,13 @@ __device__ __forceinline__ void FinishSplitTiles(const AttentionArgs& args, int 
     sync();
     if (!*is_last) continue;
     __threadfence();
-    constexpr int kEach = kHeadDim / 4;
+    constexpr int kPairs = kWarp / (kHeadDim / 4);  // that a warp merges at a time
 #pragma unroll 1
-    for (int i = thread; i < s.n_rows * args.group * kEach; i += n_threads) {
+    for (int first = thread / kWarp * kPairs; first < s.n_rows * args.group;
+         first += n_threads / kWarp * kPairs) {
       int row, head;
-      Locate(args, s, i / kEach, row, head);
-      MergeParts<kHeadDim, kBatch>(args, s, row, head, i % kEach * 4);
+      const bool has_row = Locate(args, s, first + thread % kWarp / (kHeadDim / 4), row, head);
+      MergeParts<kHeadDim, kBatch>(args, s, has_row, row, head);
     }
   }
 }

@@ -1,0 +1,147 @@
+#pragma once
+
+// How the rows of a warpgroup of Hopper's wide kernel come and go. Their queries are copied into shared
+// memory while the segment before is still multiplied, and their results leave it by bulk copies that
+// nobody waits for. For sm_90a only.
+
+#include "gatefold/cuda/attention_work.h"
+#include "gatefold/cuda/wgmma.cuh"
+
+namespace gatefold::cuda::sm90 {
+
+// 64 (row, query head) pairs of a segment, first_pair of its tile and those after it. Four warps: thread i
+// of a warp has of its 16 pairs i / 4 and 8 more, of each 8 dims the two at 2 (i % 4).
+template <int kHeadDim>
+class PairRows {
+ public:
+  static constexpr int kPairs = 64;
+  static constexpr int kThreads = 128;
+  static constexpr int kHalfBytes = kPairs * 128;
+  // Queries: [head_dim / 64][64 pairs][64], as the matrix instructions want them.
+  static constexpr int kQueryBytes = kPairs * kHeadDim * 2;
+  static constexpr int kResultBytes = kPairs * kHeadDim * 4;
+
+  // barrier: of the group's threads.
+  __device__ __forceinline__ PairRows(const AttentionArgs& args, int first_pair, int thread,
+                                      int barrier, unsigned char* queries, unsigned char* results)
+      : args_(args),
+        first_pair_(first_pair),
+        thread_(thread),
+        barrier_(barrier),
+        queries_(queries),
+        results_(results) {}
+
+  __device__ __forceinline__ const unsigned char* queries() const { return queries_; }
+  __device__ __forceinline__ void Sync() const { SyncThreads<kThreads>(barrier_); }
+
+  __device__ __forceinline__ bool AnyOf(const AttentionSegment& item) const {
+    return first_pair_ < item.n_rows * args_.group;
+  }
+
+  // Of the thread's two pairs.
+  __device__ __forceinline__ bool LocateRow(const AttentionSegment& item, int i, int& row,
+                                            int& head) const {
+    return Locate(args_, item, first_pair_ + PairOf(i), row, head);
+  }
+
+  // Nobody multiplies with the queries before.
+  __device__ __forceinline__ void Start(const AttentionSegment& item) {
+    constexpr int kPieces = kHeadDim / 8;  // of 16 bytes
+    const int piece = thread_ % kPieces, first = thread_ / kPieces;
+    const uint32_t to = SharedAddress(queries_) + piece / 8 * kHalfBytes + first * 128 +
+                        (((piece ^ first) & 7) << 4);
+    static_assert(kThreads / kPieces % 8 == 0);
+#pragma unroll
+    for (int at = 0; at < kPairs; at += kThreads / kPieces) {
+      int row, head;
+      const bool valid = Locate(args_, item, first_pair_ + first + at, row, head);
+      const int64_t from = (static_cast<int64_t>(row) * args_.n_heads + head) * kHeadDim + piece * 8;
+      CopyAsync16(to + at * 128, args_.q + (valid ? from : 0), valid);
+    }
+    CommitCopies();
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      int row, head;
+      const bool valid = LocateRow(item, i, row, head);
+      position_[i] = valid ? args_.positions[row] : -1;
+    }
+  }
+
+  // The queries that were started are there, and the memory of results is free.
+  __device__ __forceinline__ void Await() const {
+    WaitForCopies<0>();
+    AwaitStores();
+    FenceAsync();
+    Sync();
+  }
+
+  // Of the thread's two pairs; -1: there is none. Till the next Start.
+  __device__ __forceinline__ int Position(int i) const { return position_[i]; }
+
+  // values[4 n + 2 i + e]: dim 8 n + 2 (thread % 4) + e of pair i.
+  __device__ __forceinline__ void Send(const AttentionSegment& item,
+                                       const float (&values)[kHeadDim / 2],
+                                       const float (&reciprocal)[2]) const {
+    Sync();  // all are done with what lay there
+    if (args_.out != nullptr) {
+      Send<4>(item, values, reciprocal, reinterpret_cast<char*>(args_.out));
+    } else {
+      Send<2>(item, values, reciprocal, reinterpret_cast<char*>(args_.out_bf16));
+    }
+  }
+
+ private:
+  __device__ __forceinline__ int PairOf(int i) const {
+    return thread_ / kWarp * 16 + thread_ % kWarp / 4 + i * 8;
+  }
+
+  // A pair's results start at this byte of its place and go around its end: so that pairs beside each
+  // other are written into different banks.
+  template <int kSize>
+  __device__ __forceinline__ static int Turn(int pair) {
+    return kSize == 4 ? pair % 4 * 32 : pair % 8 * 16;
+  }
+
+  // kSize: bytes of a value.
+  template <int kSize>
+  __device__ __forceinline__ void Send(const AttentionSegment& item,
+                                       const float (&values)[kHeadDim / 2],
+                                       const float (&reciprocal)[2], char* out) const {
+    constexpr int kRowBytes = kHeadDim * kSize;
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      unsigned char* const place = results_ + PairOf(i) * kRowBytes;
+      const int begin = Turn<kSize>(PairOf(i)) + 2 * (thread_ % 4) * kSize;
+#pragma unroll
+      for (int n = 0; n < kHeadDim / 8; ++n) {
+        const float x = Normalised(values[n * 4 + 2 * i], reciprocal[i]);
+        const float y = Normalised(values[n * 4 + 2 * i + 1], reciprocal[i]);
+        unsigned char* const to = place + (begin + n * 8 * kSize) % kRowBytes;
+        if constexpr (kSize == 4) {
+          *reinterpret_cast<float2*>(to) = make_float2(x, y);
+        } else {
+          *reinterpret_cast<uint32_t*>(to) = PackBF16(x, y);
+        }
+      }
+    }
+    FenceAsync();
+    Sync();
+    int row, head;
+    if (thread_ < kPairs && Locate(args_, item, first_pair_ + thread_, row, head)) {
+      char* const to = out + (static_cast<int64_t>(row) * args_.n_heads + head) * kRowBytes;
+      const unsigned char* const place = results_ + thread_ * kRowBytes;
+      const int turn = Turn<kSize>(thread_);
+      BulkStore(to, place + turn, kRowBytes - turn);
+      if (turn > 0) BulkStore(to + kRowBytes - turn, place, turn);
+    }
+    CommitStores();
+  }
+
+  const AttentionArgs& args_;
+  const int first_pair_, thread_, barrier_;
+  unsigned char* const queries_;
+  unsigned char* const results_;
+  int position_[2];
+};
+
+}  // namespace gatefold::cuda::sm90
