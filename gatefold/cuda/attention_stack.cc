@@ -12,20 +12,6 @@ namespace {
 // What parts of split contexts may take; rows past it are attended by fewer blocks, and as well.
 constexpr size_t kMaxPartsBytes = size_t{256} << 20;
 
-// y [n_rows, shape.n_out] = W x + bias, with the weights of a group of `n_rows` rows on the device.
-cudaError_t Product(const TileShape& shape, const MatMulGroup* group, int n_rows, const void* x,
-                    float* y, cudaStream_t stream) {
-  GroupedMatMul work;
-  work.shape = shape;
-  MatMulGroup counted{.n_rows = n_rows};
-  AssignUnits(&counted, 1, &work);
-  work.groups = group;
-  work.x = x;
-  work.y = y;
-  work.y_stride = shape.n_out;
-  return Launch(work, stream);
-}
-
 }  // namespace
 
 cudaError_t AttentionStack::Prepare() {
@@ -44,6 +30,7 @@ cudaError_t AttentionStack::Prepare() {
   for (int n = 1; n <= kMaxLogitRows; ++n) {
     groups.push_back({weights_->lm_head(), nullptr, nullptr, 0, n, 0});
   }
+  GF_CUDA_RETURN_IF_ERROR(turns_.ReserveZeros(sizeof(UnitTurns)));
   const size_t bytes = groups.size() * sizeof(MatMulGroup);
   GF_CUDA_RETURN_IF_ERROR(logit_groups_.Reserve(bytes));
   GF_CUDA_RETURN_IF_ERROR(
@@ -78,6 +65,20 @@ cudaError_t AttentionStack::Reserve(int n_rows, int64_t n_slots) {
   work_.heads = reinterpret_cast<float*>(memory + activations + products + q);
   capacity_rows_ = static_cast<int>(rows);
   return cudaSuccess;
+}
+
+cudaError_t AttentionStack::Product(const TileShape& shape, const MatMulGroup* group, int n_rows,
+                                    const void* x, float* y, cudaStream_t stream) const {
+  GroupedMatMul work;
+  work.shape = shape;
+  MatMulGroup counted{.n_rows = n_rows};
+  AssignUnits(&counted, 1, &work);
+  work.turns = reinterpret_cast<UnitTurns*>(turns_.get());
+  work.groups = group;
+  work.x = x;
+  work.y = y;
+  work.y_stride = shape.n_out;
+  return Launch(work, stream);
 }
 
 cudaError_t AttentionStack::EmbedAndAttend(const AttentionStep& step, float* x,

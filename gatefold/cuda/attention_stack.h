@@ -65,6 +65,9 @@ class AttentionStack {
     return reinterpret_cast<__nv_bfloat16*>(kv_.get()) +
            index * n_kv_blocks_ * weights_->shape().BlockElements();
   }
+  // y [n_rows, shape.n_out] = W x + bias, with the weights of a group of `n_rows` rows on the device.
+  cudaError_t Product(const TileShape& shape, const MatMulGroup* group, int n_rows, const void* x, float* y,
+                      cudaStream_t stream) const;
   cudaError_t Reserve(int n_rows, int64_t n_slots);
 
   const AttentionWeights* const weights_;
@@ -72,6 +75,7 @@ class AttentionStack {
   PlanLimits limits_;
   DeviceMemory kv_;            // [n_layers, 2, n_kv_blocks, block]
   DeviceMemory logit_groups_;  // of 1 to kMaxLogitRows rows
+  DeviceMemory turns_;         // of products
   DeviceMemory rows_memory_;
   DeviceMemory parts_;  // of attention
   int capacity_rows_ = 0;

@@ -25,6 +25,14 @@ class DeviceMemory {
     return error;
   }
 
+  // The same, of zeros when it has grown, for whichever stream.
+  cudaError_t ReserveZeros(size_t bytes) {
+    if (bytes <= bytes_) return cudaSuccess;
+    cudaError_t error = Reserve(bytes);
+    if (error == cudaSuccess) error = cudaMemset(data_, 0, bytes_);
+    return error == cudaSuccess ? cudaDeviceSynchronize() : error;
+  }
+
   char* get() const { return data_; }
   size_t bytes() const { return bytes_; }
 

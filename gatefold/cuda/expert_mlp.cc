@@ -23,6 +23,7 @@ cudaError_t ExpertMlp::Reserve(int n_visits, int64_t n_rows) {
   if (plan_sent_ == nullptr) {
     GF_CUDA_RETURN_IF_ERROR(cudaEventCreateWithFlags(&plan_sent_, cudaEventDisableTiming));
   }
+  GF_CUDA_RETURN_IF_ERROR(turns_.ReserveZeros(sizeof(UnitTurns)));
   if (n_visits <= capacity_visits_ && n_rows <= capacity_rows_) return cudaSuccess;
   const int visits = std::max({n_visits, capacity_visits_, 16});
   const int64_t rows = RoundUp(std::max<int64_t>({n_rows, 2 * capacity_rows_, 256}), kRowsAlign);
@@ -78,6 +79,7 @@ cudaError_t ExpertMlp::Run(const ExpertVisits* visits, int n_visits, const float
   GF_CUDA_RETURN_IF_ERROR(cudaEventRecord(plan_sent_, stream));
 
   char* between = activations_ + ActivationBytes(capacity_rows_, shape_.d_model);
+  up.turns = down.turns = reinterpret_cast<UnitTurns*>(turns_.get());
   up.groups = reinterpret_cast<const MatMulGroup*>(plan_);
   up.x = activations_;
   up.activations = between;

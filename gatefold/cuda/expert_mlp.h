@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "gatefold/cuda/device_memory.h"
 #include "gatefold/cuda/grouped_matmul.h"
 
 namespace gatefold::cuda {
@@ -62,6 +63,7 @@ class ExpertMlp {
   char* plan_host_ = nullptr;    // pinned: two tables of groups, sources and slots
   char* plan_ = nullptr;         // the same on the device
   char* activations_ = nullptr;  // of x, then of what lies between the products
+  DeviceMemory turns_;
   size_t plan_bytes_ = 0;
   cudaEvent_t plan_sent_ = nullptr;
 };

@@ -116,8 +116,8 @@ int64_t ExpectUnits(int n_rows, int top_k, int n_experts, GroupedMatMul* work) {
 cudaError_t Launch(const GroupedMatMul& work, cudaStream_t stream) {
   if (work.n_units == 0) return cudaSuccess;
   const bool gated = work.epilogue == Epilogue::kGatedActivations;
-  if (work.groups == nullptr || work.x == nullptr || gated != work.shape.two_matrices ||
-      (gated ? work.activations == nullptr : work.y == nullptr)) {
+  if (work.groups == nullptr || work.turns == nullptr || work.x == nullptr ||
+      gated != work.shape.two_matrices || (gated ? work.activations == nullptr : work.y == nullptr)) {
     return cudaErrorInvalidValue;
   }
   int device = 0, major = 0, n_processors = 0;

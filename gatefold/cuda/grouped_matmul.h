@@ -25,6 +25,13 @@ struct GroupCounts {
   int32_t n_rows;  // padding included
 };
 
+// How far the blocks of a product of wide units are, which take turns. Zero before it and after it; on one
+// stream one after the other products may share it.
+struct UnitTurns {
+  int32_t n_taken = 0;  // beside each cluster's first
+  int32_t n_ended = 0;  // clusters that found no more
+};
+
 enum class Epilogue {
   // y[slots[row]][out] = sum + bias, float32. slots: by first_row + row of the group.
   kStore,
@@ -48,6 +55,7 @@ struct GroupedMatMul {
   int unit_rows = 0;    // most rows of a unit, see AssignUnits
   int n_units = 0;      // of all groups
   const GroupCounts* counts = nullptr;  // device; not null: n_groups and n_units are the most there may be
+  UnitTurns* turns = nullptr;       // device
   const void* x = nullptr;          // activations, groups one after another
   void* activations = nullptr;      // kGatedActivations: [rows, n_out], groups one after another
   float* y = nullptr;               // kStore: [slots, y_stride]

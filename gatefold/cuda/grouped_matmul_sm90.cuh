@@ -12,9 +12,17 @@
 
 namespace gatefold::cuda::sm90 {
 
+// Numbers of units from a cluster's first block to its second: more of them than either can be ahead of the
+// other, since they fill their stages together.
+struct Letters {
+  static constexpr int kNumber = 8;
+  uint64_t sent[kNumber];
+  int unit[kNumber];
+};
+
 // A block: one warp that copies, and one or two warpgroups of 128 threads that multiply a tile of weights
-// each by all rows of the unit. They meet in a ring of stages in shared memory. Blocks stay, and take
-// every n-th unit, so that the copies of the next unit run while this one's sums are written.
+// each by all rows of the unit. They meet in a ring of stages in shared memory. Blocks stay and take unit
+// after unit, so that the copies of the next one run while this one's sums are written.
 //
 // Narrow units, one tile by up to 64 rows, are bound by the bytes of the weights: what counts is that about
 // 100 KB per multiprocessor are always under way, hence deep rings and several blocks; a stage has two
@@ -42,7 +50,9 @@ struct Shape {
                                              : kRows <= 32                    ? 3
                                                                               : 2;
   static constexpr int kStages = (225 * 1024 / kBlocksPerProcessor - kGateBytes - 1024) / kStageBytes;
-  static constexpr int kSharedBytes = kStages * kStageBytes + kGateBytes + 2 * kStages * 8 + 1024;
+  // Behind the stages: activations to be written, the ring's barriers and units, a Turn's letters.
+  static constexpr int kSharedBytes =
+      kStages * kStageBytes + kGateBytes + kStages * (2 * 8 + sizeof(Unit)) + sizeof(Letters) + 1024;
   // Two groups of sums need more registers than a third of the file: the copying warp gets a warpgroup
   // to itself, which then gives its registers away.
   static constexpr bool kMoveRegisters = kWide;
@@ -69,16 +79,75 @@ struct Ring {
   char* stages;
   uint64_t* full;   // [stages]
   uint64_t* empty;  // [stages]
+  Unit* units;      // [stages]: the one that begins there; without rows: there are no more
+};
+
+// Which unit comes next, for the one thread of a block that copies. Narrow ones are all alike, and each block
+// takes every n-th. Wide ones are not, so a cluster takes whichever is next of all: thus clusters end
+// together, and those that read the same weights start one after the other, while L2 still has them.
+template <typename S>
+class Turn {
+ public:
+  __device__ Turn(const GroupedMatMul& work, Letters* letters)
+      : turns_(work.turns), letters_(letters), unit_(static_cast<int>(blockIdx.x) / S::kCluster) {
+    if constexpr (S::kWide) rank_ = static_cast<int>(ClusterRank());
+  }
+
+  __device__ int rank() const { return rank_; }
+  __device__ int unit() const { return unit_; }
+
+  // While this one is copied: the answer takes its time.
+  __device__ void AskForNext() {
+    if constexpr (S::kWide) {
+      if (rank_ == 0) next_ = NumClusters() + atomicAdd(&turns_->n_taken, 1);
+    }
+  }
+
+  __device__ void Next() {
+    if constexpr (!S::kWide) {
+      unit_ += static_cast<int>(gridDim.x);
+    } else {
+      const int letter = n_letters_ % Letters::kNumber;
+      if (rank_ == 0) {
+        unit_ = next_;
+        ClusterSend(&letters_->unit[letter], unit_, &letters_->sent[letter], 1);
+      } else {
+        ClusterBarrierWait(&letters_->sent[letter], n_letters_ / Letters::kNumber % 2);
+        unit_ = letters_->unit[letter];
+      }
+      ++n_letters_;
+    }
+  }
+
+  // There are no more: the last cluster to find out leaves the counters as they were.
+  __device__ void End() {
+    if constexpr (S::kWide) {
+      if (rank_ != 0) return;
+      __threadfence();
+      if (atomicAdd(&turns_->n_ended, 1) == NumClusters() - 1) *turns_ = UnitTurns{};
+    }
+  }
+
+ private:
+  __device__ static int NumClusters() { return static_cast<int>(gridDim.x) / S::kCluster; }
+
+  UnitTurns* const turns_;
+  Letters* const letters_;
+  int rank_ = 0, unit_, next_ = 0, n_letters_ = 0;
 };
 
 // One thread: keeps the ring filled.
 template <typename S>
-__device__ void Produce(const GroupedMatMul& work, const Ring& ring) {
+__device__ void Produce(const GroupedMatMul& work, const Ring& ring, Letters* letters) {
+  static_assert(!S::kWide || S::kStages / 2 + 2 <= Letters::kNumber);  // a unit has two stages or more
+  constexpr uint16_t kAllBlocks = (1 << S::kCluster) - 1;
   const int n_blocks = work.shape.n_in_blocks();
-  const int rank = S::kCluster == 1 ? 0 : static_cast<int>(ClusterRank());
   RingPosition<S::kStages> at;
+  Turn<S> turn(work, letters);
+  const int rank = turn.rank();
   Unit unit;
-  for (int index = blockIdx.x / S::kCluster; FindUnit(work, index, &unit); index += gridDim.x / S::kCluster) {
+  for (; FindUnit(work, turn.unit(), &unit); turn.Next()) {
+    turn.AskForNext();
     unit.tile += 2 * rank;
     // The last unit may lack tiles: what is multiplied in their place is not stored.
     const int n_tiles = S::kWide ? max(0, min(2, work.shape.n_tiles() - unit.tile)) : 1;
@@ -88,20 +157,21 @@ __device__ void Produce(const GroupedMatMul& work, const Ring& ring) {
     const char* tiles = static_cast<const char*>(unit.group->weights) +
                         static_cast<int64_t>(unit.tile) * n_blocks * S::kTileBytes;
     // Of the rows, what this block copies.
-    const uint32_t first_half = (row_bytes / 1024 + 1) / 2 * 1024;
-    const uint32_t my_begin = rank == 0 ? 0 : first_half;
-    const uint32_t my_bytes = S::kCluster == 1 ? row_bytes : rank == 0 ? first_half : row_bytes - first_half;
+    const uint32_t part = (row_bytes / 1024 + S::kCluster - 1) / S::kCluster * 1024;
+    const uint32_t my_begin = rank * part, my_bytes = min(part, row_bytes - my_begin);
     for (int block = 0; block < n_blocks; block += S::kBlocks) {
       BarrierWait(&ring.empty[at.stage], at.parity ^ 1);
+      if (block == 0) ring.units[at.stage] = unit;
       uint64_t* full = &ring.full[at.stage];
       char* stage = ring.stages + at.stage * S::kStageBytes;
       BarrierExpect(full, S::kBlocks * (n_tiles * S::kTileBytes + row_bytes));
       if constexpr (S::kWide) {
         for (int i = 0; i < n_tiles; ++i) {
-          BulkCopy(stage + i * S::kTileBytes, tiles + int64_t{n_blocks} * i * S::kTileBytes, S::kTileBytes, full);
+          BulkCopy(stage + i * S::kTileBytes, tiles + int64_t{n_blocks} * i * S::kTileBytes, S::kTileBytes,
+                   full);
         }
         if (my_bytes > 0) {
-          BulkCopyToCluster(stage + S::kRowsAt + my_begin, rows + my_begin, my_bytes, full, 0b11);
+          BulkCopyToCluster(stage + S::kRowsAt + my_begin, rows + my_begin, my_bytes, full, kAllBlocks);
         }
         tiles += S::kTileBytes;
         rows += next_rows;
@@ -119,6 +189,10 @@ __device__ void Produce(const GroupedMatMul& work, const Ring& ring) {
       at.Next();
     }
   }
+  turn.End();
+  BarrierWait(&ring.empty[at.stage], at.parity ^ 1);
+  ring.units[at.stage] = Unit{};
+  BarrierArrive(&ring.full[at.stage]);
 }
 
 // This warp has read a stage, which is empty when all warps have that could read it in this block or,
@@ -252,10 +326,11 @@ template <typename S>
 __device__ void Consume(const GroupedMatMul& work, const Ring& ring, int warpgroup, int thread,
                         char* gate_rows) {
   RingPosition<S::kStages> at;
-  Unit unit;
-  for (int index = blockIdx.x / S::kCluster; FindUnit(work, index, &unit); index += gridDim.x / S::kCluster) {
+  while (true) {
+    BarrierWait(&ring.full[at.stage], at.parity);
+    const Unit unit = ring.units[at.stage];
+    if (unit.n_rows == 0) return;
     if constexpr (S::kWide) {
-      unit.tile += 2 * static_cast<int>(ClusterRank());
       ComputeWideUnit<S, WideUnitsOf(S::kFormat).step>(work, ring, unit, at, warpgroup, thread, gate_rows);
     } else {
       ComputeUnit<S, S::kRows>(work, ring, unit, at, warpgroup, thread, gate_rows);
@@ -273,10 +348,15 @@ __global__ void __cluster_dims__(S::kCluster, 1, 1) __launch_bounds__(S::kThread
   char* gate_rows = base + S::kStages * S::kStageBytes;
   ring.full = reinterpret_cast<uint64_t*>(gate_rows + S::kGateBytes);
   ring.empty = ring.full + S::kStages;
+  auto* const letters = reinterpret_cast<Letters*>(ring.empty + S::kStages);
+  ring.units = reinterpret_cast<Unit*>(letters + 1);
   if (threadIdx.x == 0) {
     for (int i = 0; i < S::kStages; ++i) {
       BarrierInit(&ring.full[i], 1);
       BarrierInit(&ring.empty[i], 4 * S::kGroups * S::kCluster);  // a warp arrives once
+    }
+    if constexpr (S::kWide) {
+      for (uint64_t& sent : letters->sent) BarrierInit(&sent, 1);
     }
     FenceAsync();
     if constexpr (S::kCluster > 1) FenceBarriers();
@@ -289,7 +369,7 @@ __global__ void __cluster_dims__(S::kCluster, 1, 1) __launch_bounds__(S::kThread
   const int warpgroup = threadIdx.x / 128;
   if (warpgroup == S::kGroups) {
     if constexpr (S::kMoveRegisters) GiveRegisters<56>();
-    if (threadIdx.x % 128 == 0) Produce<S>(work, ring);
+    if (threadIdx.x % 128 == 0) Produce<S>(work, ring, letters);
   } else {
     if constexpr (S::kMoveRegisters) TakeRegisters<224>();
     Consume<S>(work, ring, warpgroup, threadIdx.x % 128, gate_rows);
@@ -302,7 +382,9 @@ cudaError_t LaunchShape(const GroupedMatMul& work, int n_processors, cudaStream_
   static_assert(S::kStages >= 3);
   static const cudaError_t error = AllowShared(Kernel<S>, S::kSharedBytes, false);
   if (error != cudaSuccess) return error;
-  Grid grid = {.n_threads = S::kThreads, .shared_bytes = S::kSharedBytes, .cluster = S::kCluster};
+  Grid grid = {.n_threads = S::kThreads,
+               .shared_bytes = S::kSharedBytes,
+               .cluster = S::kCluster};
   int most = n_processors * S::kBlocksPerProcessor;
   if constexpr (S::kCluster > 1) {
     static const int n_clusters = MaxActiveClusters(Kernel<S>, grid);  // which all stay till the end

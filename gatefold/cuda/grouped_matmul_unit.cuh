@@ -40,9 +40,7 @@ __device__ inline bool FindUnit(const GroupedMatMul& work, int unit, Unit* found
   const MatMulGroup* group = groups + low;
   const RowCut cut = CutRows(work.shape.format, work.unit_rows, group->n_rows);
   const int local = unit - group->first_unit;
-  const int place = local / cut.n_units;
-  // To and fro, so that a block that takes every n-th unit does not get the wider one each time.
-  const int part = place % 2 == 0 ? local % cut.n_units : cut.n_units - 1 - local % cut.n_units;
+  const int place = local / cut.n_units, part = local % cut.n_units;
   found->group = group;
   found->tile = place * (work.unit_rows > kNarrowUnitRows ? kWideUnitTiles : 1);
   found->width = cut.Width(part);

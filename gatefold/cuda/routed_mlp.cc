@@ -40,6 +40,8 @@ cudaError_t RoutedMlp::Prepare(int n_rows) {
   most_rows_ = ExpectUnits(n_rows, top_k_, n_experts_, &up_);
   ExpectUnits(n_rows, top_k_, n_experts_, &down_);
   GF_CUDA_RETURN_IF_ERROR(Reserve(up_.n_groups, most_rows_));
+  GF_CUDA_RETURN_IF_ERROR(turns_.ReserveZeros(sizeof(UnitTurns)));
+  up_.turns = down_.turns = reinterpret_cast<UnitTurns*>(turns_.get());
   up_.groups = plan_.up;
   up_.counts = plan_.up_counts;
   up_.x = activations_.get();

@@ -41,6 +41,7 @@ class RoutedMlp {
   GroupedMatMul up_, down_;
   int capacity_groups_ = 0;
   int64_t capacity_rows_ = 0;
+  DeviceMemory turns_;
   DeviceMemory plan_memory_;
   DeviceMemory activations_;  // of x, then of what lies between the products
   VisitPlan plan_;

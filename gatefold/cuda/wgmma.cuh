@@ -72,6 +72,32 @@ __device__ inline void ClusterArrive(uint64_t* barrier, uint32_t rank) {
       : "memory");
 }
 
+// Writes to the same place of block `rank`, whoever waits there at the same barrier by ClusterBarrierWait
+// sees it.
+__device__ inline void ClusterSend(int* place, int value, uint64_t* barrier, uint32_t rank) {
+  asm volatile(
+      "{\n"
+      ".reg .b32 remote;\n"
+      "mapa.shared::cluster.u32 remote, %0, %3;\n"
+      "st.shared::cluster.u32 [remote], %1;\n"
+      "mapa.shared::cluster.u32 remote, %2, %3;\n"
+      "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [remote];\n"
+      "}\n" ::"r"(SharedAddress(place)),
+      "r"(value), "r"(SharedAddress(barrier)), "r"(rank)
+      : "memory");
+}
+__device__ inline void ClusterBarrierWait(uint64_t* barrier, uint32_t parity) {
+  asm volatile(
+      "{\n"
+      ".reg .pred done;\n"
+      "again:\n"
+      "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 done, [%0], %1;\n"
+      "@!done bra again;\n"
+      "}\n" ::"r"(SharedAddress(barrier)),
+      "r"(parity)
+      : "memory");
+}
+
 __device__ inline uint32_t ClusterRank() {
   uint32_t rank;
   asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));

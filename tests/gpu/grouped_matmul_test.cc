@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <functional>
+#include <numeric>
 
 #include "gatefold/cuda/grouped_matmul_plan.h"
 #include "gatefold/cuda/pack_weights.h"
@@ -54,12 +55,17 @@ class GroupedMatMulTest : public GpuTest, public testing::WithParamInterface<boo
     y.Fill(0xFF);
     EXPECT_CUDA(GatherActivations(device_x.get(), device_sources.get(), groups.get(), work.n_groups,
                                   padded, shape.n_in, activations.get(), nullptr));
+    DeviceArray<UnitTurns> turns(1);
+    turns.Fill(0);
+    work.turns = turns.get();
     work.groups = groups.get();
     work.x = activations.get();
     work.y = y.get();
     work.y_stride = shape.n_out;
     EXPECT_CUDA(hopper() ? LaunchSm90(work, n_processors_, nullptr) : LaunchSm80(work, nullptr));
     EXPECT_CUDA(cudaDeviceSynchronize());
+    EXPECT_EQ(turns.Read()[0].n_taken, 0);
+    EXPECT_EQ(turns.Read()[0].n_ended, 0);
     return y.Read();
   }
 

@@ -64,9 +64,8 @@ Block& LiveBlock(uint32_t rank) {
 
 }  // namespace
 
-uint64_t* OfBlock(uint64_t* pointer, uint32_t rank) {
-  return reinterpret_cast<uint64_t*>(LiveBlock(rank).shared +
-                                     (reinterpret_cast<char*>(pointer) - SharedMemory()));
+void* OfBlock(void* pointer, uint32_t rank) {
+  return LiveBlock(rank).shared + (static_cast<char*>(pointer) - SharedMemory());
 }
 
 void FinishBulkCopy(const StartedBulkCopy& copy) {
@@ -87,7 +86,8 @@ void BulkCopy(void* to, const void* from, uint32_t bytes, uint64_t* barrier, uin
     if ((blocks >> rank & 1) == 0) continue;
     const Block& block = LiveBlock(rank);
     const StartedBulkCopy copy = {&block, block.shared + (here - SharedMemory()),
-                                  OfBlock(barrier, rank), static_cast<const char*>(from), bytes};
+                                  static_cast<uint64_t*>(OfBlock(barrier, rank)),
+                                  static_cast<const char*>(from), bytes};
     std::memset(copy.to, 0xFF, bytes);
     if (device.IsEager()) {
       FinishBulkCopy(copy);

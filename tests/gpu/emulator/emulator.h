@@ -83,7 +83,7 @@ void BarrierArrive(uint64_t* barrier);
 void BarrierExpect(uint64_t* barrier, uint32_t bytes);  // and arrives
 void BarrierWait(uint64_t* barrier, uint32_t parity);
 // The same place of block `rank` of the cluster.
-uint64_t* OfBlock(uint64_t* pointer, uint32_t rank);
+void* OfBlock(void* pointer, uint32_t rank);
 // A copy to the same place of those blocks, counted by the same barrier of each.
 void BulkCopy(void* to, const void* from, uint32_t bytes, uint64_t* barrier, uint32_t blocks);
 

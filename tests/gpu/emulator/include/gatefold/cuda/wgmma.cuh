@@ -26,8 +26,13 @@ inline void BarrierWait(uint64_t* barrier, uint32_t parity) {
   emulator::BarrierWait(barrier, parity);
 }
 inline void ClusterArrive(uint64_t* barrier, uint32_t rank) {
-  emulator::BarrierArrive(emulator::OfBlock(barrier, rank));
+  emulator::BarrierArrive(static_cast<uint64_t*>(emulator::OfBlock(barrier, rank)));
 }
+inline void ClusterSend(int* place, int value, uint64_t* barrier, uint32_t rank) {
+  *static_cast<int*>(emulator::OfBlock(place, rank)) = value;
+  ClusterArrive(barrier, rank);
+}
+inline void ClusterBarrierWait(uint64_t* barrier, uint32_t parity) { BarrierWait(barrier, parity); }
 inline uint32_t ClusterRank() { return emulator::RankInCluster(); }
 inline void FenceBarriers() {}
 inline void ClusterSync() { emulator::MeetCluster(); }
