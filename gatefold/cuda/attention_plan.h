@@ -24,7 +24,7 @@ struct AttentionShape {
 
 // Contexts are cut at absolute positions that are multiples of this; the parts of a row are
 // computed apart and merged in ascending order.
-inline constexpr int kChunkTokens = 256;
+inline constexpr int kChunkTokens = 512;
 
 enum class AttentionKernels {
   kAny,     // compute capability 8.0 and later

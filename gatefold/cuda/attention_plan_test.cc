@@ -95,9 +95,9 @@ void CheckPlan(const AttentionShape& shape, const std::vector<PlanRow>& rows,
 
 TEST(AttentionPlanTest, CoversEachRowOnce) {
   const std::vector<std::vector<std::vector<int>>> batches = {
-      {{0, 0, 1}},     {{0, 5000, 5001}, {1, 255, 256}, {2, 256, 257}},
+      {{0, 0, 1}},     {{0, 5000, 5001}, {1, 511, 512}, {2, 512, 513}},
       {{0, 0, 1000}},  {{3, 4095, 4096}, {1, 700, 733}, {2, 0, 300}, {0, 9, 10}, {0, 300, 301}},
-      {{0, 250, 262}}, {{0, 5000, 5003}, {1, 30000, 30001}, {2, 7000, 7040}}};
+      {{0, 506, 518}}, {{0, 5000, 5003}, {1, 30000, 30001}, {2, 7000, 7040}}};
   for (const auto& batch : batches) {
     for (const AttentionShape& shape : {Shape(32, 8), Shape(16, 1), Shape(7, 1), Shape(4, 4),
                                         Shape(32, 8, 600), Shape(7, 1, 1)}) {
@@ -123,7 +123,7 @@ TEST(AttentionPlanTest, CoversEachRowOnce) {
 TEST(AttentionPlanTest, GivesEachWorkerAsManyChunks) {
   // 16 chunks of 8 heads, then one of each.
   const AttentionPlan plan =
-      PlanAttention(Shape(32, 8), Rows({{0, 4095, 4096}, {1, 10, 11}}),
+      PlanAttention(Shape(32, 8), Rows({{0, 8191, 8192}, {1, 10, 11}}),
                     {.n_multiprocessors = 17, .kernels = AttentionKernels::kHopper});
   EXPECT_EQ(plan.n_narrow, 34);
   EXPECT_EQ(plan.n_slots, 16);
@@ -164,7 +164,7 @@ TEST(AttentionPlanTest, CutsWideTilesToTheNumberOfWorkers) {
 
 TEST(AttentionPlanTest, PadsAndPacks) {
   AttentionPlan plan =
-      PlanAttention(Shape(32, 8), Rows({{0, 600, 601}, {1, 0, 64}}), {.n_multiprocessors = 4});
+      PlanAttention(Shape(32, 8), Rows({{0, 1200, 1201}, {1, 0, 64}}), {.n_multiprocessors = 4});
   const AttentionPlan before = plan;
   const int n = static_cast<int>(plan.segments.size());
   EXPECT_GT(n, plan.n_narrow + plan.n_wide);

@@ -1,8 +1,8 @@
 #pragma once
 
 // How the rows of a warpgroup of Hopper's wide kernel come and go. Their queries are copied into shared
-// memory while the segment before is still multiplied, and their results leave it by bulk copies that
-// nobody waits for. For sm_90a only.
+// memory while the segment before is still multiplied; their results leave through it, so that a warp writes
+// whole rows and not eight pieces of eight. For sm_90a only.
 
 #include "gatefold/cuda/attention_work.h"
 #include "gatefold/cuda/wgmma.cuh"
@@ -19,7 +19,9 @@ class PairRows {
   static constexpr int kHalfBytes = kPairs * 128;
   // Queries: [head_dim / 64][64 pairs][64], as the matrix instructions want them.
   static constexpr int kQueryBytes = kPairs * kHeadDim * 2;
-  static constexpr int kResultBytes = kPairs * kHeadDim * 4;
+  // Results: each warp's 16 pairs, in float32.
+  static constexpr int kWarpResultBytes = kPairs / 4 * kHeadDim * 4;
+  static constexpr int kResultBytes = 4 * kWarpResultBytes;
 
   // barrier: of the group's threads.
   __device__ __forceinline__ PairRows(const AttentionArgs& args, int first_pair, int thread,
@@ -29,9 +31,11 @@ class PairRows {
         thread_(thread),
         barrier_(barrier),
         queries_(queries),
-        results_(results) {}
+        results_(results + thread / kWarp * kWarpResultBytes) {}
 
   __device__ __forceinline__ const unsigned char* queries() const { return queries_; }
+  // Of the thread's warp, for whatever it likes until it sends results.
+  __device__ __forceinline__ unsigned char* results() const { return results_; }
   __device__ __forceinline__ void Sync() const { SyncThreads<kThreads>(barrier_); }
 
   __device__ __forceinline__ bool AnyOf(const AttentionSegment& item) const {
@@ -41,7 +45,7 @@ class PairRows {
   // Of the thread's two pairs.
   __device__ __forceinline__ bool LocateRow(const AttentionSegment& item, int i, int& row,
                                             int& head) const {
-    return Locate(args_, item, first_pair_ + PairOf(i), row, head);
+    return LocatePair(item, PairOf(i), row, head);
   }
 
   // Nobody multiplies with the queries before.
@@ -67,10 +71,9 @@ class PairRows {
     }
   }
 
-  // The queries that were started are there, and the memory of results is free.
+  // The queries that were started are there.
   __device__ __forceinline__ void Await() const {
     WaitForCopies<0>();
-    AwaitStores();
     FenceAsync();
     Sync();
   }
@@ -82,17 +85,21 @@ class PairRows {
   __device__ __forceinline__ void Send(const AttentionSegment& item,
                                        const float (&values)[kHeadDim / 2],
                                        const float (&reciprocal)[2]) const {
-    Sync();  // all are done with what lay there
+    __syncwarp();  // all are done with what lay there
     if (args_.out != nullptr) {
       Send<4>(item, values, reciprocal, reinterpret_cast<char*>(args_.out));
     } else {
       Send<2>(item, values, reciprocal, reinterpret_cast<char*>(args_.out_bf16));
     }
+    __syncwarp();  // all have read it
   }
 
  private:
-  __device__ __forceinline__ int PairOf(int i) const {
-    return thread_ / kWarp * 16 + thread_ % kWarp / 4 + i * 8;
+  // Of the warp's 16.
+  __device__ __forceinline__ int PairOf(int i) const { return thread_ % kWarp / 4 + i * 8; }
+  __device__ __forceinline__ bool LocatePair(const AttentionSegment& item, int pair, int& row,
+                                             int& head) const {
+    return Locate(args_, item, first_pair_ + thread_ / kWarp * 16 + pair, row, head);
   }
 
   // A pair's results start at this byte of its place and go around its end: so that pairs beside each
@@ -124,17 +131,19 @@ class PairRows {
         }
       }
     }
-    FenceAsync();
-    Sync();
-    int row, head;
-    if (thread_ < kPairs && Locate(args_, item, first_pair_ + thread_, row, head)) {
-      char* const to = out + (static_cast<int64_t>(row) * args_.n_heads + head) * kRowBytes;
-      const unsigned char* const place = results_ + thread_ * kRowBytes;
-      const int turn = Turn<kSize>(thread_);
-      BulkStore(to, place + turn, kRowBytes - turn);
-      if (turn > 0) BulkStore(to + kRowBytes - turn, place, turn);
+    __syncwarp();
+    constexpr int kLanes = kRowBytes / 16;  // that copy a pair
+    const int lane = thread_ % kWarp, piece = lane % kLanes * 16;
+#pragma unroll 2
+    for (int first = 0; first < 16; first += kWarp / kLanes) {
+      const int pair = first + lane / kLanes;
+      int row, head;
+      if (!LocatePair(item, pair, row, head)) continue;
+      const unsigned char* const from =
+          results_ + pair * kRowBytes + (piece + Turn<kSize>(pair)) % kRowBytes;
+      char* const to = out + (static_cast<int64_t>(row) * args_.n_heads + head) * kRowBytes + piece;
+      *reinterpret_cast<uint4*>(to) = *reinterpret_cast<const uint4*>(from);
     }
-    CommitStores();
   }
 
   const AttentionArgs& args_;

@@ -66,9 +66,7 @@ class GroupWorker {
         thread_(static_cast<int>(threadIdx.x) % kGroupThreads),
         ring_{shared + R::kRing},
         rows_(args, group_ * 64, thread_, group_ + 1, shared + group_ * R::kQueryBytes,
-              shared + R::kMerged + group_ * R::kMergedBytes),
-        merged_(reinterpret_cast<float4*>(shared + R::kMerged + group_ * R::kMergedBytes) +
-                thread_) {}
+              shared + R::kMerged + group_ * R::kMergedBytes) {}
 
   __device__ __forceinline__ void Run() {
     index_ = FirstSegment(args_);
@@ -88,7 +86,6 @@ class GroupWorker {
       }
       index_ = Uniform(Item().next);
     }
-    sm90::AwaitStores();  // they read this block's memory
   }
 
  private:
@@ -169,8 +166,11 @@ class GroupWorker {
       } else {
         sm90::KeepBranch<2>();
         AwaitValues(values);
+        // Often no row of the warp has a new highest score: times one, all stays as it is.
+        if (__ballot_sync(kAllLanes, scale[0] != 1.0f || scale[1] != 1.0f) != 0) {
 #pragma unroll
-        for (int i = 0; i < kSums; ++i) o_[i] = __fmul_rn(o_[i], scale[(i >> 1) & 1]);
+          for (int i = 0; i < kSums; ++i) o_[i] = __fmul_rn(o_[i], scale[(i >> 1) & 1]);
+        }
       }
       // A mere copy would be optimised away, and the weights made in the registers that are
       // multiplied.
@@ -339,12 +339,14 @@ class GroupWorker {
   // last time the merged values stay in o.
   __device__ __forceinline__ void MergePart(const float (&m)[2], const float (&sums)[2],
                                             bool last) {
+    float4* const merged =  // [kSums / 4, kWarp]
+        reinterpret_cast<float4*>(rows_.results()) + thread_ % kWarp;
     MergeWeights weights[2];
 #pragma unroll
     for (int i = 0; i < 2; ++i) weights[i] = Merge(m[i], sums[i], whole_[i]);
 #pragma unroll
     for (int i = 0; i < kSums; i += 4) {
-      float4& place = merged_[i / 4 * kGroupThreads];
+      float4& place = merged[i / 4 * kWarp];
       const float4 before = any_merged_ ? place : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
       o_[i] = MergeValue(before.x, o_[i], weights[0]);
       o_[i + 1] = MergeValue(before.y, o_[i + 1], weights[0]);
@@ -378,7 +380,6 @@ class GroupWorker {
   const int group_, thread_;
   Ring<kHeadDim, kStages> ring_;
   PairRows<kHeadDim> rows_;
-  float4* const merged_;  // [kSums / 4, kGroupThreads]
   int index_;             // of the segment
   bool is_prefix_;
   int lo_, hi_;

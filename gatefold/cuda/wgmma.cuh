@@ -152,19 +152,6 @@ __device__ __forceinline__ uint64_t ReadOncePolicy() {
   return policy;
 }
 
-// Shared to global, `bytes` a multiple of 16: this thread's, until a wait for all that it committed. What is
-// written is seen by the next kernel.
-__device__ __forceinline__ void BulkStore(void* global, const void* shared, uint32_t bytes) {
-  asm volatile("cp.async.bulk.global.shared::cta.bulk_group [%0], [%1], %2;" ::"l"(global),
-               "r"(SharedAddress(shared)), "r"(bytes)
-               : "memory");
-}
-__device__ __forceinline__ void CommitStores() { asm volatile("cp.async.bulk.commit_group;" ::: "memory"); }
-// Until shared memory has been read, and may be written again.
-__device__ __forceinline__ void AwaitStores() {
-  asm volatile("cp.async.bulk.wait_group.read 0;" ::: "memory");
-}
-
 __device__ inline void WgmmaFence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
 __device__ inline void WgmmaCommit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
 template <int kPending>

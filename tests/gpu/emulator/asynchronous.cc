@@ -97,16 +97,16 @@ void BulkCopy(void* to, const void* from, uint32_t bytes, uint64_t* barrier, uin
   }
 }
 
-void ThreadCopies::Start(char* to, const char* from, size_t bytes) {
-  std::memset(to, 0xFF, bytes);
-  started_.push_back({to, from, bytes, n_commits_});
+void ThreadCopies::Start(char* to, const char* from) {
+  std::memset(to, 0xFF, 16);
+  started_.push_back({to, from, n_commits_});
 }
 
 void ThreadCopies::Finish(const Started& copy) {
   if (copy.from == nullptr) {
-    std::memset(copy.to, 0, copy.bytes);
+    std::memset(copy.to, 0, 16);
   } else {
-    std::memcpy(copy.to, copy.from, copy.bytes);
+    std::memcpy(copy.to, copy.from, 16);
   }
 }
 
@@ -134,21 +134,10 @@ void ThreadCopies::Reset() {
 void CopyAsync16(uint32_t to, const void* from, bool read) {
   if (to % 16 != 0 || reinterpret_cast<uintptr_t>(from) % 16 != 0) Fail("an unaligned copy");
   Device::Get().current().copies.Start(SharedPointer(to, 16),
-                                       read ? static_cast<const char*>(from) : nullptr, 16);
+                                       read ? static_cast<const char*>(from) : nullptr);
 }
 void CommitCopies() { Device::Get().current().copies.Commit(); }
 void AwaitCopies(int n_pending_groups) { Device::Get().current().copies.Await(n_pending_groups); }
-
-void BulkStore(void* to, const void* from, uint32_t bytes) {
-  if (bytes == 0 || bytes % 16 != 0 || reinterpret_cast<uintptr_t>(to) % 16 != 0 ||
-      reinterpret_cast<uintptr_t>(from) % 16 != 0) {
-    Fail("a bulk copy that is not of whole 16 bytes");
-  }
-  Device::Get().current().stores.Start(
-      static_cast<char*>(to), SharedPointer(SharedOffset(from), static_cast<int>(bytes)), bytes);
-}
-void CommitStores() { Device::Get().current().stores.Commit(); }
-void AwaitStores() { Device::Get().current().stores.Await(0); }
 
 void WarpProducts::Start(const std::array<Product, kWarpThreads>& of_threads, const Block* block,
                          int warp) {

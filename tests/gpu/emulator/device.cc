@@ -66,7 +66,6 @@ void Device::Resume(Thread& thread) {
   current_ = nullptr;
   if (!thread.has_ended) return;
   if (!thread.copies.IsIdle()) thread.copies.Await(0);
-  if (!thread.stores.IsIdle()) Fail("a thread ended before its bulk copies had read shared memory");
   Block& block = *thread.block;
   --block.n_live;
   Meeting& all = block.meetings[0];  // does not wait for those that ended
@@ -132,11 +131,10 @@ bool Device::FinishSome(double chance) {
       }
     }
     for (int i = 0; i < block.n_threads; ++i) {
-      for (ThreadCopies* copies : {&block.threads[i].copies, &block.threads[i].stores}) {
-        while (!copies->IsIdle() && Draw() < chance) {
-          copies->FinishAny(random_);
-          any = true;
-        }
+      ThreadCopies& copies = block.threads[i].copies;
+      while (!copies.IsIdle() && Draw() < chance) {
+        copies.FinishAny(random_);
+        any = true;
       }
     }
   }
@@ -167,7 +165,6 @@ void Device::RunCluster(int64_t first_block) {
       thread.has_ended = false;
       thread.word = nullptr;
       thread.copies.Reset();
-      thread.stores.Reset();
     }
   }
   cluster_meeting_ = Meeting();

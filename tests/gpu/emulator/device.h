@@ -56,10 +56,10 @@ class WarpProducts {
   int64_t n_commits_ = 0;
 };
 
-// A thread's copies: those of 16 bytes to shared memory (cp.async), or bulk copies out of it.
+// A thread's copies of 16 bytes each (cp.async).
 class ThreadCopies {
  public:
-  void Start(char* to, const char* from, size_t bytes);  // from null: zeros
+  void Start(char* to, const char* from);  // from null: zeros
   void Commit() { ++n_commits_; }
   void Await(int n_pending_groups);
   bool IsIdle() const { return started_.empty(); }
@@ -70,7 +70,6 @@ class ThreadCopies {
   struct Started {
     char* to;
     const char* from;
-    size_t bytes;
     int64_t commit;
   };
   static void Finish(const Started& copy);
@@ -89,7 +88,7 @@ struct Thread {
   uint32_t mask = 0, value = 0;
   const char* what = "";
 
-  ThreadCopies copies, stores;
+  ThreadCopies copies;
   boost::context::fiber fiber, back;
 
   bool CanGoOn() const { return !has_ended && (word == nullptr || (*word & mask) != value); }

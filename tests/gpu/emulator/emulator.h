@@ -91,10 +91,6 @@ void BulkCopy(void* to, const void* from, uint32_t bytes, uint64_t* barrier, uin
 void CopyAsync16(uint32_t to, const void* from, bool read);
 void CommitCopies();
 void AwaitCopies(int n_pending_groups);
-// This thread's bulk copies out of shared memory, till the wait for all of them.
-void BulkStore(void* to, const void* from, uint32_t bytes);
-void CommitStores();
-void AwaitStores();
 
 // A warpgroup's product (wgmma), sums[64, n] = or += a[64, 16] b[16, n], of which each of its four
 // warps has 16 rows: they do not wait for each other.

@@ -47,11 +47,6 @@ inline void BulkCopyToCluster(void* shared, const void* global, uint32_t bytes, 
 inline void BulkCopyOnce(void* to, const void* from, int bytes, uint64_t* barrier, uint64_t) {
   BulkCopy(to, from, static_cast<uint32_t>(bytes), barrier);
 }
-inline void BulkStore(void* global, const void* shared, uint32_t bytes) {
-  emulator::BulkStore(global, shared, bytes);
-}
-inline void CommitStores() { emulator::CommitStores(); }
-inline void AwaitStores() { emulator::AwaitStores(); }
 inline uint64_t ReadOncePolicy() { return 0; }
 
 inline void WgmmaFence() {}
