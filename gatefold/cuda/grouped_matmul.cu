@@ -8,44 +8,64 @@
 #include "gatefold/cuda/grouped_matmul_plan.h"
 #include "gatefold/cuda/grouped_matmul_unit.cuh"
 #include "gatefold/cuda/launch.h"
+#include "gatefold/cuda/warp_ops.h"
 
 namespace gatefold::cuda {
 namespace {
 
-// One warp gathers one row: a lane takes 8 inputs, 16 bytes of the result, at a time.
-__global__ void GatherKernel(const float* x, const int32_t* sources, const MatMulGroup* groups,
-                             int n_groups, int64_t n_rows, int64_t n_in, char* activations,
-                             const GroupCounts* counts) {
-  const int64_t row = static_cast<int64_t>(blockIdx.x) * (blockDim.x / 32) + threadIdx.x / 32;
-  if (counts != nullptr) {
-    n_groups = counts->n_groups;
-    n_rows = counts->n_rows;
+struct GatherArgs {
+  const float* x;
+  const int32_t* sources;
+  const MatMulGroup* groups;
+  int n_groups;
+  int64_t n_rows;
+  int64_t n_in;
+  char* activations;
+  const GroupCounts* counts;
+  int n_slices;  // of a row
+};
+
+// Four inputs of a row, of which there are n_in.
+template <bool kWhole>
+__device__ __forceinline__ float4 Inputs(const float* row, int64_t input, int64_t n_in) {
+  if constexpr (kWhole) {
+    return input < n_in ? *reinterpret_cast<const float4*>(row + input) : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+  } else {
+    const auto one = [&](int i) { return input + i < n_in ? row[input + i] : 0.0f; };
+    return make_float4(one(0), one(1), one(2), one(3));
   }
-  if (row >= n_rows) return;
+}
+
+// One warp gathers a slice of a row: a lane takes 8 inputs, 16 bytes of the result, at a time. kWhole: rows
+// can be read by fours.
+template <bool kWhole>
+__global__ void GatherKernel(const __grid_constant__ GatherArgs args) {
+  const int64_t warp = static_cast<int64_t>(blockIdx.x) * (blockDim.x / 32) + threadIdx.x / 32;
+  const int64_t row = warp / args.n_slices;
+  const int n_groups = args.counts != nullptr ? args.counts->n_groups : args.n_groups;
+  if (row >= (args.counts != nullptr ? args.counts->n_rows : args.n_rows)) return;
   int group = 0;
   for (int low = 0, high = n_groups - 1; low <= high;) {  // the last that starts at or before `row`
     const int middle = (low + high) / 2;
-    if (groups[middle].first_row <= row) {
+    if (args.groups[middle].first_row <= row) {
       group = middle;
       low = middle + 1;
     } else {
       high = middle - 1;
     }
   }
-  const int n_blocks = static_cast<int>(RoundUp(n_in, kInputsAlign) / kTileInputs);
-  const int local = static_cast<int>(row - groups[group].first_row);
-  const int source = sources[row];
-  for (int64_t chunk = threadIdx.x % 32; chunk < n_blocks * 8; chunk += 32) {
-    __nv_bfloat16 values[8];
-#pragma unroll
-    for (int i = 0; i < 8; ++i) {
-      const int64_t input = chunk * 8 + i;
-      values[i] = __float2bfloat16_rn(source >= 0 && input < n_in ? x[source * n_in + input] : 0.0f);
-    }
-    char* to = const_cast<char*>(ActivationRows(activations, groups[group], n_blocks,
-                                                static_cast<int>(chunk / 8), 0));
+  const int n_blocks = static_cast<int>(RoundUp(args.n_in, kInputsAlign) / kTileInputs);
+  const int local = static_cast<int>(row - args.groups[group].first_row);
+  const int source = args.sources[row];
+  const float* const from = args.x + (source < 0 ? 0 : source * args.n_in);
+  const int64_t n_in = source < 0 ? 0 : args.n_in;
+  for (int64_t chunk = warp % args.n_slices * 32 + threadIdx.x % 32; chunk < n_blocks * 8;
+       chunk += args.n_slices * 32) {
+    const float4 a = Inputs<kWhole>(from, chunk * 8, n_in), b = Inputs<kWhole>(from, chunk * 8 + 4, n_in);
+    char* const to = const_cast<char*>(ActivationRows(args.activations, args.groups[group], n_blocks,
+                                                      static_cast<int>(chunk / 8), 0));
     *reinterpret_cast<uint4*>(to + SwizzledOffset(local, static_cast<int>(chunk % 8) * 8)) =
-        *reinterpret_cast<const uint4*>(values);
+        make_uint4(PackBF16(a.x, a.y), PackBF16(a.z, a.w), PackBF16(b.x, b.y), PackBF16(b.z, b.w));
   }
 }
 
@@ -137,10 +157,25 @@ cudaError_t GatherActivations(const float* x, const int32_t* sources, const MatM
                               int n_groups, int64_t n_rows, int64_t n_in, void* activations,
                               cudaStream_t stream, const GroupCounts* counts) {
   if (n_rows == 0) return cudaSuccess;
-  constexpr int kWarps = 8;
-  return LaunchKernel(GatherKernel,
-                      {.n_blocks = (n_rows + kWarps - 1) / kWarps, .n_threads = kWarps * 32}, stream, x,
-                      sources, groups, n_groups, n_rows, n_in, static_cast<char*>(activations), counts);
+  constexpr int64_t kWarps = 8;  // of a block
+  // Few rows are cut, since a warp alone takes long for one; many are enough to fill a device.
+  constexpr int64_t kEnough = 2048;
+  const int64_t most = RoundUp(n_in, kInputsAlign) / (8 * 32);
+  const int n_slices = static_cast<int>(std::clamp<int64_t>(kEnough / n_rows, 1, std::max<int64_t>(most, 1)));
+  const bool whole = n_in % 4 == 0 && reinterpret_cast<uintptr_t>(x) % 16 == 0;
+  return LaunchKernel(whole ? GatherKernel<true> : GatherKernel<false>,
+                      {.n_blocks = (n_rows * n_slices + kWarps - 1) / kWarps,
+                       .n_threads = kWarps * 32},
+                      stream,
+                      GatherArgs{.x = x,
+                                 .sources = sources,
+                                 .groups = groups,
+                                 .n_groups = n_groups,
+                                 .n_rows = n_rows,
+                                 .n_in = n_in,
+                                 .activations = static_cast<char*>(activations),
+                                 .counts = counts,
+                                 .n_slices = n_slices});
 }
 
 }  // namespace gatefold::cuda

@@ -10,6 +10,8 @@ namespace gatefold::cuda {
 namespace {
 
 constexpr int kThreads = 256;
+
+int64_t Blocks(int64_t n, int64_t each) { return (n + each - 1) / each; }
 constexpr int kLanes = 16;  // of the virtual vector: half a warp
 
 // The virtual vector's sum, in its order, to all of its lanes.
@@ -93,8 +95,41 @@ struct LogitsArgs {
   int n_experts;
 };
 
-// Half a warp, the virtual vector, has kExperts experts of kRows rows. Few rows: what counts is that many
-// weights are under way (kAhead lines of 32). Many: that each that came serves several sums.
+constexpr int kLine = 2 * kLanes;  // inputs that the virtual vector takes at a time
+
+// Few rows: a block has one and one expert. What counts is that all of both are under way at once, so they
+// are brought into shared memory by all threads, and half a warp, the virtual vector, adds up there.
+__global__ void __launch_bounds__(kThreads) FewLogitsKernel(const __grid_constant__ LogitsArgs args) {
+  GATEFOLD_DYNAMIC_SHARED(float, staged);  // the row, the expert's weights, whole lines each
+  const int64_t row = blockIdx.x / args.n_experts;
+  const int expert = static_cast<int>(blockIdx.x % args.n_experts);
+  const int width = static_cast<int>(RoundUp(args.d, kLine));
+  const float* const from[2] = {args.h + row * args.d, args.gate + int64_t{expert} * args.d};
+  for (int i = static_cast<int>(threadIdx.x) * 4; i < width; i += kThreads * 4) {
+#pragma unroll
+    for (int which = 0; which < 2; ++which) {
+      CopyAsync16(SharedAddress(staged + which * width + i), from[which] + (i < args.d ? i : 0), i < args.d);
+    }
+  }
+  CommitCopies();
+  WaitForCopies<0>();
+  __syncthreads();
+  if (threadIdx.x >= kWarp) return;  // both halves of the first warp do the same
+  const int lane = static_cast<int>(threadIdx.x) % kLanes;
+  float sum = 0.0f;
+#pragma unroll 8
+  for (int at = 2 * lane; at < width; at += kLine) {
+    const float2 x = *reinterpret_cast<const float2*>(staged + at);
+    const float2 w = *reinterpret_cast<const float2*>(staged + width + at);
+    sum = __fmaf_rn(x.x, w.x, sum);
+    sum = __fmaf_rn(x.y, w.y, sum);
+  }
+  sum = SumLanes(sum);
+  if (threadIdx.x == 0) args.logits[blockIdx.x] = sum;
+}
+
+// Many rows: half a warp has kExperts experts of kRows rows, so that each weight that came serves several
+// sums; kAhead lines are under way.
 template <int kRows, int kExperts, int kAhead>
 __global__ void __launch_bounds__(kThreads) LogitsKernel(const __grid_constant__ LogitsArgs args) {
   const int64_t item =
@@ -116,11 +151,11 @@ __global__ void __launch_bounds__(kThreads) LogitsKernel(const __grid_constant__
     rows[r] = args.h + row * args.d + 2 * lane;
   }
   float sums[kRows][kExperts] = {};
-  for (int line = 0; line < args.d; line += 32 * kAhead) {
+  for (int line = 0; line < args.d; line += kLine * kAhead) {
     float2 w[kAhead][kExperts], x[kAhead][kRows];
 #pragma unroll
     for (int a = 0; a < kAhead; ++a) {
-      const int at = line + 32 * a;
+      const int at = line + kLine * a;
       const bool there = at + 2 * lane < args.d;
 #pragma unroll
       for (int e = 0; e < kExperts; ++e) {
@@ -133,7 +168,7 @@ __global__ void __launch_bounds__(kThreads) LogitsKernel(const __grid_constant__
     }
 #pragma unroll
     for (int a = 0; a < kAhead; ++a) {
-      if (line + 32 * a >= args.d) break;
+      if (line + kLine * a >= args.d) break;
 #pragma unroll
       for (int r = 0; r < kRows; ++r) {
 #pragma unroll
@@ -161,8 +196,8 @@ cudaError_t LaunchLogits(const LogitsArgs& args, cudaStream_t stream) {
   const int64_t n_items = (args.n_rows + kRows - 1) / kRows * ((args.n_experts + kExperts - 1) / kExperts);
   constexpr int64_t kItems = kThreads / kLanes;  // of a block
   return LaunchKernel(LogitsKernel<kRows, kExperts, kAhead>,
-                      {.n_blocks = (n_items + kItems - 1) / kItems, .n_threads = kThreads}, stream,
-                      args);
+                      {.n_blocks = Blocks(n_items, kItems), .n_threads = kThreads},
+                      stream, args);
 }
 
 struct TopKArgs {
@@ -283,7 +318,6 @@ bool AreExperts(int n_experts, int top_k) {
   return top_k >= 1 && top_k <= n_experts && top_k <= kMaxRouterTopK &&
          n_experts <= kMaxRouterExperts;
 }
-int64_t Blocks(int64_t n, int64_t each) { return (n + each - 1) / each; }
 
 }  // namespace
 
@@ -315,8 +349,19 @@ cudaError_t GateLogits(const float* h, const float* gate, float* logits, int64_t
                            .n_rows = n_rows,
                            .d = static_cast<int>(d),
                            .n_experts = n_experts};
-  constexpr int kFewRows = 32;  // a guess: not measured on a device yet
-  return n_rows <= kFewRows ? LaunchLogits<1, 1, 16>(args, stream) : LaunchLogits<4, 2, 2>(args, stream);
+  constexpr int kFew = 2048;                // rows times experts
+  constexpr int64_t kFewWidth = 12 * 1024;  // what fits into any device's shared memory, twice
+  if (n_rows * n_experts > kFew || d > kFewWidth) return LaunchLogits<4, 2, 2>(args, stream);
+  const auto shared_bytes = [](int64_t width) {
+    return static_cast<int>(2 * RoundUp(width, kLine) * sizeof(float));
+  };
+  static const cudaError_t error = AllowShared(FewLogitsKernel, shared_bytes(kFewWidth), false);
+  if (error != cudaSuccess) return error;
+  return LaunchKernel(FewLogitsKernel,
+                      {.n_blocks = n_rows * n_experts,
+                       .n_threads = kThreads,
+                       .shared_bytes = shared_bytes(d)},
+                      stream, args);
 }
 
 cudaError_t GateTopK(const float* logits, int64_t n_rows, int n_experts, int top_k,
@@ -326,7 +371,8 @@ cudaError_t GateTopK(const float* logits, int64_t n_rows, int n_experts, int top
     return cudaErrorInvalidValue;
   }
   return LaunchKernel(TopKKernel,
-                      {.n_blocks = Blocks(n_rows, kTopKWarps), .n_threads = kTopKWarps * kWarp},
+                      {.n_blocks = Blocks(n_rows, kTopKWarps),
+                       .n_threads = kTopKWarps * kWarp},
                       stream,
                       TopKArgs{.logits = logits,
                                .n_rows = n_rows,
@@ -353,7 +399,8 @@ cudaError_t FoldAnswers(const float* answers, const float* weights, bool round_a
       !IsAligned(x)) {
     return cudaErrorInvalidValue;
   }
-  const Grid grid = {.n_blocks = Blocks(n_rows * d, kThreads * 4), .n_threads = kThreads};
+  const Grid grid = {.n_blocks = Blocks(n_rows * d, kThreads * 4),
+                     .n_threads = kThreads};
   const FoldArgs args = {.answers = answers,
                          .weights = weights,
                          .x = x,
