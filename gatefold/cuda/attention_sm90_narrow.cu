@@ -10,7 +10,6 @@
 namespace gatefold::cuda {
 namespace {
 
-using sm90::AwaitKernelBefore;
 using sm90::Ring;
 
 // Those positions of a tile of values that nobody reads: zero weights do not make zeros of just
@@ -333,6 +332,7 @@ __global__ void __launch_bounds__(kWarps* kWarp, 2)
   GATEFOLD_DYNAMIC_SHARED(__align__(1024) unsigned char, shared);
   using R = Ring<kHeadDim, kStages>;
   R ring{shared};
+  LetNextKernelStart();
   if (threadIdx.x == 0) ring.Init(1);
   __syncthreads();
   if (threadIdx.x < kWarp) {
@@ -342,9 +342,10 @@ __global__ void __launch_bounds__(kWarps* kWarp, 2)
   } else {
     AwaitKernelBefore();
   }
-  FinishSplitTiles<kHeadDim, kWarps == 2 ? 16 : kHeadDim / 4>(args, static_cast<int>(threadIdx.x), kWarps * kWarp,
-                                 reinterpret_cast<int*>(shared + R::kBytes),
-                                 [] { __syncthreads(); });
+  constexpr int kBatch = kWarps == 2 ? 16 : kHeadDim / 4;  // as registers allow
+  FinishSplitTiles<kHeadDim, kBatch>(args, static_cast<int>(threadIdx.x), kWarps * kWarp,
+                                     reinterpret_cast<int*>(shared + R::kBytes),
+                                     [] { __syncthreads(); });
 }
 
 template <int kHeadDim, int kStages, int kColumns, int kWarps>
@@ -357,7 +358,7 @@ cudaError_t Launch(const AttentionArgs& args, int n_workers, cudaStream_t stream
                       {.n_blocks = n_workers,
                        .n_threads = kWarps * kWarp,
                        .shared_bytes = kBytes,
-                       .overlaps = true},
+                       .overlaps = kMayOverlap},
                       stream, args);
 }
 

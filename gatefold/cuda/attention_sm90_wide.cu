@@ -394,6 +394,7 @@ class GroupWorker {
 template <int kHeadDim, int kGroups, int kStages>
 __global__ void __launch_bounds__((kGroups + 1) * kGroupThreads, 1)
     WideKernel(const __grid_constant__ AttentionArgs args) {
+  BeginOverlapping();
   GATEFOLD_DYNAMIC_SHARED(__align__(1024) unsigned char, shared);
   using R = Room<kHeadDim, kGroups, kStages>;
   const Ring<kHeadDim, kStages> ring{shared + R::kRing};
@@ -421,7 +422,8 @@ cudaError_t Launch(const AttentionArgs& args, int n_workers, cudaStream_t stream
   return LaunchKernel(kernel,
                       {.n_blocks = n_workers,
                        .n_threads = (kGroups + 1) * kGroupThreads,
-                       .shared_bytes = kBytes},
+                       .shared_bytes = kBytes,
+                       .overlaps = kMayOverlap},
                       stream, args);
 }
 

@@ -40,6 +40,7 @@ __device__ __forceinline__ float4 Inputs(const float* row, int64_t input, int64_
 // can be read by fours.
 template <bool kWhole>
 __global__ void GatherKernel(const __grid_constant__ GatherArgs args) {
+  BeginOverlapping();
   const int64_t warp = static_cast<int64_t>(blockIdx.x) * (blockDim.x / 32) + threadIdx.x / 32;
   const int64_t row = warp / args.n_slices;
   const int n_groups = args.counts != nullptr ? args.counts->n_groups : args.n_groups;
@@ -165,7 +166,8 @@ cudaError_t GatherActivations(const float* x, const int32_t* sources, const MatM
   const bool whole = n_in % 4 == 0 && reinterpret_cast<uintptr_t>(x) % 16 == 0;
   return LaunchKernel(whole ? GatherKernel<true> : GatherKernel<false>,
                       {.n_blocks = (n_rows * n_slices + kWarps - 1) / kWarps,
-                       .n_threads = kWarps * 32},
+                       .n_threads = kWarps * 32,
+                       .overlaps = kMayOverlap},
                       stream,
                       GatherArgs{.x = x,
                                  .sources = sources,

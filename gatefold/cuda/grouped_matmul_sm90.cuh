@@ -341,6 +341,7 @@ __device__ void Consume(const GroupedMatMul& work, const Ring& ring, int warpgro
 template <typename S>
 __global__ void __cluster_dims__(S::kCluster, 1, 1) __launch_bounds__(S::kThreads, S::kBlocksPerProcessor)
     Kernel(const __grid_constant__ GroupedMatMul work) {
+  BeginOverlapping();
   GATEFOLD_DYNAMIC_SHARED(char, shared);
   char* base = shared + (1024 - SharedAddress(shared) % 1024) % 1024;  // descriptors want it
   Ring ring;
@@ -384,7 +385,8 @@ cudaError_t LaunchShape(const GroupedMatMul& work, int n_processors, cudaStream_
   if (error != cudaSuccess) return error;
   Grid grid = {.n_threads = S::kThreads,
                .shared_bytes = S::kSharedBytes,
-               .cluster = S::kCluster};
+               .cluster = S::kCluster,
+               .overlaps = kMayOverlap};
   int most = n_processors * S::kBlocksPerProcessor;
   if constexpr (S::kCluster > 1) {
     static const int n_clusters = MaxActiveClusters(Kernel<S>, grid);  // which all stay till the end

@@ -3,6 +3,7 @@
 #include <cuda_runtime.h>
 
 #include <cstdint>
+#include <initializer_list>
 #include <utility>
 
 namespace gatefold::cuda {
@@ -12,8 +13,31 @@ struct Grid {
   int n_threads = 0;     // of a block
   int shared_bytes = 0;  // more than 48 KB: after AllowShared
   int cluster = 1;       // blocks of a cluster, as the kernel's __cluster_dims__ says
-  bool overlaps = false;  // may start while the kernel before still runs: see AwaitKernelBefore
+  // kMayOverlap: may start while the kernel before still runs, and waits by AwaitKernelBefore (warp_ops.h)
+  // before it touches what others do.
+  bool overlaps = false;
 };
+
+// Whether this file's kernels are compiled for Hopper: in code for other devices, and what a driver makes of
+// such code, they do not wait.
+static constexpr bool IsCompiledFor(int architecture) {
+  for (const int one : {__CUDA_ARCH_LIST__}) {
+    if (one == architecture) return true;
+  }
+  return false;
+}
+constexpr bool kMayOverlap = IsCompiledFor(900);
+
+// Whether the current device is a Hopper; all devices of a process are alike.
+inline bool KernelsOverlap() {
+  static const bool overlap = [] {
+    int device = 0, major = 0;
+    return cudaGetDevice(&device) == cudaSuccess &&
+           cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) == cudaSuccess &&
+           major == 9;
+  }();
+  return overlap;
+}
 
 // Lets a kernel have that much shared memory. prefer: with as little of the L1 as may be. Once per
 // kernel is enough, and it costs a tenth of a launch.
@@ -57,7 +81,7 @@ cudaError_t LaunchKernel(void (*kernel)(Params...), const Grid& grid, cudaStream
   cudaLaunchAttribute overlaps = {};
   overlaps.id = cudaLaunchAttributeProgrammaticStreamSerialization;
   overlaps.val.programmaticStreamSerializationAllowed = 1;
-  if (grid.overlaps) {
+  if (grid.overlaps && KernelsOverlap()) {
     config.attrs = &overlaps;
     config.numAttrs = 1;
   }

@@ -45,11 +45,8 @@ __device__ __forceinline__ __nv_bfloat16* Place(const RopeArgs& args, int row, i
 template <int kHeadDim>
 __global__ void __launch_bounds__(kRopeWarps* kWarp)
     RopeAppendKernel(const __grid_constant__ RopeArgs args) {
+  BeginOverlapping();
   constexpr int kHalf = kHeadDim / 2;
-#if __CUDA_ARCH__ >= 900
-  // The attention that follows may come in and wait: see AwaitKernelBefore.
-  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
-#endif
   const int n_all = args.n_heads + 2 * args.n_kv_heads;
   const int64_t at =
       static_cast<int64_t>(blockIdx.x) * kRopeWarps + static_cast<int>(threadIdx.x) / kWarp;
@@ -109,7 +106,8 @@ cudaError_t RopeAppend(const AttentionShape& shape, const RowBatch& rows, const 
   const int64_t n_warps = static_cast<int64_t>(rows.n_rows) * n_all;
   return LaunchKernel(shape.head_dim == 128 ? RopeAppendKernel<128> : RopeAppendKernel<64>,
                       {.n_blocks = (n_warps + kRopeWarps - 1) / kRopeWarps,
-                       .n_threads = kRopeWarps * kWarp},
+                       .n_threads = kRopeWarps * kWarp,
+                       .overlaps = kMayOverlap},
                       stream, args);
 }
 

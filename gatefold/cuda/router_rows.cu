@@ -58,6 +58,7 @@ struct NormArgs {
 // A block per row. The sum is one chain of d / 16 per lane: so the row is brought into shared memory by
 // all threads first, where the next number is near.
 __global__ void __launch_bounds__(kThreads) NormKernel(const __grid_constant__ NormArgs args) {
+  BeginOverlapping();
   GATEFOLD_DYNAMIC_SHARED(float4, staged4);
   __shared__ float scale;
   float* const staged = reinterpret_cast<float*>(staged4);
@@ -100,6 +101,7 @@ constexpr int kLine = 2 * kLanes;  // inputs that the virtual vector takes at a 
 // Few rows: a block has one and one expert. What counts is that all of both are under way at once, so they
 // are brought into shared memory by all threads, and half a warp, the virtual vector, adds up there.
 __global__ void __launch_bounds__(kThreads) FewLogitsKernel(const __grid_constant__ LogitsArgs args) {
+  BeginOverlapping();
   GATEFOLD_DYNAMIC_SHARED(float, staged);  // the row, the expert's weights, whole lines each
   const int64_t row = blockIdx.x / args.n_experts;
   const int expert = static_cast<int>(blockIdx.x % args.n_experts);
@@ -132,6 +134,7 @@ __global__ void __launch_bounds__(kThreads) FewLogitsKernel(const __grid_constan
 // sums; kAhead lines are under way.
 template <int kRows, int kExperts, int kAhead>
 __global__ void __launch_bounds__(kThreads) LogitsKernel(const __grid_constant__ LogitsArgs args) {
+  BeginOverlapping();
   const int64_t item =
       (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) / kLanes;
   const int lane = static_cast<int>(threadIdx.x) % kLanes;
@@ -196,7 +199,7 @@ cudaError_t LaunchLogits(const LogitsArgs& args, cudaStream_t stream) {
   const int64_t n_items = (args.n_rows + kRows - 1) / kRows * ((args.n_experts + kExperts - 1) / kExperts);
   constexpr int64_t kItems = kThreads / kLanes;  // of a block
   return LaunchKernel(LogitsKernel<kRows, kExperts, kAhead>,
-                      {.n_blocks = Blocks(n_items, kItems), .n_threads = kThreads},
+                      {.n_blocks = Blocks(n_items, kItems), .n_threads = kThreads, .overlaps = kMayOverlap},
                       stream, args);
 }
 
@@ -223,6 +226,7 @@ __device__ __forceinline__ bool IsBefore(const Candidate& a, const Candidate& b)
 
 __global__ void __launch_bounds__(kTopKWarps* kWarp)
     TopKKernel(const __grid_constant__ TopKArgs args) {
+  BeginOverlapping();
   __shared__ Candidate chosen_rows[kTopKWarps][kMaxRouterTopK];
   const int warp = static_cast<int>(threadIdx.x) / kWarp, lane = static_cast<int>(threadIdx.x) % kWarp;
   const int64_t row = static_cast<int64_t>(blockIdx.x) * kTopKWarps + warp;
@@ -270,6 +274,7 @@ struct AllArgs {
 };
 
 __global__ void __launch_bounds__(kThreads) AllKernel(const __grid_constant__ AllArgs args) {
+  BeginOverlapping();
   const int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   if (i >= args.n_routes) return;
   args.experts[i] = static_cast<int32_t>(i % args.n_slices);
@@ -293,6 +298,7 @@ __device__ __forceinline__ float4 AsFolded(const float4& a) {
 
 template <bool kRound>
 __global__ void __launch_bounds__(kThreads) FoldKernel(const __grid_constant__ FoldArgs args) {
+  BeginOverlapping();
   const int64_t at = (static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x) * 4;
   if (at >= args.n) return;
   const int64_t row = at / args.d, i = at % args.d;
@@ -332,7 +338,8 @@ cudaError_t RouterNorm(const float* x, const float* weight, float eps, float* h,
   return LaunchKernel(NormKernel,
                       {.n_blocks = n_rows,
                        .n_threads = kThreads,
-                       .shared_bytes = static_cast<int>(d * sizeof(float))},
+                       .shared_bytes = static_cast<int>(d * sizeof(float)),
+                       .overlaps = kMayOverlap},
                       stream,
                       NormArgs{.x = x, .weight = weight, .eps = eps, .h = h, .d = static_cast<int>(d)});
 }
@@ -360,7 +367,8 @@ cudaError_t GateLogits(const float* h, const float* gate, float* logits, int64_t
   return LaunchKernel(FewLogitsKernel,
                       {.n_blocks = n_rows * n_experts,
                        .n_threads = kThreads,
-                       .shared_bytes = shared_bytes(d)},
+                       .shared_bytes = shared_bytes(d),
+                       .overlaps = kMayOverlap},
                       stream, args);
 }
 
@@ -372,7 +380,8 @@ cudaError_t GateTopK(const float* logits, int64_t n_rows, int n_experts, int top
   }
   return LaunchKernel(TopKKernel,
                       {.n_blocks = Blocks(n_rows, kTopKWarps),
-                       .n_threads = kTopKWarps * kWarp},
+                       .n_threads = kTopKWarps * kWarp,
+                       .overlaps = kMayOverlap},
                       stream,
                       TopKArgs{.logits = logits,
                                .n_rows = n_rows,
@@ -389,7 +398,7 @@ cudaError_t RouteToAll(int64_t n_rows, int n_slices, int32_t* experts, float* we
   }
   const int64_t n = n_rows * n_slices;
   return LaunchKernel(
-      AllKernel, {.n_blocks = Blocks(n, kThreads), .n_threads = kThreads}, stream,
+      AllKernel, {.n_blocks = Blocks(n, kThreads), .n_threads = kThreads, .overlaps = kMayOverlap}, stream,
       AllArgs{.n_routes = n, .n_slices = n_slices, .experts = experts, .weights = weights});
 }
 
@@ -400,7 +409,8 @@ cudaError_t FoldAnswers(const float* answers, const float* weights, bool round_a
     return cudaErrorInvalidValue;
   }
   const Grid grid = {.n_blocks = Blocks(n_rows * d, kThreads * 4),
-                     .n_threads = kThreads};
+                     .n_threads = kThreads,
+                     .overlaps = kMayOverlap};
   const FoldArgs args = {.answers = answers,
                          .weights = weights,
                          .x = x,

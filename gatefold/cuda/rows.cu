@@ -73,6 +73,7 @@ __device__ __forceinline__ uint2* ActivationsAt(char* activations, int64_t n_rou
 // the cache.
 __global__ void __launch_bounds__(kNormThreads)
     NormActivationsKernel(const __grid_constant__ ActivationsArgs args) {
+  BeginOverlapping();
   const int64_t row = blockIdx.x, n_rounded = gridDim.x;
   const float* from = args.x + row * args.d;
   const bool valid = row < args.n_rows;
@@ -103,6 +104,7 @@ struct AddArgs {
 };
 
 __global__ void __launch_bounds__(kRowThreads) AddKernel(const __grid_constant__ AddArgs args) {
+  BeginOverlapping();
   const int64_t i = (static_cast<int64_t>(blockIdx.x) * kRowThreads + threadIdx.x) * 4;
   if (i >= args.n) return;
   auto* x = reinterpret_cast<float4*>(args.x + i);
@@ -123,6 +125,7 @@ __device__ __forceinline__ float4 Widen(const uint2& halves) {
 }
 
 __global__ void __launch_bounds__(kRowThreads) EmbedKernel(const __grid_constant__ EmbedArgs args) {
+  BeginOverlapping();
   const int64_t token = args.token_ids[blockIdx.x];
   const bool known = token >= 0 && token < args.vocab_size;
   const __nv_bfloat16* from = args.table + (known ? token * args.d : 0);
@@ -144,6 +147,7 @@ __device__ __forceinline__ float Rounded(float x) {
 }
 
 __global__ void __launch_bounds__(kRowThreads) RoundKernel(const __grid_constant__ RoundArgs args) {
+  BeginOverlapping();
   const int64_t i = (static_cast<int64_t>(blockIdx.x) * kRowThreads + threadIdx.x) * 4;
   if (i >= args.n) return;
   float4* const x = reinterpret_cast<float4*>(args.x + i);
@@ -159,6 +163,7 @@ struct GatherArgs {
 
 __global__ void __launch_bounds__(kRowThreads)
     GatherRowsKernel(const __grid_constant__ GatherArgs args) {
+  BeginOverlapping();
   const float* const from = args.x + int64_t{args.rows[blockIdx.x]} * args.d;
   float* const to = args.y + static_cast<int64_t>(blockIdx.x) * args.d;
   for (int i = static_cast<int>(threadIdx.x) * 4; i < args.d; i += kRowThreads * 4) {
@@ -181,7 +186,10 @@ cudaError_t RmsNormActivations(const float* x, const float* weight, float eps, v
     return cudaErrorInvalidValue;
   }
   return LaunchKernel(NormActivationsKernel,
-                      {.n_blocks = RoundUp(n_rows, kRowsAlign), .n_threads = kNormThreads}, stream,
+                      {.n_blocks = RoundUp(n_rows, kRowsAlign),
+                       .n_threads = kNormThreads,
+                       .overlaps = kMayOverlap},
+                      stream,
                       ActivationsArgs{.x = x,
                                       .weight = weight,
                                       .eps = eps,
@@ -194,7 +202,9 @@ cudaError_t AddRows(float* x, const float* added, int64_t n_rows, int64_t d, cud
   if (n_rows < 0 || !IsWidth(d) || !IsAligned(x) || !IsAligned(added)) return cudaErrorInvalidValue;
   constexpr int64_t kEach = kRowThreads * 4;
   return LaunchKernel(AddKernel,
-                      {.n_blocks = (n_rows * d + kEach - 1) / kEach, .n_threads = kRowThreads},
+                      {.n_blocks = (n_rows * d + kEach - 1) / kEach,
+                       .n_threads = kRowThreads,
+                       .overlaps = kMayOverlap},
                       stream, AddArgs{.x = x, .added = added, .n = n_rows * d});
 }
 
@@ -204,7 +214,8 @@ cudaError_t Embed(const __nv_bfloat16* table, int64_t vocab_size, const int32_t*
       !IsAligned(x)) {
     return cudaErrorInvalidValue;
   }
-  return LaunchKernel(EmbedKernel, {.n_blocks = n_rows, .n_threads = kRowThreads}, stream,
+  return LaunchKernel(EmbedKernel, {.n_blocks = n_rows, .n_threads = kRowThreads, .overlaps = kMayOverlap},
+                      stream,
                       EmbedArgs{.table = table,
                                 .vocab_size = vocab_size,
                                 .token_ids = token_ids,
@@ -216,7 +227,9 @@ cudaError_t RoundRows(float* x, int64_t n_rows, int64_t d, cudaStream_t stream) 
   if (n_rows < 0 || !IsWidth(d) || !IsAligned(x)) return cudaErrorInvalidValue;
   constexpr int64_t kEach = kRowThreads * 4;
   return LaunchKernel(RoundKernel,
-                      {.n_blocks = (n_rows * d + kEach - 1) / kEach, .n_threads = kRowThreads},
+                      {.n_blocks = (n_rows * d + kEach - 1) / kEach,
+                       .n_threads = kRowThreads,
+                       .overlaps = kMayOverlap},
                       stream, RoundArgs{.x = x, .n = n_rows * d});
 }
 
@@ -225,8 +238,8 @@ cudaError_t GatherRows(const float* x, const int32_t* rows, float* y, int64_t n_
   if (n_rows < 0 || !IsWidth(d) || !IsAligned(x) || rows == nullptr || !IsAligned(y)) {
     return cudaErrorInvalidValue;
   }
-  return LaunchKernel(GatherRowsKernel, {.n_blocks = n_rows, .n_threads = kRowThreads}, stream,
-                      GatherArgs{.x = x, .rows = rows, .y = y, .d = static_cast<int>(d)});
+  return LaunchKernel(GatherRowsKernel, {.n_blocks = n_rows, .n_threads = kRowThreads, .overlaps = kMayOverlap},
+                      stream, GatherArgs{.x = x, .rows = rows, .y = y, .d = static_cast<int>(d)});
 }
 
 }  // namespace gatefold::cuda

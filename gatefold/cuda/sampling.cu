@@ -246,6 +246,7 @@ struct SampleArgs {
 };
 
 __global__ void __launch_bounds__(kThreads) SampleKernel(const __grid_constant__ SampleArgs args) {
+  BeginOverlapping();
   const float* logits = args.logits + static_cast<int64_t>(blockIdx.x) * args.vocab_size;
   bool has_nan;
   const uint64_t best = BlockBest(logits, args.vocab_size, &has_nan);
@@ -272,7 +273,7 @@ cudaError_t Sample(const float* logits, int64_t n_rows, int64_t vocab_size, cons
       vocab_size > 1 << 20) {
     return cudaErrorInvalidValue;
   }
-  return LaunchKernel(SampleKernel, {.n_blocks = n_rows, .n_threads = kThreads}, stream,
+  return LaunchKernel(SampleKernel, {.n_blocks = n_rows, .n_threads = kThreads, .overlaps = kMayOverlap}, stream,
                       SampleArgs{.logits = logits,
                                  .vocab_size = static_cast<int>(vocab_size),
                                  .rows = rows,

@@ -68,6 +68,7 @@ __device__ void Place(const Args& args, int expert, int first) {
 
 // A block per expert, each of which counts all routes: so none waits for another.
 __global__ void __launch_bounds__(kThreads) PlanKernel(const __grid_constant__ Args args) {
+  BeginOverlapping();
   GATEFOLD_DYNAMIC_SHARED(int, counts);  // [n_experts]
   const int expert = static_cast<int>(blockIdx.x);
   for (int i = threadIdx.x; i < args.n_experts; i += kThreads) counts[i] = 0;
@@ -116,7 +117,8 @@ cudaError_t PlanVisits(const DeviceExpert* experts, int n_experts, const int32_t
   return LaunchKernel(PlanKernel,
                       {.n_blocks = n_experts,
                        .n_threads = kThreads,
-                       .shared_bytes = static_cast<int>(n_experts * sizeof(int))},
+                       .shared_bytes = static_cast<int>(n_experts * sizeof(int)),
+                       .overlaps = kMayOverlap},
                       stream,
                       Args{.experts = experts,
                            .routes = routes,

@@ -24,6 +24,26 @@ __device__ __forceinline__ uint32_t SharedAddress(const void* pointer) {
   return static_cast<uint32_t>(__cvta_generic_to_shared(pointer));
 }
 
+// For kernels whose launch overlaps (Grid::overlaps in launch.h). What a kernel writes is seen by the next one
+// after its wait, and not overwritten by it before: so each of them waits, and what waits for the last has
+// waited for all.
+__device__ __forceinline__ void LetNextKernelStart() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+// Until the kernel before this one has ended.
+__device__ __forceinline__ void AwaitKernelBefore() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+// All that most of them need, before anything else.
+__device__ __forceinline__ void BeginOverlapping() {
+  LetNextKernelStart();
+  AwaitKernelBefore();
+}
+
 // Four words that no kernel writes; where it stands: the compiler may not keep it for later.
 __device__ __forceinline__ int4 LoadConstant(const int4* from) {
   int4 words;

@@ -7,12 +7,6 @@
 
 namespace gatefold::cuda::sm90 {
 
-// Until the kernel before this one has ended. Whatever it writes, q, keys and values above all, is
-// read and overwritten later than this.
-__device__ __forceinline__ void AwaitKernelBefore() {
-  asm volatile("griddepcontrol.wait;" ::: "memory");
-}
-
 // What generic writes to shared memory left is seen by asynchronous copies and products.
 __device__ __forceinline__ void FenceAsync() {
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");

@@ -16,6 +16,8 @@ struct Grid {
   bool overlaps = false;
 };
 
+constexpr bool kMayOverlap = true;
+
 inline constexpr int kMostSharedBytes = 227 * 1024, kSharedBytesUnasked = 48 * 1024;
 
 template <typename... Params>

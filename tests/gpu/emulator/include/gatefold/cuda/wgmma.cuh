@@ -6,7 +6,6 @@
 
 namespace gatefold::cuda::sm90 {
 
-inline void AwaitKernelBefore() {}
 inline void FenceAsync() {}
 template <int kRegisters>
 void GiveRegisters() {}
