@@ -49,10 +49,13 @@ struct Shape {
                                              : kRows <= 16                    ? 4
                                              : kRows <= 32                    ? 3
                                                                               : 2;
-  static constexpr int kStages = (225 * 1024 / kBlocksPerProcessor - kGateBytes - 1024) / kStageBytes;
-  // Behind the stages: activations to be written, the ring's barriers and units, a Turn's letters.
-  static constexpr int kSharedBytes =
-      kStages * kStageBytes + kGateBytes + kStages * (2 * 8 + sizeof(Unit)) + sizeof(Letters) + 1024;
+  // Beside the stages: activations to be written, a Turn's letters, what alignment takes. Of the 228 KB of a
+  // multiprocessor each block costs one more; a block that found no room would start when others end.
+  static constexpr int kAroundBytes = kGateBytes + sizeof(Letters) + 1024;
+  static constexpr int kWholeStageBytes = kStageBytes + 2 * sizeof(uint64_t) + sizeof(Unit);
+  static constexpr int kStages =
+      (228 * 1024 / kBlocksPerProcessor - 1024 - kAroundBytes) / kWholeStageBytes;
+  static constexpr int kSharedBytes = kStages * kWholeStageBytes + kAroundBytes;
   // Two groups of sums need more registers than a third of the file: the copying warp gets a warpgroup
   // to itself, which then gives its registers away.
   static constexpr bool kMoveRegisters = kWide;
