@@ -11,7 +11,7 @@
 namespace gatefold::cuda {
 namespace {
 
-constexpr int kPrompt = 300;  // more than a chunk of attention
+constexpr int kPrompt = kChunkTokens + 88;
 constexpr AttentionModelShape kShape = {.n_layers = 1,
                                         .vocab_size = 100,
                                         .d_model = 200,
