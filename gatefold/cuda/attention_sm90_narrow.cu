@@ -339,9 +339,8 @@ __global__ void __launch_bounds__(kWarps* kWarp, 2)
     ColumnWorker<kHeadDim, kStages, kColumns>(args, ring).Run();
   } else if (threadIdx.x < 2 * kWarp) {
     sm90::FillRing<kHeadDim, kStages, true>(args, ring);
-  } else {
-    AwaitKernelBefore();
   }
+  AwaitKernelBefore();  // whoever had nothing to read
   constexpr int kBatch = kWarps == 2 ? 16 : kHeadDim / 4;  // as registers allow
   FinishSplitTiles<kHeadDim, kBatch>(args, static_cast<int>(threadIdx.x), kWarps * kWarp,
                                      reinterpret_cast<int*>(shared + R::kBytes),

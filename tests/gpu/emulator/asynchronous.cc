@@ -97,6 +97,8 @@ void BulkCopy(void* to, const void* from, uint32_t bytes, uint64_t* barrier, uin
   }
 }
 
+void AwaitKernelBefore() { Device::Get().current().block->has_awaited = true; }
+
 void ThreadCopies::Start(char* to, const char* from) {
   std::memset(to, 0xFF, 16);
   started_.push_back({to, from, n_commits_});

@@ -176,6 +176,9 @@ void Device::RunCluster(int64_t first_block) {
   }
   if (!bulk_copies_.empty()) Fail("a block ended before copies into its shared memory did");
   for (const Block& block : cluster_) {
+    if (grid_.overlaps && !block.has_awaited) {
+      Fail("a block ended that may overlap with the kernel before, and did not wait for it");
+    }
     for (const WarpProducts& products : block.products) {
       if (!products.IsIdle()) Fail("a warp ended before its products did");
     }

@@ -101,6 +101,7 @@ struct Block {
   int n_live = 0;
   char* shared = nullptr;
   int shared_bytes = 0;
+  bool has_awaited = false;  // the kernel before
   Thread* threads = nullptr;
   std::array<Meeting, 16> meetings;  // by the barrier's number
   std::vector<Meeting> warps;

@@ -42,6 +42,7 @@ struct GridShape {
   int n_threads = 0;
   int shared_bytes = 0;
   int cluster = 1;
+  bool overlaps = false;  // each block must say AwaitKernelBefore
 };
 
 // Runs `kernel` for every thread. Ends the process if threads wait for each other for ever. Nothing
@@ -76,6 +77,8 @@ void MeetWarp(const char* what, void* mine, const std::function<void(void* const
 // `id` 0: all threads of the block that have not ended. Returns how many said `is`.
 int MeetBlock(int id, int n_threads, bool is);
 void MeetCluster();
+// Until the kernel before this one has ended: which it has.
+void AwaitKernelBefore();
 
 // Barriers in shared memory (mbarrier): eight bytes each.
 void BarrierInit(uint64_t* barrier, uint32_t arrivals);

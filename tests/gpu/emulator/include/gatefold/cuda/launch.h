@@ -45,8 +45,9 @@ cudaError_t LaunchKernel(void (*kernel)(Params...), const Grid& grid, cudaStream
     return cudaErrorInvalidValue;
   }
   if (emulator::IsLost()) return cudaErrorIllegalAddress;
-  emulator::Run({grid.n_blocks, grid.n_threads, grid.shared_bytes, grid.cluster},
-                [&] { kernel(args...); });
+  emulator::Run(
+      {grid.n_blocks, grid.n_threads, grid.shared_bytes, grid.cluster, grid.overlaps},
+      [&] { kernel(args...); });
   return cudaSuccess;  // what a kernel does wrong, later calls say
 }
 

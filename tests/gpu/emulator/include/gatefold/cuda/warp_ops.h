@@ -15,8 +15,8 @@ constexpr unsigned kAllLanes = 0xffffffffu;
 
 inline uint32_t SharedAddress(const void* pointer) { return emulator::SharedOffset(pointer); }
 inline void LetNextKernelStart() {}
-inline void AwaitKernelBefore() {}
-inline void BeginOverlapping() {}
+inline void AwaitKernelBefore() { emulator::AwaitKernelBefore(); }
+inline void BeginOverlapping() { AwaitKernelBefore(); }
 inline int4 LoadConstant(const int4* from) { return *from; }
 inline void ZeroShared16(uint32_t to) { std::memset(emulator::SharedPointer(to, 16), 0, 16); }
 
