@@ -65,9 +65,10 @@ class AttentionStack {
     return reinterpret_cast<__nv_bfloat16*>(kv_.get()) +
            index * n_kv_blocks_ * weights_->shape().BlockElements();
   }
-  // y [n_rows, shape.n_out] = W x + bias, with the weights of a group of `n_rows` rows on the device.
-  cudaError_t Product(const TileShape& shape, const MatMulGroup* group, int n_rows, const void* x, float* y,
-                      cudaStream_t stream) const;
+  // y [n_rows, shape.n_out] = W x + bias, with the weights of a group of `n_rows` rows on the
+  // device.
+  cudaError_t Product(const TileShape& shape, const MatMulGroup* group, int n_rows, const void* x,
+                      float* y, cudaStream_t stream) const;
   cudaError_t Reserve(int n_rows, int64_t n_slots);
 
   const AttentionWeights* const weights_;

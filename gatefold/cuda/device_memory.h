@@ -30,7 +30,9 @@ class DeviceMemory {
     if (bytes <= bytes_) return cudaSuccess;
     cudaError_t error = Reserve(bytes);
     if (error == cudaSuccess) error = cudaMemset(data_, 0, bytes_);
-    return error == cudaSuccess ? cudaDeviceSynchronize() : error;
+    if (error == cudaSuccess) error = cudaDeviceSynchronize();
+    if (error != cudaSuccess) bytes_ = 0;  // not to be used as it is
+    return error;
   }
 
   char* get() const { return data_; }

@@ -102,7 +102,8 @@ constexpr int kLine = 2 * kLanes;  // inputs that the virtual vector takes at a 
 // are brought into shared memory by all threads, and half a warp, the virtual vector, adds up there.
 __global__ void __launch_bounds__(kThreads) FewLogitsKernel(const __grid_constant__ LogitsArgs args) {
   BeginOverlapping();
-  GATEFOLD_DYNAMIC_SHARED(float, staged);  // the row, the expert's weights, whole lines each
+  GATEFOLD_DYNAMIC_SHARED(float4, staged4);  // the row, the expert's weights, whole lines each
+  float* const staged = reinterpret_cast<float*>(staged4);
   const int64_t row = blockIdx.x / args.n_experts;
   const int expert = static_cast<int>(blockIdx.x % args.n_experts);
   const int width = static_cast<int>(RoundUp(args.d, kLine));

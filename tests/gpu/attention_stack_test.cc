@@ -23,7 +23,7 @@ AttentionModelShape Shape(int64_t d_model, int n_heads, int n_kv_heads, int head
           .norm_eps = 1e-5f,
           .attention = {n_heads, n_kv_heads, head_dim, window,
                         1.0f / std::sqrt(static_cast<float>(head_dim))},
-          .max_positions = 512};
+          .max_positions = 1024};
 }
 
 Sequences RandomSequences(const std::vector<int>& lengths, int vocab_size, uint32_t seed) {
@@ -192,12 +192,13 @@ TEST_F(AttentionStackTest, MatchesTheDefinition) {
 
 void AttentionStackTest::ExpectRowLaw(const AttentionModelShape& shape, bool biases) {
   const RandomAttentionModel model(shape, biases, 4);
-  const std::vector<int> lengths = {300, 40, 17};
+  constexpr int kLong = kChunkTokens + 8;
+  const std::vector<int> lengths = {kLong, 40, 17};
   const Sequences sequences = RandomSequences(lengths, static_cast<int>(shape.vocab_size), 5);
-  const int starts[] = {0, 300, 340};
+  const int starts[] = {0, kLong, kLong + 40};
   d_model_ = shape.d_model;
   const Floats whole =
-      AttentionServer(model, sequences, 6).Step({{0, 0, 300}, {1, 0, 40}, {2, 0, 17}});
+      AttentionServer(model, sequences, 6).Step({{0, 0, kLong}, {1, 0, 40}, {2, 0, 17}});
   for (float value : whole) ASSERT_TRUE(std::isfinite(value));
 
   for (int s = 0; s < 3; ++s) {
@@ -206,25 +207,26 @@ void AttentionStackTest::ExpectRowLaw(const AttentionModelShape& shape, bool bia
   }
   for (int chunk : {1, 7, 64}) {
     AttentionServer server(model, sequences, 20 + chunk);
-    Floats out;
-    for (int begin = 0; begin < 300; begin += chunk) {
-      const Floats some = server.Step({{0, begin, std::min(chunk, 300 - begin)}});
+    constexpr int kFirst = kLong - 80;  // at once
+    Floats out = server.Step({{0, 0, kFirst}});
+    for (int begin = kFirst; begin < kLong; begin += chunk) {
+      const Floats some = server.Step({{0, begin, std::min(chunk, kLong - begin)}});
       out.insert(out.end(), some.begin(), some.end());
     }
     ExpectBits(out, whole, 0, "in chunks");
   }
   AttentionServer server(model, sequences, 30);
-  server.Step({{1, 0, 25}, {0, 0, 285}, {2, 0, 2}});
+  server.Step({{1, 0, 25}, {0, 0, kLong - 15}, {2, 0, 2}});
   for (int i = 0; i < 15; ++i) {  // decode, and a prefill beside it in the last step
-    std::vector<RowSpan> spans = {{0, 285 + i, 1}, {1, 25 + i, 1}};
+    std::vector<RowSpan> spans = {{0, kLong - 15 + i, 1}, {1, 25 + i, 1}};
     if (i == 14) spans.push_back({2, 2, 15});
     const Floats rows = server.Step(spans);
     const auto row = [&](int r, int n) {
       return Floats(rows.begin() + r * d_model_, rows.begin() + (r + n) * d_model_);
     };
-    ExpectBits(row(0, 1), whole, 285 + i, "decode");
-    ExpectBits(row(1, 1), whole, 300 + 25 + i, "decode beside it");
-    if (i == 14) ExpectBits(row(2, 15), whole, 340 + 2, "prefill beside decode");
+    ExpectBits(row(0, 1), whole, kLong - 15 + i, "decode");
+    ExpectBits(row(1, 1), whole, kLong + 25 + i, "decode beside it");
+    if (i == 14) ExpectBits(row(2, 15), whole, kLong + 40 + 2, "prefill beside decode");
   }
 }
 
@@ -287,7 +289,7 @@ TEST_F(AttentionStackTest, RefusesWhatDoesNotFit) {
   EXPECT_EQ(upload({{table.data(), 0, 0}}), cudaErrorInvalidValue);
   EXPECT_EQ(upload({{table.data(), -1, 1}}), cudaErrorInvalidValue);
   EXPECT_EQ(upload({{nullptr, 0, 1}}), cudaErrorInvalidValue);
-  EXPECT_EQ(upload({{table.data(), 511, 2}}), cudaErrorInvalidValue);
+  EXPECT_EQ(upload({{table.data(), 1023, 2}}), cudaErrorInvalidValue);
   EXPECT_EQ(stack.Attend(0, step, x.get(), nullptr), cudaErrorInvalidValue);  // nothing is there
   EXPECT_EQ(upload({{table.data(), 0, 2}}), cudaSuccess);
   EXPECT_EQ(stack.EmbedAndAttend(step, x.get(), nullptr), cudaErrorInvalidValue);  // no token ids

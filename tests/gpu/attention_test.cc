@@ -292,16 +292,68 @@ TEST_P(AttentionTest, AllKernelsGiveTheSameBits) {
 }
 
 TEST_P(AttentionTest, RoundsItsOutputToBF16) {
-  const Prompts prompts(Shape(8, 2, 128, 0), {300}, 21);
-  const Floats out = Server(prompts, 22, Limits()).Step(Span(0, 0, 300));
-  const std::vector<uint16_t> halves = Server(prompts, 23, Limits()).StepBF16(Span(0, 0, 300));
-  std::vector<uint16_t> want;
-  for (float value : out) want.push_back(ToBF16(value));
-  EXPECT_EQ(FirstDifference(halves, want), -1);
-  Server server(prompts, 24, Limits());
-  server.StepBF16(Span(0, 0, 299));
-  const std::vector<uint16_t> last = server.StepBF16(Span(0, 299, 300));
-  EXPECT_EQ(std::vector<uint16_t>(want.end() - last.size(), want.end()), last);
+  for (const AttentionShape& shape : {Shape(8, 2, 128, 0), Shape(6, 2, 64, 0)}) {
+    constexpr int kLength = kChunkTokens + 20;
+    const Prompts prompts(shape, {kLength}, 21);
+    const Floats out = Server(prompts, 22, Limits()).Step(Span(0, 0, kLength));
+    const std::vector<uint16_t> halves =
+        Server(prompts, 23, Limits()).StepBF16(Span(0, 0, kLength));
+    std::vector<uint16_t> want;
+    for (float value : out) want.push_back(ToBF16(value));
+    EXPECT_EQ(FirstDifference(halves, want), -1) << Name(shape);
+    Server server(prompts, 24, Limits());
+    server.StepBF16(Span(0, 0, kLength - 1));
+    const std::vector<uint16_t> last = server.StepBF16(Span(0, kLength - 1, kLength));
+    EXPECT_EQ(std::vector<uint16_t>(want.end() - last.size(), want.end()), last) << Name(shape);
+  }
+}
+
+// Out of a cache that is there: a context of so many parts would take long to compute.
+TEST_P(AttentionTest, ManyPartsAreMergedAsFew) {
+  constexpr int kLength = 34 * kChunkTokens + 100;  // more parts than a warp weighs at once
+  for (const AttentionShape& shape : {Shape(3, 1, 128, 0), Shape(3, 1, 64, 0)}) {
+    std::vector<int32_t> table((kLength + 63) / 64 * 4);
+    std::iota(table.begin(), table.end(), 0);
+    const size_t n_cached = table.size() * 16 * shape.head_dim;
+    const Floats random = RandomFloats(2 * n_cached, 1.0f, 41);
+    std::vector<uint16_t> keys, values, q;
+    for (size_t i = 0; i < n_cached; ++i) {
+      const int magnitude = static_cast<int>(i / (16 * shape.head_dim) * 7 % 13) - 6;
+      keys.push_back(ToBF16(random[i]));
+      values.push_back(ToBF16(std::ldexp(random[n_cached + i], magnitude)));
+    }
+    for (float x : RandomFloats(shape.n_heads * shape.head_dim, 1.0f, 42)) q.push_back(ToBF16(x));
+    const std::vector<int32_t> position = {kLength - 1}, sequence = {0};
+    const DeviceArray<int32_t> positions(position), sequences(sequence), tables(table);
+    const DeviceArray<uint16_t> q_device(q), keys_device(keys), values_device(values);
+    const auto bf16 = [](const DeviceArray<uint16_t>& array) {
+      return reinterpret_cast<const __nv_bfloat16*>(array.get());
+    };
+    const auto attend = [&](const PlanLimits& limits) {
+      const AttentionPlan plan =
+          PlanAttention(shape, std::vector<PlanRow>{{kLength - 1, 0}}, limits);
+      std::vector<unsigned char> packed(plan.PackedBytes());
+      plan.Pack(packed.data());
+      const DeviceArray<unsigned char> plan_device(packed);
+      const DeviceArray<unsigned char> workspace(AttentionWorkspaceBytes(shape, plan.n_slots));
+      const DeviceArray<float> out(q.size());
+      EXPECT_CUDA(Attention(shape,
+                            {.n_rows = 1,
+                             .positions = positions.get(),
+                             .sequences = sequences.get(),
+                             .block_tables = tables.get(),
+                             .table_stride = static_cast<int>(table.size())},
+                            ViewPlan(plan, plan_device.get(), workspace.get()), bf16(q_device),
+                            bf16(keys_device), bf16(values_device), out.get(), nullptr, nullptr));
+      return out.Read();
+    };
+    const Floats whole = attend(Limits(132, 0));
+    for (float value : whole) ASSERT_TRUE(std::isfinite(value));
+    for (const PlanLimits& limits : {Limits(100000), Limits(9)}) {
+      EXPECT_EQ(FirstDifference(attend(limits), whole), -1)
+          << Name(shape) << ", " << limits.n_multiprocessors << " multiprocessors";
+    }
+  }
 }
 
 TEST_P(AttentionTest, RotatesAndKeeps) {

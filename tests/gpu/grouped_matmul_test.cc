@@ -156,6 +156,53 @@ TEST(AssignUnitsTest, WideUnitsAreAsEvenAsTheirStepsAllow) {
   EXPECT_EQ(CutIntoUnits({4096, 14336}, {100, 3}).unit_rows, 128);
 }
 
+class GatherTest : public GpuTest {};
+
+// Few rows, which are cut into slices, and many; rows that can be read by fours, and such that
+// cannot.
+TEST_F(GatherTest, PutsRoundedRowsWhereProductsReadThem) {
+  for (int64_t n_in : {8, 30, 96, 1000, 4096}) {
+    for (const std::vector<int>& n_rows :
+         {std::vector{1}, std::vector{3, 0, 17}, std::vector{2100}}) {
+      if (n_in * n_rows[0] > 2'000'000) continue;  // takes an emulated device long
+      GroupedMatMul work;
+      work.shape = {64, n_in};
+      std::vector<MatMulGroup> groups;
+      for (int n : n_rows) groups.push_back({nullptr, nullptr, nullptr, 0, n, 0});
+      const int64_t padded = AssignUnits(groups.data(), static_cast<int>(groups.size()), &work);
+      std::vector<int32_t> sources(padded, -1);
+      for (const MatMulGroup& group : groups) {
+        for (int i = 0; i < group.n_rows; ++i)
+          sources[group.first_row + i] = (i * 7 + 3) % n_rows[0];
+      }
+      const std::vector<float> x = RandomFloats(n_rows[0] * n_in, 1.0f, n_in);
+      const DeviceArray<float> device_x(x);
+      const DeviceArray<MatMulGroup> device_groups(groups);
+      const DeviceArray<int32_t> device_sources(sources);
+      const DeviceArray<uint16_t> activations(ActivationBytes(padded, n_in) / 2);
+      EXPECT_CUDA(GatherActivations(device_x.get(), device_sources.get(), device_groups.get(),
+                                    work.n_groups, padded, n_in, activations.get(), nullptr));
+      EXPECT_CUDA(cudaDeviceSynchronize());
+      const std::vector<uint16_t> got = activations.Read();
+      const int64_t n_blocks = RoundUp(n_in, kInputsAlign) / kTileInputs;
+      int64_t n_wrong = 0;
+      for (const MatMulGroup& group : groups) {
+        const int64_t rounded = RoundUp(group.n_rows, kRowsAlign);
+        for (int64_t row = 0; row < rounded; ++row) {
+          const int32_t source = sources[group.first_row + row];
+          for (int64_t i = 0; i < n_blocks * kTileInputs; ++i) {
+            const float expected = source < 0 || i >= n_in ? 0.0f : RoundBF16(x[source * n_in + i]);
+            const int64_t at = (group.first_row * n_blocks + i / kTileInputs * rounded) * 128 +
+                               SwizzledOffset(row, static_cast<int>(i % kTileInputs));
+            n_wrong += FromBF16(got[at / 2]) != expected;
+          }
+        }
+      }
+      EXPECT_EQ(n_wrong, 0) << n_rows[0] << " rows of " << n_in;
+    }
+  }
+}
+
 // Each in a unit of its own width.
 TEST_P(GroupedMatMulTest, GroupsBesideDoNotShow) {
   const TileShape shape{200, 256};
