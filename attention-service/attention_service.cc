@@ -131,9 +131,8 @@ class AttentionService::Session final : public StreamSession {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(lane_->mu) {
     GF_RETURN_IF_ERROR(CheckModel(request));
     GF_ASSIGN_OR_RETURN(const std::vector<StepSpan> spans, SpansFromProto(request));
-    GF_ASSIGN_OR_RETURN(*payload,
-                        MakePayload(request.dtype(), request.n_rows(), request.d_model()));
-    x_.resize(static_cast<size_t>(request.n_rows()) * request.d_model());
+    GF_ASSIGN_OR_RETURN(OutgoingRows x,
+                        OutgoingRows::Make(request.dtype(), request.n_rows(), request.d_model()));
     if (request.operation() == internal::v1::ATTENTION_OPERATION_EMBED_AND_ATTEND) {
       if (request.token_ids_size() != static_cast<int64_t>(request.n_rows())) {
         return absl::InvalidArgumentError(absl::StrCat("token_ids has ", request.token_ids_size(),
@@ -141,18 +140,18 @@ class AttentionService::Session final : public StreamSession {
       }
       std::vector<SequenceId> starved;
       const absl::Status embedded = service_->runner_->EmbedAndAttend(
-          &lane_->table, spans, request.token_ids(), x_.data(), &starved);
+          &lane_->table, spans, request.token_ids(), x.data(), &starved);
       response->mutable_starved()->Assign(starved.begin(), starved.end());
       GF_RETURN_IF_ERROR(embedded);
     } else {
-      GF_RETURN_IF_ERROR(ReadRows(request));
+      GF_RETURN_IF_ERROR(ReadRows(request, x.data()));
       if (request.key().layer() > (1u << 20)) {
         return absl::InvalidArgumentError(absl::StrCat("layer is ", request.key().layer()));
       }
       GF_RETURN_IF_ERROR(service_->runner_->Attend(
-          &lane_->table, static_cast<int>(request.key().layer()), spans, x_.data()));
+          &lane_->table, static_cast<int>(request.key().layer()), spans, x.data()));
     }
-    WriteFloats(request.dtype(), x_, 0, payload);
+    *payload = x.TakePayload();
     response->set_dtype(request.dtype());
     response->set_n_rows(request.n_rows());
     response->set_d_model(request.d_model());
@@ -164,10 +163,10 @@ class AttentionService::Session final : public StreamSession {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(lane_->mu) {
     GF_RETURN_IF_ERROR(CheckModel(request));
     GF_ASSIGN_OR_RETURN(const std::vector<SampleRequest> samples, SamplesFromProto(request));
-    x_.resize(static_cast<size_t>(request.n_rows()) * request.d_model());
-    GF_RETURN_IF_ERROR(ReadRows(request));
+    PayloadBuffer x(static_cast<size_t>(request.n_rows()) * request.d_model() * sizeof(float));
+    GF_RETURN_IF_ERROR(ReadRows(request, x.as<float>()));
     GF_ASSIGN_OR_RETURN(const std::vector<Sampled> sampled,
-                        service_->runner_->Sample(&lane_->table, samples, x_.data()));
+                        service_->runner_->Sample(&lane_->table, samples, x.as<float>()));
     for (const Sampled& one : sampled) ToProto(one, response->add_sampled());
     return absl::OkStatus();
   }
@@ -182,16 +181,17 @@ class AttentionService::Session final : public StreamSession {
     return MakePayload(request.dtype(), request.n_rows(), d_model).status();
   }
 
-  absl::Status ReadRows(const internal::v1::RunAttentionRequest& request) {
+  // x: [n_rows, d_model], out.
+  absl::Status ReadRows(const internal::v1::RunAttentionRequest& request, float* x) const {
     GF_RETURN_IF_ERROR(CheckShape(received_, request.dtype(), request.n_rows(), request.d_model()));
-    received_.ReadFloats(request.dtype(), x_.data());
+    FloatReader(received_, request.dtype())
+        .Read(x, static_cast<size_t>(request.n_rows()) * request.d_model());
     return absl::OkStatus();
   }
 
   AttentionService* const service_;
   std::shared_ptr<LaneSequences> lane_;
   FramePayload received_;
-  std::vector<float> x_;
 };
 
 AttentionService::AttentionService(AttentionHost* host,

@@ -168,15 +168,15 @@ class ExpertService::Session final : public StreamSession {
     const ModelConfig& config = service_->runner_->store().config();
     GF_ASSIGN_OR_RETURN(const std::vector<ExpertVisit> visits, Visits(request, config));
     GF_RETURN_IF_ERROR(CheckShape(received_, request.dtype(), request.n_rows(), request.d_model()));
-    GF_ASSIGN_OR_RETURN(*payload,
-                        MakePayload(request.dtype(), request.rows_size(), request.d_model()));
-    x_.resize(static_cast<size_t>(request.n_rows()) * request.d_model());
-    received_.ReadFloats(request.dtype(), x_.data());
-    y_.resize(static_cast<size_t>(request.rows_size()) * request.d_model());
+    GF_ASSIGN_OR_RETURN(OutgoingRows y, OutgoingRows::Make(request.dtype(), request.rows_size(),
+                                                           request.d_model()));
+    const size_t n_values = static_cast<size_t>(request.n_rows()) * request.d_model();
+    PayloadBuffer x(n_values * sizeof(float));
+    FloatReader(received_, request.dtype()).Read(x.as<float>(), n_values);
     GF_RETURN_IF_ERROR(service_->runner_->Run(static_cast<int>(request.key().layer()), visits,
-                                              x_.data(), static_cast<int>(request.n_rows()),
-                                              y_.data()));
-    WriteFloats(request.dtype(), y_, 0, payload);
+                                              x.as<float>(), static_cast<int>(request.n_rows()),
+                                              y.data()));
+    *payload = y.TakePayload();
     response->set_dtype(request.dtype());
     response->set_n_rows(request.rows_size());
     response->set_d_model(request.d_model());
@@ -185,7 +185,6 @@ class ExpertService::Session final : public StreamSession {
 
   ExpertService* const service_;
   FramePayload received_;
-  std::vector<float> x_, y_;
 };
 
 ExpertService::ExpertService(ExpertRunner* runner, const internal::v1::WorkerDescription& worker,

@@ -4,6 +4,7 @@
 #include <bit>
 #include <cstring>
 #include <string>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "gatefold/base/check.h"
@@ -51,50 +52,62 @@ absl::Status DumpSlices(const grpc::ByteBuffer& wire, std::vector<grpc::Slice>* 
 
 }  // namespace
 
-template <typename Visitor>
-void FramePayload::ForEachPiece(Visitor visit) const {
+void FramePayload::CopyTo(void* to) const {
+  char* out = static_cast<char*>(to);
   size_t left = size_bytes_;
   size_t offset = offset_;
   for (size_t i = first_slice_; left > 0; ++i, offset = 0) {
     const size_t piece = std::min(left, slices_[i].size() - offset);
-    visit(slices_[i].begin() + offset, piece);
+    std::memcpy(out, slices_[i].begin() + offset, piece);
+    out += piece;
     left -= piece;
   }
 }
 
-void FramePayload::CopyTo(void* to) const {
-  char* out = static_cast<char*>(to);
-  ForEachPiece([&](const uint8_t* piece, size_t size) {
-    std::memcpy(out, piece, size);
-    out += size;
-  });
+FloatReader::FloatReader(const FramePayload& payload, WireDtype dtype)
+    : slice_(payload.slices_.data() + payload.first_slice_),
+      offset_(payload.offset_),
+      element_bytes_(WireDtypeBytes(dtype)) {
+  GF_CHECK(element_bytes_ > 0);
 }
 
-void FramePayload::ReadFloats(WireDtype dtype, float* to) const {
-  if (dtype == WireDtype::WIRE_DTYPE_FLOAT32) {
-    CopyTo(to);
+absl::Span<const uint8_t> FloatReader::Take(size_t bytes) {
+  while (offset_ == slice_->size()) {
+    ++slice_;
+    offset_ = 0;
+  }
+  const absl::Span<const uint8_t> piece(slice_->begin() + offset_,
+                                        std::min(bytes, slice_->size() - offset_));
+  offset_ += piece.size();
+  return piece;
+}
+
+void FloatReader::Read(float* to, size_t n) {
+  if (element_bytes_ == sizeof(float)) {
+    char* out = reinterpret_cast<char*>(to);
+    for (size_t left = n * sizeof(float); left > 0;) {
+      const absl::Span<const uint8_t> piece = Take(left);
+      std::memcpy(out, piece.data(), piece.size());
+      out += piece.size();
+      left -= piece.size();
+    }
     return;
   }
-  GF_CHECK(dtype == WireDtype::WIRE_DTYPE_BFLOAT16);
-  bool half = false;  // an element may lie across two slices
-  uint8_t low = 0;
-  ForEachPiece([&](const uint8_t* piece, size_t size) {
-    size_t i = 0;
-    if (half && size > 0) {
-      *to++ = BF16ToFloat(static_cast<uint16_t>(low | piece[0] << 8));
-      i = 1;
-      half = false;
-    }
-    for (; i + 2 <= size; i += 2) {
+  for (float* const end = to + n; to < end;) {
+    absl::Span<const uint8_t> piece = Take((end - to) * sizeof(uint16_t));
+    for (; piece.size() >= sizeof(uint16_t); piece.remove_prefix(sizeof(uint16_t))) {
       uint16_t bits;
-      std::memcpy(&bits, piece + i, sizeof bits);
+      std::memcpy(&bits, piece.data(), sizeof bits);
       *to++ = BF16ToFloat(bits);
     }
-    if (i < size) {
-      low = piece[i];
-      half = true;
-    }
-  });
+    if (piece.empty()) continue;
+    const uint8_t low = piece[0];  // this element lies across two slices
+    *to++ = BF16ToFloat(static_cast<uint16_t>(low | Take(1)[0] << 8));
+  }
+}
+
+void FloatReader::Skip(size_t n) {
+  for (size_t left = n * element_bytes_; left > 0;) left -= Take(left).size();
 }
 
 grpc::ByteBuffer WriteFrame(const google::protobuf::MessageLite& header,
@@ -217,6 +230,28 @@ void WriteFloats(WireDtype dtype, absl::Span<const float> values, size_t first,
   }
   uint16_t* to = payload->as<uint16_t>() + first;
   for (size_t i = 0; i < values.size(); ++i) to[i] = FloatToBF16(values[i]);
+}
+
+absl::StatusOr<OutgoingRows> OutgoingRows::Make(WireDtype dtype, uint64_t n_rows,
+                                                uint64_t d_model) {
+  GF_ASSIGN_OR_RETURN(PayloadBuffer payload, MakePayload(dtype, n_rows, d_model));
+  return OutgoingRows(dtype, std::move(payload));
+}
+
+OutgoingRows::OutgoingRows(WireDtype dtype, PayloadBuffer payload)
+    : dtype_(dtype),
+      payload_(std::move(payload)),
+      values_(dtype == WireDtype::WIRE_DTYPE_FLOAT32
+                  ? payload_
+                  : PayloadBuffer(payload_.size_bytes() / WireDtypeBytes(dtype) * sizeof(float))) {}
+
+PayloadBuffer OutgoingRows::TakePayload() {
+  if (dtype_ != WireDtype::WIRE_DTYPE_FLOAT32) {
+    WriteFloats(dtype_, absl::MakeConstSpan(data(), values_.size_bytes() / sizeof(float)), 0,
+                &payload_);
+  }
+  values_ = PayloadBuffer();
+  return std::move(payload_);
 }
 
 }  // namespace gatefold

@@ -12,7 +12,7 @@
 //   RunExpertsRequest header;  FramePayload rows;
 //   GF_RETURN_IF_ERROR(ReadFrame(wire, &header, &rows));
 //   GF_RETURN_IF_ERROR(CheckShape(rows, header.dtype(), header.n_rows(), header.d_model()));
-//   rows.ReadFloats(header.dtype(), x);   // x: [n_rows, d_model]
+//   FloatReader(rows, header.dtype()).Read(x, n);   // x: [n_rows, d_model], n in all
 
 #include <grpcpp/support/byte_buffer.h>
 #include <grpcpp/support/slice.h>
@@ -45,22 +45,37 @@ class FramePayload {
   size_t size_bytes() const { return size_bytes_; }
   bool empty() const { return size_bytes_ == 0; }
 
-  // The one copy. `to` has room for size_bytes().
+  // `to` has room for size_bytes().
   void CopyTo(void* to) const;
-  // Widens to float32; `to` has room for size_bytes() / element size values. The caller has called
-  // CheckShape.
-  void ReadFloats(WireDtype dtype, float* to) const;
 
  private:
+  friend class FloatReader;
   friend absl::Status ReadFrame(const grpc::ByteBuffer&, google::protobuf::MessageLite*,
                                 FramePayload*);
-  template <typename Visitor>
-  void ForEachPiece(Visitor visit) const;
 
   std::vector<grpc::Slice> slices_;
   size_t first_slice_ = 0;
   size_t offset_ = 0;  // into the first slice
   size_t size_bytes_ = 0;
+};
+
+// Takes the values of a payload, from the first on, to where they are wanted: the one copy.
+class FloatReader {
+ public:
+  // The caller has called CheckShape. The payload outlives the reader and does not change.
+  FloatReader(const FramePayload& payload, WireDtype dtype);
+
+  // The next n values, widened to float32. As many are left.
+  void Read(float* to, size_t n);
+  void Skip(size_t n);
+
+ private:
+  // The next `bytes`, or as many of them as lie in one piece.
+  absl::Span<const uint8_t> Take(size_t bytes);
+
+  const grpc::Slice* slice_;
+  size_t offset_;  // into it
+  size_t element_bytes_;
 };
 
 // The message as generated code would write it, field 15 being `payload` (left out if empty).
@@ -94,5 +109,24 @@ absl::StatusOr<PayloadBuffer> MakePayload(WireDtype dtype, uint64_t n_rows, uint
 // even; values that the step loop has rounded already stay as they are.
 void WriteFloats(WireDtype dtype, absl::Span<const float> values, size_t first,
                  PayloadBuffer* payload);
+
+// Rows that are computed in float32 and sent as `dtype`: in the payload itself where that is
+// float32.
+class OutgoingRows {
+ public:
+  // Errors: as MakePayload.
+  static absl::StatusOr<OutgoingRows> Make(WireDtype dtype, uint64_t n_rows, uint64_t d_model);
+
+  float* data() { return values_.as<float>(); }  // [n_rows, d_model], not zeroed
+  // Once, when they are all there.
+  PayloadBuffer TakePayload();
+
+ private:
+  OutgoingRows(WireDtype dtype, PayloadBuffer payload);
+
+  WireDtype dtype_;
+  PayloadBuffer payload_;
+  PayloadBuffer values_;  // the payload where that is float32
+};
 
 }  // namespace gatefold

@@ -1,5 +1,6 @@
 #include "gatefold/rpc/frame.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -294,14 +295,41 @@ TEST(Floats, ComeBackBitForBit) {
       RunExpertsRequest header;
       FramePayload payload;
       ASSERT_TRUE(ReadFrame(Cut(bytes, piece), &header, &payload).ok());
-      std::vector<float> read(values.size());
-      payload.ReadFloats(dtype, read.data());
-      for (size_t i = 0; i < values.size(); ++i) {
-        const float want =
-            dtype == WIRE_DTYPE_FLOAT32 ? values[i] : BF16ToFloat(FloatToBF16(values[i]));
-        ASSERT_EQ(std::memcmp(&read[i], &want, sizeof want), 0) << i << " " << piece;
+      for (size_t n : {size_t{1}, size_t{7}, values.size()}) {  // read at a time
+        std::vector<float> read(values.size());
+        FloatReader reader(payload, dtype);
+        for (size_t i = 0; i < values.size(); i += n) {
+          const size_t some = std::min(n, values.size() - i);
+          if (i % 3 == 1) {
+            reader.Skip(some);
+            std::copy_n(&values[i], some, &read[i]);
+          } else {
+            reader.Read(&read[i], some);
+          }
+        }
+        for (size_t i = 0; i < values.size(); ++i) {
+          const bool skipped = i / n * n % 3 == 1;
+          const float want = dtype == WIRE_DTYPE_FLOAT32 || skipped
+                                 ? values[i]
+                                 : BF16ToFloat(FloatToBF16(values[i]));
+          ASSERT_EQ(std::memcmp(&read[i], &want, sizeof want), 0) << i << " " << piece;
+        }
       }
     }
+  }
+}
+
+TEST(Floats, LeaveAsTheyWereComputed) {
+  EXPECT_FALSE(OutgoingRows::Make(WIRE_DTYPE_UNSPECIFIED, 1, 1).ok());
+  EXPECT_EQ(OutgoingRows::Make(WIRE_DTYPE_FLOAT32, 0, 8)->TakePayload().size_bytes(), 0);
+  for (WireDtype dtype : {WIRE_DTYPE_FLOAT32, WIRE_DTYPE_BFLOAT16}) {
+    absl::StatusOr<OutgoingRows> rows = OutgoingRows::Make(dtype, 3, 1001);
+    ASSERT_TRUE(rows.ok());
+    std::vector<float> values;
+    for (int i = 0; i < 3003; ++i) values.push_back(rows->data()[i] = std::sin(i * 0.7f));
+    PayloadBuffer expected = *MakePayload(dtype, 3, 1001);
+    WriteFloats(dtype, values, 0, &expected);
+    EXPECT_EQ(Bytes(rows->TakePayload()), Bytes(expected));
   }
 }
 

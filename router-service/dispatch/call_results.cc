@@ -1,6 +1,5 @@
 // Of RemoteExpertClient: what becomes of a call.
 
-#include <cstring>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -66,8 +65,8 @@ void RemoteExpertClient::TakeAnswer(ExpertBatch* batch, uint64_t token,
     return;
   }
   internal::v1::RefusalReason refusal = internal::v1::REFUSAL_REASON_UNSPECIFIED;
-  const absl::Status read = call.Read(answer, d_model_, &payload_, &received_, &refusal);
-  if (!read.ok()) {
+  absl::StatusOr<FloatReader> values = call.Read(answer, d_model_, &payload_, &refusal);
+  if (const absl::Status& read = values.status(); !read.ok()) {
     const bool known = internal::v1::RefusalReason_IsValid(refusal);
     if (refusal == internal::v1::REFUSAL_REASON_BAD_REQUEST && Current(batch, call)) {
       batch->fatal = absl::InternalError(
@@ -76,16 +75,18 @@ void RemoteExpertClient::TakeAnswer(ExpertBatch* batch, uint64_t token,
     return Fail(batch, token, read, &counters_->retries[known ? refusal : 0]);
   }
   const ExpertCall taken = std::move(calls_.extract(found).mapped());
-  if (taken.awaited()) return TakeFirst(batch, taken);
+  if (taken.awaited()) return TakeFirst(batch, taken, *values);
   Settle(taken);
   // Between two runs nobody looks: it may have been there since the last look.
   if (tries) return JudgeTrial(taken, batch == nullptr ? looked_ : absl::Now());
-  verifier_.Compare(taken, received_, d_model_, links_[taken.answered_by].address,
+  std::vector<float> again(taken.slots.size() * d_model_);
+  values->Read(again.data(), again.size());
+  verifier_.Compare(taken, again, d_model_, links_[taken.answered_by].address,
                     links_[taken.shard].address);
 }
 
 // Takes what nobody has answered before: exactly one answer per (row, expert) is folded.
-void RemoteExpertClient::TakeFirst(ExpertBatch* batch, const ExpertCall& call) {
+void RemoteExpertClient::TakeFirst(ExpertBatch* batch, const ExpertCall& call, FloatReader values) {
   ExpertBatch::Slots first;
   size_t i = 0;
   for (size_t e = 0; e < call.experts.size(); ++e) {
@@ -93,9 +94,11 @@ void RemoteExpertClient::TakeFirst(ExpertBatch* batch, const ExpertCall& call) {
     for (const size_t end = i + call.n_rows_of_expert[e]; i < end; ++i) {
       const size_t slot = call.slots[i];
       --batch->n_carriers[slot];
-      if (batch->answered(slot)) continue;
-      std::memcpy(batch->answers + slot * d_model_, received_.data() + i * d_model_,
-                  d_model_ * sizeof(float));
+      if (batch->answered(slot)) {
+        values.Skip(d_model_);
+        continue;
+      }
+      values.Read(batch->answers + slot * d_model_, d_model_);
       batch->served_by[slot] = static_cast<uint8_t>(call.shard);
       first.push_back(slot);
     }

@@ -47,9 +47,9 @@ absl::StatusOr<grpc::ByteBuffer> ExpertCall::Write(WireDtype dtype, int d_model,
   return WriteFrame(header, payload);
 }
 
-absl::Status ExpertCall::Read(const grpc::ByteBuffer& answer, int d_model, FramePayload* payload,
-                              std::vector<float>* values,
-                              internal::v1::RefusalReason* refusal) const {
+absl::StatusOr<FloatReader> ExpertCall::Read(const grpc::ByteBuffer& answer, int d_model,
+                                             FramePayload* payload,
+                                             internal::v1::RefusalReason* refusal) const {
   internal::v1::RunExpertsResponse header;
   GF_RETURN_IF_ERROR(ReadFrame(answer, &header, payload));
   if (header.has_refusal()) {
@@ -65,9 +65,7 @@ absl::Status ExpertCall::Read(const grpc::ByteBuffer& answer, int d_model, Frame
                                             d_model));
   }
   GF_RETURN_IF_ERROR(CheckShape(*payload, header.dtype(), header.n_rows(), header.d_model()));
-  values->resize(slots.size() * d_model);
-  payload->ReadFloats(header.dtype(), values->data());
-  return absl::OkStatus();
+  return FloatReader(*payload, header.dtype());
 }
 
 }  // namespace gatefold

@@ -43,9 +43,10 @@ struct ExpertCall {
 
   // Errors: kUnavailable for a refusal, whose reason is then in `refusal`; kInternal for an answer
   // to something else; kInvalidArgument for bytes that are no answer.
-  // values: [slots, d_model], out. `payload` is scratch.
-  absl::Status Read(const grpc::ByteBuffer& answer, int d_model, FramePayload* payload,
-                    std::vector<float>* values, internal::v1::RefusalReason* refusal) const;
+  // The reader has [slots, d_model] values, in `payload`.
+  absl::StatusOr<FloatReader> Read(const grpc::ByteBuffer& answer, int d_model,
+                                   FramePayload* payload,
+                                   internal::v1::RefusalReason* refusal) const;
 };
 
 }  // namespace gatefold

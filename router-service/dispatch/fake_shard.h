@@ -152,7 +152,7 @@ class FakeShard final : public StreamHandler {
       }
       const int d_model = static_cast<int>(request.d_model());
       std::vector<float> x(request.n_rows() * d_model), y;
-      rows.ReadFloats(request.dtype(), x.data());
+      FloatReader(rows, request.dtype()).Read(x.data(), x.size());
       int at = 0;
       for (int i = 0; i < request.experts_size(); ++i) {
         for (uint32_t n = 0; n < request.n_rows_of_expert(i); ++n, ++at) {

@@ -1,7 +1,6 @@
 #include "router-service/dispatch/remote_attention_client.h"
 
 #include <algorithm>
-#include <cstring>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -381,13 +380,10 @@ absl::Status RemoteAttentionClient::TakeAnswer(Call* call, const grpc::ByteBuffe
                                               d_model_));
     }
     GF_RETURN_IF_ERROR(CheckShape(payload_, response.dtype(), n_rows, d_model_));
-    received_.resize(static_cast<size_t>(n_rows) * d_model_);
-    payload_.ReadFloats(response.dtype(), received_.data());
-    const float* from = received_.data();
+    FloatReader reader(payload_, response.dtype());
     for (const auto& [first, count] : call->rows) {
-      const size_t n = static_cast<size_t>(count) * d_model_;
-      std::memcpy(x_out + static_cast<size_t>(first) * d_model_, from, n * sizeof(float));
-      from += n;
+      reader.Read(x_out + static_cast<size_t>(first) * d_model_,
+                  static_cast<size_t>(count) * d_model_);
     }
   }
   call->done = true;

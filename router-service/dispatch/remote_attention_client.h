@@ -105,7 +105,6 @@ class RemoteAttentionClient final : public AttentionClient {
   std::vector<Failed> failed_;                // of the step's call under way, or the last
   uint64_t next_token_ = 1;
   FramePayload payload_;
-  std::vector<float> received_;
 };
 
 }  // namespace gatefold

@@ -104,7 +104,8 @@ class RemoteExpertClient final : public ExpertClient {
   bool MayReport(int shard, absl::Time now);  // so that the log is not filled
   void Take(ExpertBatch* batch, const StreamEvent& event);
   void TakeAnswer(ExpertBatch* batch, uint64_t token, const grpc::ByteBuffer& answer);
-  void TakeFirst(ExpertBatch* batch, const ExpertCall& call);
+  // values: [slots, d_model].
+  void TakeFirst(ExpertBatch* batch, const ExpertCall& call, FloatReader values);
   // The call is over without an answer.
   void Fail(ExpertBatch* batch, uint64_t token, const absl::Status& status,
             DispatchCounters::Count* retries);
@@ -130,8 +131,7 @@ class RemoteExpertClient final : public ExpertClient {
   absl::Time looked_;    // when no answer was there last
   int n_verifying_ = 0;  // of calls_: verifications
   std::vector<MissingExpert> missing_;
-  std::vector<float> received_;
-  FramePayload payload_;
+  FramePayload payload_;  // the answer that is read
 };
 
 }  // namespace gatefold

@@ -56,7 +56,7 @@ void Check(const std::string& bytes, size_t piece) {
 
   if (gatefold::CheckShape(payload, header.dtype(), header.n_rows(), header.d_model()).ok()) {
     std::vector<float> rows(size_t{header.n_rows()} * header.d_model());
-    payload.ReadFloats(header.dtype(), rows.data());
+    gatefold::FloatReader(payload, header.dtype()).Read(rows.data(), rows.size());
   }
   gatefold::PayloadBuffer copy(content.size());
   payload.CopyTo(copy.data());
