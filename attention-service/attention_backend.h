@@ -9,6 +9,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 #include "attention-service/kv_block_pool.h"
+#include "gatefold/base/host_memory.h"
 #include "gatefold/base/thread_pool.h"
 #include "gatefold/checkpoint/load_progress.h"
 #include "gatefold/model/model_weights.h"
@@ -55,6 +56,8 @@ class AttentionBackend {
   // Time the device has computed since the start, without copies to and from it; 0 where there is
   // none. Threads: safe.
   virtual double device_seconds() const { return 0; }
+  // For rows on their way in and out: calls take and put them there without a copy in between.
+  virtual HostMemory row_memory() const { return HeapMemory(); }
   // How it keeps KV blocks.
   virtual KvShape kv_shape() const = 0;
   // The memory there is where it keeps them: of the machine, or what was free of the device's.

@@ -48,9 +48,9 @@ class AttentionBackendTest : public testing::Test {
     EXPECT_TRUE((*backend)->Load(16, 128, nullptr).ok());
     return *std::move(backend);
   }
-  // Rows [begin, end) through all layers, without experts.
+  // Rows [begin, end) through all layers, without experts; they are in that memory.
   std::vector<float> Run(AttentionBackend* backend, const std::vector<BlockId>& table, int begin,
-                         int end) {
+                         int end, const HostMemory& memory = HeapMemory()) {
     std::vector<AttentionRow> rows;
     std::vector<int32_t> tokens;
     for (int p = begin; p < end; ++p) {
@@ -58,10 +58,13 @@ class AttentionBackendTest : public testing::Test {
       tokens.push_back(3 + p * 5 % 50);
     }
     const ModelConfig& config = weights_->config();
-    std::vector<float> x(rows.size() * config.d_model);
-    EXPECT_TRUE(backend->EmbedAndAttend(rows, tokens, x.data()).ok());
-    for (int l = 1; l < config.n_layers; ++l) EXPECT_TRUE(backend->Attend(l, rows, x.data()).ok());
-    return x;
+    const size_t n = rows.size() * config.d_model;
+    auto* const x = static_cast<float*>(memory.allocate(n * sizeof(float)));
+    EXPECT_TRUE(backend->EmbedAndAttend(rows, tokens, x).ok());
+    for (int l = 1; l < config.n_layers; ++l) EXPECT_TRUE(backend->Attend(l, rows, x).ok());
+    std::vector<float> result(x, x + n);
+    memory.free(x);
+    return result;
   }
 
   ThreadPool threads_{1, absl::ZeroDuration()};
@@ -126,6 +129,14 @@ TEST_P(AttentionBackendRowLaw, ChunksBlocksAndLogitsOfOthersDoNotShow) {
   std::vector<float> scattered(2 * config.vocab_size);
   ASSERT_TRUE(backend->Logits(whole.data(), {9, 5}, scattered.data()).ok());
   EXPECT_EQ(alone, std::vector<float>(scattered.begin() + config.vocab_size, scattered.end()));
+}
+
+TEST_P(AttentionBackendRowLaw, WhereRowsAreDoesNotShow) {
+  const std::unique_ptr<AttentionBackend> backend = Make(GetParam());
+  if (backend == nullptr) GTEST_SKIP() << "skipped: no " << GetParam() << " backend";
+  const std::vector<float> in_heap = Run(backend.get(), {0, 1, 2}, 0, 40);
+  EXPECT_EQ(Run(backend.get(), {3, 4, 5}, 0, 40, backend->row_memory()), in_heap);
+  EXPECT_EQ(Run(backend.get(), {6, 7, 8}, 0, 40), in_heap);
 }
 
 // Layers of two steps between each other, as those of two lanes.

@@ -6,6 +6,7 @@
 #include "attention-service/attention_meter.h"
 #include "gatefold/base/log.h"
 #include "gatefold/base/status_macros.h"
+#include "gatefold/rpc/payload_buffer.h"
 #include "gatefold/rpc/reflection.h"
 #include "gatefold/worker/metrics_host.h"
 
@@ -41,6 +42,7 @@ absl::Status AttentionServer::Load() {
   LoadProgress progress({.label = "attention", .total_bytes = weights_->role_bytes().attention});
   GF_ASSIGN_OR_RETURN(host_, AttentionHost::Load(*weights_, options_.host, &threads_, &progress));
   progress.Finish();
+  SetPayloadMemory(host_->backend().row_memory());
   return absl::OkStatus();
 }
 

@@ -42,6 +42,7 @@ class CudaAttentionBackend final : public AttentionBackend {
   std::string device() const override { return device_.name; }
   uint64_t numerics_class() const override { return numerics_; }
   double device_seconds() const override { return clock_.seconds(); }
+  HostMemory row_memory() const override { return PinnedMemory(); }
   KvShape kv_shape() const override {  // head_dim is a multiple of 16: no padding, as on the device
     return {config_.n_layers,
             {.n_kv_heads = config_.n_kv_heads, .head_dim = config_.head_dim},

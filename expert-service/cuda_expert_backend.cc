@@ -146,6 +146,7 @@ class CudaExpertBackend final : public ExpertBackend {
   std::string device() const override { return device_; }
   uint64_t numerics_class() const override { return numerics_; }
   double device_seconds() const override { return clock_.seconds(); }
+  HostMemory row_memory() const override { return PinnedMemory(); }
   size_t HeldBytes(const ExpertLayout::Sizes& expert) const override {
     return CudaExpert::SizeBytes({expert.d_model, expert.d_ff, format_});
   }

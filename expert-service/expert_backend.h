@@ -10,6 +10,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
+#include "gatefold/base/host_memory.h"
 #include "gatefold/base/thread_pool.h"
 #include "gatefold/engine/expert_client.h"
 #include "gatefold/model/expert_layout.h"
@@ -70,6 +71,9 @@ class ExpertBackend {
   // Time the device has computed since the start, without copies to and from it; 0 where there is
   // none. Threads: safe.
   virtual double device_seconds() const { return 0; }
+
+  // For rows on their way in and out: Run() takes and puts them there without a copy in between.
+  virtual HostMemory row_memory() const { return HeapMemory(); }
 
   // What size_bytes() of such an expert will be, once it is loaded.
   virtual size_t HeldBytes(const ExpertLayout::Sizes& expert) const = 0;

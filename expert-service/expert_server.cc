@@ -9,6 +9,7 @@
 #include "gatefold/base/log.h"
 #include "gatefold/base/status_macros.h"
 #include "gatefold/rpc/call_context.h"
+#include "gatefold/rpc/payload_buffer.h"
 #include "gatefold/rpc/reflection.h"
 #include "gatefold/worker/metrics_host.h"
 
@@ -92,6 +93,7 @@ absl::Status ExpertServer::Listen() {
       .name = options_.backend, .dtype = catalog_->dtype(), .d_model = config.d_model};
   GF_ASSIGN_OR_RETURN(backend.weights, ParseWeightKind(options_.weights));
   GF_ASSIGN_OR_RETURN(backend_, ChooseExpertBackend(backend, &threads_));
+  SetPayloadMemory(backend_->row_memory());
   store_ = std::make_unique<ExpertStore>(config, backend_.get());
   runner_ = std::make_unique<ExpertRunner>(store_.get());
   GF_ASSIGN_OR_RETURN(meter_, ExpertMeter::Create(*store_, options_));

@@ -16,8 +16,26 @@ absl::Status CudaStream::Prepare() {
   return absl::OkStatus();
 }
 
+HostMemory PinnedMemory() {
+  return {[](size_t bytes) -> void* {
+            void* memory = nullptr;
+            return cudaMallocHost(&memory, bytes) == cudaSuccess ? memory : nullptr;
+          },
+          [](void* memory) { cudaFreeHost(memory); }};
+}
+
+namespace {
+
+bool IsPinned(const void* memory) {
+  cudaPointerAttributes attributes;
+  return cudaPointerGetAttributes(&attributes, memory) == cudaSuccess &&
+         attributes.type == cudaMemoryTypeHost;
+}
+
+}  // namespace
+
 ByteTransfer::~ByteTransfer() {
-  cudaFreeHost(host_);
+  cudaFreeHost(stage_);
   cudaFree(device_);
   if (copied_ != nullptr) cudaEventDestroy(copied_);
 }
@@ -34,30 +52,46 @@ absl::Status ByteTransfer::AwaitCopy() {
 absl::Status ByteTransfer::Reserve(size_t bytes) {
   GF_RETURN_IF_ERROR(AwaitCopy());
   if (bytes <= bytes_) return absl::OkStatus();
-  cudaFreeHost(host_);
   cudaFree(device_);
-  host_ = device_ = nullptr;
+  device_ = nullptr;
   bytes_ = 0;
   const size_t more = bytes + bytes / 2;
-  GF_RETURN_IF_CUDA_ERROR(cudaMallocHost(&host_, more));
   GF_RETURN_IF_CUDA_ERROR(cudaMalloc(&device_, more));
   bytes_ = more;
   return absl::OkStatus();
 }
 
+absl::Status ByteTransfer::ReserveStage(size_t bytes) {
+  GF_RETURN_IF_ERROR(AwaitCopy());
+  if (bytes <= stage_bytes_) return absl::OkStatus();
+  cudaFreeHost(stage_);
+  stage_ = nullptr;
+  stage_bytes_ = 0;
+  const size_t more = bytes + bytes / 2;
+  GF_RETURN_IF_CUDA_ERROR(cudaMallocHost(&stage_, more));
+  stage_bytes_ = more;
+  return absl::OkStatus();
+}
+
 absl::Status ByteTransfer::Send(const void* from, size_t bytes, cudaStream_t stream) {
   GF_RETURN_IF_ERROR(Reserve(bytes));
-  std::memcpy(host_, from, bytes);
-  GF_RETURN_IF_CUDA_ERROR(cudaMemcpyAsync(device_, host_, bytes, cudaMemcpyHostToDevice, stream));
+  if (!IsPinned(from)) {
+    GF_RETURN_IF_ERROR(ReserveStage(bytes));
+    from = std::memcpy(stage_, from, bytes);
+  }
+  GF_RETURN_IF_CUDA_ERROR(cudaMemcpyAsync(device_, from, bytes, cudaMemcpyHostToDevice, stream));
   GF_RETURN_IF_CUDA_ERROR(cudaEventRecord(copied_, stream));
   return absl::OkStatus();
 }
 
 absl::Status ByteTransfer::Fetch(size_t bytes, void* to, cudaStream_t stream) {
-  GF_RETURN_IF_CUDA_ERROR(cudaMemcpyAsync(host_, device_, bytes, cudaMemcpyDeviceToHost, stream));
+  const bool staged = !IsPinned(to);
+  if (staged) GF_RETURN_IF_ERROR(ReserveStage(bytes));
+  GF_RETURN_IF_CUDA_ERROR(
+      cudaMemcpyAsync(staged ? stage_ : to, device_, bytes, cudaMemcpyDeviceToHost, stream));
   GF_RETURN_IF_CUDA_ERROR(cudaEventRecord(copied_, stream));
   GF_RETURN_IF_ERROR(AwaitCopy());
-  std::memcpy(to, host_, bytes);
+  if (staged) std::memcpy(to, stage_, bytes);
   return absl::OkStatus();
 }
 

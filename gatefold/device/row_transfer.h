@@ -5,6 +5,7 @@
 #include <cstddef>
 
 #include "absl/status/status.h"
+#include "gatefold/base/host_memory.h"
 
 namespace gatefold {
 
@@ -23,8 +24,11 @@ class CudaStream {
   cudaStream_t stream_ = nullptr;
 };
 
-// Bytes on their way between host and device: pinned memory and as much on the device, as large as
-// the largest batch so far. Threads: one at a time; all on one stream.
+// Pinned memory of the host, which the device copies from and to by itself.
+HostMemory PinnedMemory();
+
+// Bytes on their way between host and device: memory on the device, and pinned memory where the
+// host's is not; as large as the largest batch so far. Threads: one at a time; all on one stream.
 class ByteTransfer {
  public:
   ByteTransfer() = default;
@@ -39,10 +43,11 @@ class ByteTransfer {
 
  private:
   absl::Status AwaitCopy();
+  absl::Status ReserveStage(size_t bytes);
 
-  size_t bytes_ = 0;
-  char* host_ = nullptr;
+  size_t bytes_ = 0, stage_bytes_ = 0;
   char* device_ = nullptr;
+  char* stage_ = nullptr;         // pinned
   cudaEvent_t copied_ = nullptr;  // the last copy out of the pinned memory or into it
 };
 
@@ -52,8 +57,8 @@ class Transfer {
  public:
   // Room for n of them; content is lost where it has to grow.
   absl::Status Reserve(size_t n) { return bytes_.Reserve(n * sizeof(T)); }
-  // Waits for the copy before, if that is still under way. `from` is free again when this returns;
-  // the device has it in the order of the stream.
+  // Waits for the copy before, if that is still under way. The device has it in the order of the
+  // stream. `from` is free again when this returns, or if it is pinned, after a Fetch().
   absl::Status Send(const T* from, size_t n, cudaStream_t stream) {
     return bytes_.Send(from, n * sizeof(T), stream);
   }

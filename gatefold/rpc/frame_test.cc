@@ -5,6 +5,7 @@
 #include <cstring>
 #include <limits>
 #include <random>
+#include <set>
 #include <string>
 
 #include "absl/strings/escaping.h"
@@ -344,6 +345,37 @@ TEST(PayloadBuffer, ReusesMemoryOnlyWhenNobodyHoldsIt) {
   PayloadBuffer third(290000);
   EXPECT_EQ(third.data(), memory);
   EXPECT_EQ(reinterpret_cast<uintptr_t>(third.data()) % 64, 0);
+}
+
+TEST(PayloadBuffer, GivesMemoryBackToWhereItCameFrom) {
+  static std::set<void*> there;
+  const HostMemory memory = {[](size_t bytes) {
+                               void* block =
+                                   bytes > 100000 ? nullptr : HeapMemory().allocate(bytes);
+                               if (block != nullptr) there.insert(block);
+                               return block;
+                             },
+                             [](void* block) {
+                               EXPECT_EQ(there.erase(block), 1);
+                               HeapMemory().free(block);
+                             }};
+  PayloadBuffer old(50000);
+  SetPayloadMemory(memory);
+  PayloadBuffer first(50000);
+  EXPECT_EQ(there, std::set<void*>{first.data()});
+  void* const heap = old.data();
+  old = PayloadBuffer();  // not to the pool
+  PayloadBuffer second(50000);
+  EXPECT_NE(second.data(), heap);
+  EXPECT_EQ(there, (std::set<void*>{first.data(), second.data()}));
+  PayloadBuffer third(200000);  // there is none left
+  EXPECT_EQ(there.size(), 2);
+  EXPECT_NE(third.data(), nullptr);
+  first = third = PayloadBuffer();  // the one to the pool
+  SetPayloadMemory(HeapMemory());
+  EXPECT_EQ(there, std::set<void*>{second.data()});
+  second = PayloadBuffer();
+  EXPECT_TRUE(there.empty());
 }
 
 TEST(PayloadBuffer, TakesAnySize) {

@@ -2,8 +2,6 @@
 
 #include <algorithm>
 #include <bit>
-#include <cstdlib>
-#include <new>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
@@ -13,7 +11,6 @@
 namespace gatefold {
 namespace {
 
-constexpr size_t kAlignment = 64;
 constexpr int kSmallestClass = 12;  // 4 KiB
 constexpr int kLargestClass = 27;   // 128 MiB; larger ones are not pooled
 
@@ -21,42 +18,63 @@ constexpr int kLargestClass = 27;   // 128 MiB; larger ones are not pooled
 // drops the last reference.
 class Pool {
  public:
-  void* Take(int size_class) {
+  struct Block {
+    void* data;
+    HostMemory memory;  // where it came from
+  };
+
+  Block Take(int size_class) {
+    HostMemory memory;
     {
       absl::MutexLock lock(&mu_);
       std::vector<void*>& blocks = free_[size_class - kSmallestClass];
       if (!blocks.empty()) {
-        void* block = blocks.back();
+        void* data = blocks.back();
         blocks.pop_back();
         pooled_bytes_ -= size_t{1} << size_class;
-        return block;
+        return {data, memory_};
       }
+      memory = memory_;
     }
-    return Allocate(size_t{1} << size_class);
+    const size_t bytes = size_t{1} << size_class;
+    if (void* data = memory.allocate(bytes); data != nullptr) return {data, memory};
+    return {AllocateFromHeap(bytes), HeapMemory()};
   }
 
-  void Give(void* block, int size_class) {
+  void Give(const Block& block, int size_class) {
     const size_t bytes = size_t{1} << size_class;
     {
       absl::MutexLock lock(&mu_);
-      if (pooled_bytes_ + bytes <= kPooledBytes) {
-        free_[size_class - kSmallestClass].push_back(block);
+      if (block.memory == memory_ && pooled_bytes_ + bytes <= kPooledBytes) {
+        free_[size_class - kSmallestClass].push_back(block.data);
         pooled_bytes_ += bytes;
         return;
       }
     }
-    std::free(block);
+    block.memory.free(block.data);
   }
 
-  static void* Allocate(size_t bytes) {
-    void* block =
-        std::aligned_alloc(kAlignment, (bytes + kAlignment - 1) / kAlignment * kAlignment);
-    GF_CHECK(block != nullptr);
-    return block;
+  void SetMemory(const HostMemory& memory) {
+    absl::MutexLock lock(&mu_);
+    if (memory == memory_) return;
+    for (std::vector<void*>& blocks : free_) {
+      for (void* data : blocks) memory_.free(data);
+      blocks.clear();
+    }
+    pooled_bytes_ = 0;
+    memory_ = memory;
+  }
+
+  static void* AllocateFromHeap(size_t bytes) {
+    void* data = HeapMemory().allocate(bytes);
+    GF_CHECK(data != nullptr);
+    return data;
   }
 
  private:
   absl::Mutex mu_;
+  HostMemory memory_ ABSL_GUARDED_BY(mu_) = HeapMemory();
+  // All from memory_.
   std::vector<void*> free_[kLargestClass - kSmallestClass + 1] ABSL_GUARDED_BY(mu_);
   size_t pooled_bytes_ ABSL_GUARDED_BY(mu_) = 0;
 };
@@ -73,12 +91,14 @@ PayloadBuffer::PayloadBuffer(size_t bytes) : size_bytes_(bytes) {
   if (bytes == 0) return;
   const int size_class = std::max<int>(kSmallestClass, std::bit_width(bytes - 1));
   if (size_class > kLargestClass) {
-    memory_ = std::shared_ptr<void>(Pool::Allocate(bytes), std::free);
+    memory_ = std::shared_ptr<void>(Pool::AllocateFromHeap(bytes), HeapMemory().free);
   } else {
-    memory_ = std::shared_ptr<void>(ThePool().Take(size_class), [size_class](void* block) {
-      ThePool().Give(block, size_class);
-    });
+    const Pool::Block block = ThePool().Take(size_class);
+    memory_ = std::shared_ptr<void>(
+        block.data, [block, size_class](void*) { ThePool().Give(block, size_class); });
   }
 }
+
+void SetPayloadMemory(const HostMemory& memory) { ThePool().SetMemory(memory); }
 
 }  // namespace gatefold

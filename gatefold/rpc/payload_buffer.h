@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <memory>
 
+#include "gatefold/base/host_memory.h"
+
 namespace gatefold {
 
 // Memory for one tensor on its way out: filled once, then handed to WriteFrame(), which sends it
@@ -14,7 +16,7 @@ namespace gatefold {
 class PayloadBuffer {
  public:
   PayloadBuffer() = default;
-  // Takes memory from a pool of the process (see kPooledBytes), or from the heap.
+  // Takes memory from the pool of the process, see below; more than 128 MiB from the heap.
   explicit PayloadBuffer(size_t bytes);
 
   void* data() { return memory_.get(); }
@@ -30,7 +32,10 @@ class PayloadBuffer {
   size_t size_bytes_ = 0;
 };
 
-// The pool keeps at most this much memory that nobody uses; more is given back to the heap.
+// The pool keeps at most this much memory that nobody uses; more is given back.
 inline constexpr size_t kPooledBytes = size_t{256} << 20;
+
+// Where the pool takes memory from, from now on: at first, and where there is none left, the heap.
+void SetPayloadMemory(const HostMemory& memory);
 
 }  // namespace gatefold

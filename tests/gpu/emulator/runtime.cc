@@ -9,6 +9,7 @@
 #include <cstring>
 #include <map>
 #include <mutex>
+#include <vector>
 
 #include "cuda_runtime_api.h"
 #include "tests/gpu/emulator/device.h"
@@ -30,6 +31,7 @@ enum class Side { kHost, kDevice };
 struct Mapping {
   char* begin;
   size_t mapped, asked;
+  Side side;
 };
 
 class Memory {
@@ -47,7 +49,7 @@ class Memory {
     char* const data = begin + mapped - page - rounded;
     std::memset(begin + page, 0xFF, mapped - 2 * page);  // NaN until it is written
     const std::lock_guard lock(mutex_);
-    mappings_[data] = {begin, mapped, bytes};
+    mappings_[data] = {begin, mapped, bytes, side};
     used_ += mapped;
     if (side == Side::kDevice && device_key_ >= 0 &&
         pkey_mprotect(begin + page, mapped - 2 * page, PROT_READ | PROT_WRITE, device_key_) != 0) {
@@ -85,6 +87,16 @@ class Memory {
     return used_;
   }
 
+  cudaMemoryType TypeOf(const void* pointer) {
+    const std::lock_guard lock(mutex_);
+    const char* const at = static_cast<const char*>(pointer);
+    auto next = mappings_.upper_bound(const_cast<char*>(at));
+    if (next == mappings_.begin()) return cudaMemoryTypeUnregistered;
+    const auto& [data, mapping] = *--next;
+    if (at >= data + mapping.asked) return cudaMemoryTypeUnregistered;
+    return mapping.side == Side::kHost ? cudaMemoryTypeHost : cudaMemoryTypeDevice;
+  }
+
  private:
   static size_t PageBytes() { return static_cast<size_t>(sysconf(_SC_PAGESIZE)); }
 
@@ -104,6 +116,44 @@ Memory& TheMemory() {
 
 }  // namespace
 
+// What a device's copies brought for pinned memory: there when somebody waits, and not before.
+class Deliveries {
+ public:
+  void Add(void* to, const void* from, size_t bytes) {
+    const auto* const first = static_cast<const char*>(from);
+    const std::lock_guard lock(mutex_);
+    waiting_.push_back({to, std::vector<char>(first, first + bytes)});
+  }
+  void Bring() {
+    const std::lock_guard lock(mutex_);
+    for (const Delivery& delivery : waiting_) {
+      std::memcpy(delivery.to, delivery.bytes.data(), delivery.bytes.size());
+    }
+    waiting_.clear();
+  }
+
+ private:
+  struct Delivery {
+    void* to;
+    std::vector<char> bytes;
+  };
+  std::mutex mutex_;
+  std::vector<Delivery> waiting_;
+};
+
+Deliveries& TheDeliveries() {
+  static Deliveries* const deliveries = new Deliveries;
+  return *deliveries;
+}
+
+cudaError_t DeviceError() { return IsLost() ? cudaErrorIllegalAddress : cudaSuccess; }
+
+// What the runtime's calls do that wait for the device.
+cudaError_t Await() {
+  if (!IsLost()) TheDeliveries().Bring();
+  return DeviceError();
+}
+
 char* MapGuarded(size_t bytes, size_t align) { return TheMemory().Map(bytes, align, Side::kHost); }
 void UnmapGuarded(char* data) { TheMemory().Unmap(data); }
 
@@ -115,8 +165,6 @@ DeviceAccess::DeviceAccess() {
 DeviceAccess::~DeviceAccess() {
   if (--n_accesses == 0) TheMemory().Allow(false);
 }
-
-cudaError_t DeviceError() { return IsLost() ? cudaErrorIllegalAddress : cudaSuccess; }
 
 cudaError_t Allocate(void** data, size_t bytes, Side side) {
   *data = nullptr;
@@ -132,12 +180,14 @@ cudaError_t Allocate(void** data, size_t bytes, Side side) {
 }  // namespace gatefold::cuda::emulator
 
 using gatefold::cuda::emulator::Allocate;
+using gatefold::cuda::emulator::Await;
 using gatefold::cuda::emulator::DeviceAccess;
 using gatefold::cuda::emulator::DeviceError;
 using gatefold::cuda::emulator::Fail;
 using gatefold::cuda::emulator::kMemoryBytes;
 using gatefold::cuda::emulator::kMultiprocessors;
 using gatefold::cuda::emulator::Side;
+using gatefold::cuda::emulator::TheDeliveries;
 using gatefold::cuda::emulator::TheMemory;
 
 cudaError_t cudaDriverGetVersion(int* version) {
@@ -199,10 +249,15 @@ const char* cudaGetErrorString(cudaError_t error) {
 cudaError_t cudaMalloc(void** data, size_t bytes) { return Allocate(data, bytes, Side::kDevice); }
 cudaError_t cudaFree(void* data) {
   if (data == nullptr) return cudaSuccess;
+  Await();
   return TheMemory().Unmap(static_cast<char*>(data)) ? cudaSuccess : cudaErrorInvalidValue;
 }
 cudaError_t cudaMallocHost(void** data, size_t bytes) { return Allocate(data, bytes, Side::kHost); }
 cudaError_t cudaFreeHost(void* data) { return cudaFree(data); }
+cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* attributes, const void* pointer) {
+  attributes->type = TheMemory().TypeOf(pointer);
+  return cudaSuccess;
+}
 
 cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind) {
   const DeviceAccess access;
@@ -211,7 +266,12 @@ cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind)
 }
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind,
                             cudaStream_t) {
-  return cudaMemcpy(to, from, bytes, kind);
+  if (kind != cudaMemcpyDeviceToHost || TheMemory().TypeOf(to) != cudaMemoryTypeHost) {
+    return cudaMemcpy(to, from, bytes, kind);
+  }
+  const DeviceAccess access;
+  TheDeliveries().Add(to, from, bytes);
+  return DeviceError();
 }
 cudaError_t cudaMemset(void* data, int byte, size_t bytes) {
   const DeviceAccess access;
@@ -222,7 +282,7 @@ cudaError_t cudaMemsetAsync(void* data, int byte, size_t bytes, cudaStream_t) {
   return cudaMemset(data, byte, bytes);
 }
 
-cudaError_t cudaDeviceSynchronize() { return DeviceError(); }
+cudaError_t cudaDeviceSynchronize() { return Await(); }
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
   *stream = new EmulatedStream;
   return cudaSuccess;
@@ -231,7 +291,7 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
   delete stream;
   return cudaSuccess;
 }
-cudaError_t cudaStreamSynchronize(cudaStream_t) { return DeviceError(); }
+cudaError_t cudaStreamSynchronize(cudaStream_t) { return Await(); }
 
 cudaError_t cudaEventCreate(cudaEvent_t* event) {
   *event = new EmulatedEvent;
@@ -248,7 +308,7 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t) {
   event->time = std::chrono::steady_clock::now();
   return DeviceError();
 }
-cudaError_t cudaEventSynchronize(cudaEvent_t) { return DeviceError(); }
+cudaError_t cudaEventSynchronize(cudaEvent_t) { return Await(); }
 cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start, cudaEvent_t stop) {
   *milliseconds = std::chrono::duration<float, std::milli>(stop->time - start->time).count();
   return cudaSuccess;
