@@ -35,7 +35,7 @@ class TileWork {
 #pragma unroll 1
     for (int index = FirstSegment(args_); index >= 0; index = item_.next) {
       item_ = LoadSegment(args_, index);
-      if (item_.n_rows > 0) Segment();
+      Segment();
     }
     SyncBlock<kWarps>();
     FinishSplitTiles<kHeadDim, 8>(args_, static_cast<int>(threadIdx.x), kThreads,

@@ -254,28 +254,6 @@ bool AttentionShape::IsServed() const {
          (head_dim == 64 || head_dim == 128) && window >= 0 && scale > 0;
 }
 
-bool AttentionPlan::PadTo(const PlanSizes& sizes) {
-  const int more_narrow = sizes.n_narrow - n_narrow, more_wide = sizes.n_wide - n_wide;
-  const int n_before = static_cast<int>(segments.size());
-  if (more_narrow < 0 || more_wide < 0 || n_before + more_narrow + more_wide > sizes.n_segments ||
-      narrow_pairs > sizes.narrow_pairs || n_counters > sizes.n_counters ||
-      n_slots > sizes.n_slots) {
-    return false;
-  }
-  for (AttentionSegment& segment : segments) {
-    if (segment.next >= 0) segment.next += more_narrow + more_wide;
-  }
-  segments.insert(segments.begin() + n_narrow + n_wide, more_wide, AttentionSegment());
-  segments.insert(segments.begin() + n_narrow, more_narrow, AttentionSegment());
-  segments.resize(sizes.n_segments);
-  n_narrow = sizes.n_narrow;
-  n_wide = sizes.n_wide;
-  narrow_pairs = sizes.narrow_pairs;
-  n_counters = sizes.n_counters;
-  n_slots = sizes.n_slots;
-  return true;
-}
-
 size_t AttentionPlan::PackedBytes() const {
   return segments.size() * sizeof(AttentionSegment) +
          (row_slots.size() + n_counters) * sizeof(int32_t);

@@ -59,15 +59,6 @@ struct alignas(16) AttentionSegment {
 };
 static_assert(sizeof(AttentionSegment) == 48);
 
-struct PlanSizes {
-  int n_narrow = 0;
-  int n_wide = 0;
-  int narrow_pairs = 8;
-  int n_segments = 0;
-  int n_counters = 0;
-  int64_t n_slots = 0;
-};
-
 struct AttentionPlan {
   AttentionKernels kernels = AttentionKernels::kAny;
   // Worker i starts with segment i: n_narrow workers of narrow tiles, then n_wide of wide ones.
@@ -79,11 +70,6 @@ struct AttentionPlan {
   std::vector<int32_t> row_slots;
   int n_counters = 0;
   int64_t n_slots = 0;
-
-  // Grows to these sizes by workers with nothing to do, so that a captured graph can be replayed
-  // with the plan of a later step of as many rows in the place of the first one's. False, and
-  // nothing done, if the plan is larger already.
-  bool PadTo(const PlanSizes& sizes);
 
   // Room for Pack: segments, row_slots, counters of zero, one after the other.
   size_t PackedBytes() const;

@@ -47,7 +47,7 @@ class ColumnWorker {
     for (int index = first; index >= 0; index = item_.next) {
       item_ = LoadSegment(args_, index);
       if (index == first) AwaitKernelBefore();
-      if (item_.n_rows > 0) Segment();
+      Segment();
     }
   }
 

@@ -63,7 +63,6 @@ __device__ __forceinline__ void FillRing(const AttentionArgs& args, Ring<kHeadDi
   for (int index = FirstSegment(args); index >= 0;) {
     const AttentionSegment s = LoadSegment(args, index);
     index = s.next;
-    if (s.n_rows == 0) break;
     const int lo = LoPosition(args, s), hi = HiPosition(s);
     const int32_t* table = args.block_tables + static_cast<int64_t>(s.sequence) * args.table_stride;
     const auto is_read = [&](int tile) {

@@ -74,7 +74,6 @@ class GroupWorker {
 #pragma unroll 1
     while (index_ >= 0) {
       const AttentionSegment item = Item();
-      if (item.n_rows == 0) break;
       lo_ = Uniform(LoPosition(args_, item));
       hi_ = Uniform(HiPosition(item));
       is_prefix_ = Uniform(IsPrefix(item)) != 0;

@@ -62,11 +62,9 @@ struct Prompts {
 // An empty cache with blocks dealt to the sequences in random order.
 class Server {
  public:
-  Server(const Prompts& prompts, uint64_t seed, const PlanLimits& limits = {},
-         const PlanSizes& padded = {})
+  Server(const Prompts& prompts, uint64_t seed, const PlanLimits& limits = {})
       : prompts_(prompts),
         limits_(limits),
-        padded_(padded),
         stride_(TableStride(prompts)),
         table_(DealBlocks(seed)),
         table_device_(table_),
@@ -150,10 +148,7 @@ class Server {
                             .sequences = sequences_device.get(),
                             .block_tables = table_device_.get(),
                             .table_stride = stride_};
-    AttentionPlan plan = PlanAttention(shape, rows, limits_);
-    if (padded_.n_segments > 0) {
-      EXPECT_TRUE(plan.PadTo(padded_));
-    }
+    const AttentionPlan plan = PlanAttention(shape, rows, limits_);
     std::vector<unsigned char> packed(plan.PackedBytes());
     plan.Pack(packed.data());
     DeviceArray<unsigned char> plan_device(packed);
@@ -170,7 +165,6 @@ class Server {
 
   const Prompts& prompts_;
   const PlanLimits limits_;
-  const PlanSizes padded_;  // plans are padded to this, if there are segments
   const int stride_;
   int n_blocks_ = 0;
   const std::vector<int32_t> table_;  // [n_sequences, stride]

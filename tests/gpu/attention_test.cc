@@ -235,23 +235,6 @@ TEST_P(AttentionTest, HowThePlanCutsDoesNotShow) {
   }
 }
 
-TEST_P(AttentionTest, PaddingOfThePlanDoesNotShow) {
-  const Prompts prompts(Shape(8, 2, 128, 0), {540, 70}, 18);
-  const Floats whole = Server(prompts, 19, Limits()).Step(Everything(prompts));
-  Server server(prompts, 20, Limits(),
-                {.n_narrow = 9,
-                 .n_wide = 120,
-                 .narrow_pairs = 16,
-                 .n_segments = 160,
-                 .n_counters = 7,
-                 .n_slots = 40});
-  std::vector<PlanRow> rows = Span(0, 0, 539);
-  for (const PlanRow& row : Span(1, 0, 69)) rows.push_back(row);
-  EXPECT_EQ(FirstDifference(server.Step(rows), Pick(prompts, whole, rows)), -1);
-  rows = {{539, 0}, {69, 1}};
-  EXPECT_EQ(FirstDifference(server.Step(rows), Pick(prompts, whole, rows)), -1);
-}
-
 // Runs of chunks that a worker merges by itself, those that others merge, tiles of several rows.
 TEST_P(AttentionTest, LongContextsGiveTheSameBitsInAnyPieces) {
   for (const AttentionShape& shape : {Shape(8, 2, 128, 0), Shape(16, 1, 64, 2000)}) {
