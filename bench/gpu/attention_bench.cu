@@ -122,13 +122,12 @@ class Bench {
 
   void Run(const Case& c, double copy_rate) {
     const Times attention = TimeGraph(n_caches_, 31, [&](cudaStream_t stream, int turn) {
-      GF_CHECK_CUDA(Attention(shape_, batch_, plan_, q_, keys_ + turn * cache_elements_,
-                        values_ + turn * cache_elements_, nullptr, out_, stream));
+      GF_CHECK_CUDA(Attention(shape_, batch_, plan_, q_, kv_ + turn * cache_elements_, nullptr,
+                        out_, stream));
     });
     const Times rope = TimeGraph(n_caches_, 31, [&](cudaStream_t stream, int turn) {
       GF_CHECK_CUDA(RopeAppend(shape_, batch_, qkv_, Width(), {cos_, sin_}, q_,
-                         keys_ + turn * cache_elements_, values_ + turn * cache_elements_,
-                         stream));
+                         kv_ + turn * cache_elements_, stream));
     });
     const double bytes = Bytes();
     const double rate = bytes / attention.median;
@@ -153,10 +152,9 @@ class Bench {
   // Enough copies of the cache that none stays in the L2: several GB, or 64 of them.
   void MakeCaches() {
     cache_elements_ = n_blocks_ * KvCacheLayout{shape_.n_kv_heads, shape_.head_dim}.BlockElements();
-    const int64_t wanted = (int64_t{4} << 30) / (2 * cache_elements_ * 2) + 1;
+    const int64_t wanted = (int64_t{4} << 30) / (cache_elements_ * 2) + 1;
     n_caches_ = static_cast<int>(std::clamp<int64_t>(wanted, 4, 64));
-    Take(keys_, Filled(cache_elements_ * n_caches_, 1));
-    Take(values_, Filled(cache_elements_ * n_caches_, 2));
+    Take(kv_, Filled(cache_elements_ * n_caches_, 1));
     const int64_t n = int64_t{batch_.n_rows} * shape_.n_heads * shape_.head_dim;
     Take(q_, Filled(n, 3));
     Take(out_, Filled(n, 4));
@@ -221,7 +219,7 @@ class Bench {
   int64_t n_blocks_ = 0;
   int64_t cache_elements_ = 0;
   int n_caches_ = 0;
-  __nv_bfloat16 *keys_, *values_, *q_, *out_;
+  __nv_bfloat16 *kv_, *q_, *out_;
   float *qkv_, *cos_, *sin_;
   std::vector<void*> owned_;
 };

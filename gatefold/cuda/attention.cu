@@ -56,12 +56,10 @@ cudaError_t ChooseAttentionKernels(AttentionKernels* kernels) {
 }
 
 cudaError_t Attention(const AttentionShape& shape, const RowBatch& rows, const DevicePlan& plan,
-                      const __nv_bfloat16* q, const __nv_bfloat16* keys,
-                      const __nv_bfloat16* values, float* out, __nv_bfloat16* out_bf16,
-                      cudaStream_t stream) {
+                      const __nv_bfloat16* q, const __nv_bfloat16* kv, float* out,
+                      __nv_bfloat16* out_bf16, cudaStream_t stream) {
   if (!IsUsable(shape, rows) || !IsAligned(plan.segments) || plan.row_slots == nullptr ||
-      !IsAligned(q) || !IsAligned(keys) || !IsAligned(values) ||
-      (out == nullptr) == (out_bf16 == nullptr) ||
+      !IsAligned(q) || !IsAligned(kv) || (out == nullptr) == (out_bf16 == nullptr) ||
       !IsAligned(out != nullptr ? static_cast<void*>(out) : out_bf16) ||
       (plan.n_slots > 0 && !IsAligned(plan.workspace))) {
     return cudaErrorInvalidValue;
@@ -83,8 +81,7 @@ cudaError_t Attention(const AttentionShape& shape, const RowBatch& rows, const D
                               .window = shape.window,
                               .scale_log2 = shape.scale * kLog2E,
                               .q = q,
-                              .keys = keys,
-                              .values = values,
+                              .kv = kv,
                               .out = out,
                               .out_bf16 = out_bf16,
                               .part_values = part_values,

@@ -24,16 +24,17 @@ namespace gatefold::cuda {
 // to its own (within the window), bit for bit, whatever rows share the launch, however the plan
 // tiles them. Keys and values must be finite; those of places never written may hold anything.
 
-// Keys (or values) of one layer: [n_blocks, n_kv_heads, head_dim / 64, 16 positions, 64] bf16, so
-// that a head's 16 positions are 2 or 4 KiB in a row; the 128 bytes of a position as tiles.h says,
-// which lets kernels copy them to shared memory as they lie.
+// Keys and values of one layer: [n_blocks, n_kv_heads, keys and values, head_dim / 64, 16 positions,
+// 64] bf16, so that all of a head's 16 positions is 4 or 8 KiB in a row; the 128 bytes of a position
+// as tiles.h says, which lets kernels copy them to shared memory as they lie.
 struct KvCacheLayout {
   static constexpr int kBlockTokens = 16;
   int n_kv_heads = 0;
   int head_dim = 0;
-  int64_t HeadElements() const { return int64_t{kBlockTokens} * head_dim; }
   int64_t BlockElements() const { return HeadElements() * n_kv_heads; }
-  // Of a head's elements in a block, where that of a position is.
+  int64_t HeadElements() const { return 2 * ValuesAt(); }
+  int64_t ValuesAt() const { return int64_t{kBlockTokens} * head_dim; }  // behind the keys
+  // Of a head's keys in a block, or of its values, where that of a position is.
   GATEFOLD_HOST_DEVICE static constexpr int64_t Place(int token, int dim) {
     return dim / 64 * (kBlockTokens * 64) + SwizzledOffset(token, dim % 64) / 2;
   }
@@ -61,7 +62,7 @@ struct RopeTables {
 // [n_kv_heads, head_dim]. q: [n_rows, n_heads, head_dim] bf16, out.
 cudaError_t RopeAppend(const AttentionShape& shape, const RowBatch& rows, const float* qkv,
                        int64_t qkv_stride, const RopeTables& rope, __nv_bfloat16* q,
-                       __nv_bfloat16* keys, __nv_bfloat16* values, cudaStream_t stream);
+                       __nv_bfloat16* kv, cudaStream_t stream);
 
 // Where a plan lies on the device, and the room it works in. Of one stream: kernels count in it.
 struct DevicePlan {
@@ -89,8 +90,7 @@ cudaError_t ChooseAttentionKernels(AttentionKernels* kernels);
 // the device before the last kernel of the stream began. out: [n_rows, n_heads, head_dim], float32
 // or bf16: one is given, the other null.
 cudaError_t Attention(const AttentionShape& shape, const RowBatch& rows, const DevicePlan& plan,
-                      const __nv_bfloat16* q, const __nv_bfloat16* keys,
-                      const __nv_bfloat16* values, float* out, __nv_bfloat16* out_bf16,
-                      cudaStream_t stream);
+                      const __nv_bfloat16* q, const __nv_bfloat16* kv, float* out,
+                      __nv_bfloat16* out_bf16, cudaStream_t stream);
 
 }  // namespace gatefold::cuda

@@ -111,17 +111,18 @@ class TileWork {
 
   // Every call commits a group, so that their number tells which have landed.
   __device__ __forceinline__ void StartKeys(int tile, int buffer, const int (&blocks)[4]) const {
-    Start(args_.keys, tile, Keys(buffer), blocks);
+    Start(0, tile, Keys(buffer), blocks);
   }
   __device__ __forceinline__ void StartValues(int tile, int buffer, const int (&blocks)[4]) const {
-    Start(args_.values, tile, Values(buffer), blocks);
+    Start(1, tile, Values(buffer), blocks);
   }
-  __device__ __forceinline__ void Start(const __nv_bfloat16* from, int tile, uint32_t to,
+  // values: 0 or 1.
+  __device__ __forceinline__ void Start(int values, int tile, uint32_t to,
                                         const int (&blocks)[4]) const {
     if (tile <= last_tile_) {
-      constexpr int kHeadElements = KvCacheLayout::kBlockTokens * kHeadDim;
-      LoadTile<kHeadDim, kThreads>(to, from + item_.kv_head * kHeadElements,
-                                   static_cast<int64_t>(kHeadElements) * args_.n_kv_heads, blocks,
+      constexpr int kElements = KvCacheLayout::kBlockTokens * kHeadDim;  // keys or values of a head
+      LoadTile<kHeadDim, kThreads>(to, args_.kv + (2 * item_.kv_head + values) * kElements,
+                                   int64_t{2} * kElements * args_.n_kv_heads, blocks,
                                    tile * kTileTokens, lo_, hi_);
     }
     CommitCopies();

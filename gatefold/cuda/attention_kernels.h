@@ -26,8 +26,7 @@ struct AttentionArgs {
   int window;
   float scale_log2;  // of the scores, for powers of two
   const __nv_bfloat16* q;
-  const __nv_bfloat16* keys;
-  const __nv_bfloat16* values;
+  const __nv_bfloat16* kv;
   float* out;
   __nv_bfloat16* out_bf16;
   float* part_values;  // [n_slots, n_heads, head_dim]

@@ -12,17 +12,22 @@ namespace {
 
 using sm90::Ring;
 
-// Those positions of a tile of values that nobody reads: zero weights do not make zeros of just
+// A stage: a tile's four blocks, keys and values of each.
+template <int kHeadDim, int kStages>
+using TileRing = Ring<kTileTokens * kHeadDim * 4, kStages>;
+
+// Those positions of a tile whose values nobody reads: zero weights do not make zeros of just
 // anything.
 template <int kHeadDim>
-__device__ __forceinline__ void ZeroOutside(unsigned char* tile, int first, int lo, int hi) {
+__device__ __forceinline__ void ZeroOutside(unsigned char* stage, int first, int lo, int hi) {
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   constexpr int kPieces = kHeadDim / 8;
 #pragma unroll 1
   for (int i = lane; i < kTileTokens * kPieces; i += kWarp) {
-    const int position = first + i / kPieces;
+    const int token = i / kPieces, position = first + token;
     if (position >= lo && position <= hi) continue;
-    *reinterpret_cast<uint4*>(tile + PlaceOf<kHeadDim>(i / kPieces, i % kPieces)) = uint4{};
+    unsigned char* const values = stage + (token / 16 * 2 + 1) * 32 * kHeadDim;
+    *reinterpret_cast<uint4*>(values + PlaceOf<kHeadDim>(token % 16, i % kPieces)) = uint4{};
   }
   sm90::FenceAsync();
   __syncwarp();
@@ -34,9 +39,9 @@ __device__ __forceinline__ void ZeroOutside(unsigned char* tile, int first, int 
 template <int kHeadDim, int kStages, int kColumns>
 class ColumnWorker {
  public:
-  using R = Ring<kHeadDim, kStages>;
+  using R = TileRing<kHeadDim, kStages>;
   static constexpr int kDims = kHeadDim / 16;
-  static constexpr int kBlockBytes = 32 * kHeadDim;
+  static constexpr int kPartBytes = 32 * kHeadDim;  // of a block: its keys, or its values behind
 
   __device__ __forceinline__ ColumnWorker(const AttentionArgs& args, const R& ring)
       : args_(args), ring_(ring), lane_(static_cast<int>(threadIdx.x) % kWarp) {}
@@ -81,10 +86,8 @@ class ColumnWorker {
       ring_.AwaitFull();
       float s[4][kColumns][4];
       Score(s);
-      Release();
       Weigh(s, first, mask, p);
-      ring_.AwaitFull();
-      if (first < lo || last > hi) ZeroOutside<kHeadDim>(ring_.Tile(ring_.stage), first, lo, hi);
+      if (first < lo || last > hi) ZeroOutside<kHeadDim>(ring_.Stage(ring_.stage), first, lo, hi);
       Gather(p);
       Release();
       if (tile == last_tile || (tile + 1) % kChunkTiles == 0) {
@@ -145,7 +148,7 @@ class ColumnWorker {
 
   __device__ __forceinline__ void Score(float (&s)[4][kColumns][4]) const {
     const uint32_t keys =
-        SharedAddress(ring_.Tile(ring_.stage)) + PlaceOf<kHeadDim>(lane_ & 15, lane_ >> 4);
+        SharedAddress(ring_.Stage(ring_.stage)) + PlaceOf<kHeadDim>(lane_ & 15, lane_ >> 4);
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
 #pragma unroll
@@ -159,7 +162,7 @@ class ColumnWorker {
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
         uint32_t a[4];
-        LoadMatrices((keys ^ ((k % 4) << 5)) + k / 4 * 2048 + i * kBlockBytes, a);
+        LoadMatrices((keys ^ ((k % 4) << 5)) + k / 4 * 2048 + i * 2 * kPartBytes, a);
 #pragma unroll
         for (int j = 0; j < kColumns; ++j) MultiplyAdd(s[i][j], a, q_[k][j][0], q_[k][j][1]);
       }
@@ -218,14 +221,14 @@ class ColumnWorker {
   }
 
   __device__ __forceinline__ void Gather(const uint32_t (&p)[4][kColumns][2]) {
-    const uint32_t values = SharedAddress(ring_.Tile(ring_.stage)) +
+    const uint32_t values = SharedAddress(ring_.Stage(ring_.stage)) + kPartBytes +
                             PlaceOf<kHeadDim>((lane_ & 7) + (lane_ >> 4) * 8, (lane_ >> 3) & 1);
 #pragma unroll
     for (int k = 0; k < 4; ++k) {
 #pragma unroll
       for (int d = 0; d < kDims; ++d) {
         uint32_t a[4];
-        LoadMatricesTransposed((values ^ ((d % 4) << 5)) + d / 4 * 2048 + k * kBlockBytes, a);
+        LoadMatricesTransposed((values ^ ((d % 4) << 5)) + d / 4 * 2048 + k * 2 * kPartBytes, a);
 #pragma unroll
         for (int j = 0; j < kColumns; ++j) MultiplyAdd(o_[d][j], a, p[k][j][0], p[k][j][1]);
       }
@@ -330,7 +333,7 @@ template <int kHeadDim, int kStages, int kColumns, int kWarps>
 __global__ void __launch_bounds__(kWarps* kWarp, 2)
     NarrowKernel(const __grid_constant__ AttentionArgs args) {
   GATEFOLD_DYNAMIC_SHARED(__align__(1024) unsigned char, shared);
-  using R = Ring<kHeadDim, kStages>;
+  using R = TileRing<kHeadDim, kStages>;
   R ring{shared};
   LetNextKernelStart();
   if (threadIdx.x == 0) ring.Init(1);
@@ -338,7 +341,7 @@ __global__ void __launch_bounds__(kWarps* kWarp, 2)
   if (threadIdx.x < kWarp) {
     ColumnWorker<kHeadDim, kStages, kColumns>(args, ring).Run();
   } else if (threadIdx.x < 2 * kWarp) {
-    sm90::FillRing<kHeadDim, kStages, true>(args, ring);
+    sm90::FillRing<kHeadDim, true>(args, ring);
   }
   AwaitKernelBefore();  // whoever had nothing to read
   constexpr int kBatch = kWarps == 2 ? 16 : kHeadDim / 4;  // as registers allow
@@ -349,7 +352,7 @@ __global__ void __launch_bounds__(kWarps* kWarp, 2)
 
 template <int kHeadDim, int kStages, int kColumns, int kWarps>
 cudaError_t Launch(const AttentionArgs& args, int n_workers, cudaStream_t stream) {
-  constexpr int kBytes = Ring<kHeadDim, kStages>::kBytes + 16;
+  constexpr int kBytes = TileRing<kHeadDim, kStages>::kBytes + 16;
   const auto kernel = NarrowKernel<kHeadDim, kStages, kColumns, kWarps>;
   static const cudaError_t error = AllowShared(kernel, kBytes, true);
   if (error != cudaSuccess) return error;
@@ -367,11 +370,11 @@ cudaError_t LaunchHopperNarrow(int head_dim, int pairs, const AttentionArgs& arg
                                cudaStream_t stream) {
   if (n_workers == 0) return cudaSuccess;
   if (head_dim == 128) {
-    return pairs <= 8 ? Launch<128, 6, 1, 6>(args, n_workers, stream)
-                      : Launch<128, 6, 2, 2>(args, n_workers, stream);
+    return pairs <= 8 ? Launch<128, 3, 1, 6>(args, n_workers, stream)
+                      : Launch<128, 3, 2, 2>(args, n_workers, stream);
   }
-  return pairs <= 8 ? Launch<64, 12, 1, 6>(args, n_workers, stream)
-                    : Launch<64, 12, 2, 2>(args, n_workers, stream);
+  return pairs <= 8 ? Launch<64, 6, 1, 6>(args, n_workers, stream)
+                    : Launch<64, 6, 2, 2>(args, n_workers, stream);
 }
 
 }  // namespace gatefold::cuda

@@ -1,8 +1,8 @@
 #pragma once
 
-// How keys and values come into shared memory on Hopper: tiles of 64 positions, keys and values in
-// turn, through a ring that one warp fills with bulk copies, ahead of what is computed and into the
-// worker's next segments. For sm_90a only.
+// How keys and values come into shared memory on Hopper: tiles of 64 positions through a ring that
+// one warp fills with bulk copies, ahead of what is computed and into the worker's next segments.
+// For sm_90a only.
 
 #include "gatefold/cuda/attention_kernels.h"
 #include "gatefold/cuda/attention_work.h"
@@ -11,16 +11,15 @@
 namespace gatefold::cuda::sm90 {
 
 // A stage, and how often the ring was all around. Every thread has its own.
-template <int kHeadDim, int kStages>
+template <int kStageBytes, int kStages>
 struct Ring {
-  static constexpr int kTileBytes = kTileTokens * kHeadDim * 2;
-  static constexpr int kBytes = kStages * (kTileBytes + 16);
+  static constexpr int kBytes = kStages * (kStageBytes + 16);
 
-  __device__ __forceinline__ unsigned char* Tile(int stage) const {
-    return shared + stage * kTileBytes;
+  __device__ __forceinline__ unsigned char* Stage(int stage) const {
+    return shared + stage * kStageBytes;
   }
   __device__ __forceinline__ uint64_t* Full(int stage) const {
-    return reinterpret_cast<uint64_t*>(shared + kStages * kTileBytes) + 2 * stage;
+    return reinterpret_cast<uint64_t*>(shared + kStages * kStageBytes) + 2 * stage;
   }
   __device__ __forceinline__ uint64_t* Empty(int stage) const { return Full(stage) + 1; }
   __device__ __forceinline__ void AwaitFull() const { BarrierWait(Full(stage), parity); }
@@ -45,19 +44,21 @@ struct Ring {
   uint32_t parity = 0;
 };
 
-// The warp that fills the ring. kOnce: nobody else reads these keys and values, and tiles are
-// blocks of 16 positions as in the cache. Else a tile is [head_dim / 64][64 positions][64], as
-// wgmma wants it.
-template <int kHeadDim, int kStages, bool kOnce>
-__device__ __forceinline__ void FillRing(const AttentionArgs& args, Ring<kHeadDim, kStages> ring) {
-  constexpr int kHeadBytes = 32 * kHeadDim;
-  constexpr int kPieces = kOnce ? 1 : kHeadDim / 64;  // copies of a block
-  constexpr int kPieceBytes = kHeadBytes / kPieces;
+// The warp that fills the ring. kTogether: a tile's keys and values are one stage, blocks as they
+// lie in the cache, which nobody else reads. Else keys and values are stages in turn, each
+// [head_dim / 64][64 positions][64], as wgmma wants it.
+template <int kHeadDim, bool kTogether, typename R>
+__device__ __forceinline__ void FillRing(const AttentionArgs& args, R ring) {
+  constexpr int kPartBytes = 32 * kHeadDim;  // a head's keys in a block, or its values
+  constexpr int kStagesOfTile = kTogether ? 1 : 2;
+  constexpr int kBytes = 2 * kPartBytes / kStagesOfTile;  // of a block in a stage
+  constexpr int kPieces = kTogether ? 1 : kHeadDim / 64;  // copies of them
+  constexpr int kPieceBytes = kBytes / kPieces;
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   const int block = lane % 4, piece = lane / 4;
-  const int64_t block_bytes = static_cast<int64_t>(kHeadBytes) * args.n_kv_heads;
+  const int64_t block_bytes = int64_t{2} * kPartBytes * args.n_kv_heads;
   const int to = block * kPieceBytes + piece * 4 * kPieceBytes;
-  const uint64_t policy = kOnce ? ReadOncePolicy() : 0;
+  const uint64_t policy = kTogether ? ReadOncePolicy() : 0;
   bool waited = false;
 #pragma unroll 1
   for (int index = FirstSegment(args); index >= 0;) {
@@ -81,20 +82,19 @@ __device__ __forceinline__ void FillRing(const AttentionArgs& args, Ring<kHeadDi
       const int first = tile * kTileTokens;
       const int n_blocks = min(hi - first, kTileTokens - 1) / 16 - max(lo - first, 0) / 16 + 1;
       const bool copies = piece < kPieces && is_read(tile);
-      const int64_t offset = s.kv_head * kHeadBytes + id * block_bytes + piece * kPieceBytes;
+      const char* const from = reinterpret_cast<const char*>(args.kv) + id * block_bytes +
+                               s.kv_head * 2 * kPartBytes + piece * kPieceBytes;
 #pragma unroll 1
-      for (int values = 0; values < 2; ++values) {
+      for (int i = 0; i < kStagesOfTile; ++i) {
         ring.AwaitEmpty();
-        if (lane == 0) BarrierExpect(ring.Full(ring.stage), n_blocks * kHeadBytes);
+        if (lane == 0) BarrierExpect(ring.Full(ring.stage), n_blocks * kBytes);
         __syncwarp();
         if (copies) {
-          const char* const from =
-              reinterpret_cast<const char*>(values ? args.values : args.keys) + offset;
-          unsigned char* const tile_to = ring.Tile(ring.stage) + to;
-          if constexpr (kOnce) {
-            BulkCopyOnce(tile_to, from, kPieceBytes, ring.Full(ring.stage), policy);
+          unsigned char* const stage = ring.Stage(ring.stage) + to;
+          if constexpr (kTogether) {
+            BulkCopyOnce(stage, from, kPieceBytes, ring.Full(ring.stage), policy);
           } else {
-            BulkCopy(tile_to, from, kPieceBytes, ring.Full(ring.stage));
+            BulkCopy(stage, from + i * kPartBytes, kPieceBytes, ring.Full(ring.stage));
           }
         }
         ring.Next();

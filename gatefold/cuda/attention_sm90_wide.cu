@@ -32,7 +32,7 @@ constexpr int kGroupThreads = 128;
 // where its results will.
 template <int kHeadDim, int kGroups, int kStages>
 struct Room {
-  using R = Ring<kHeadDim, kStages>;
+  using R = Ring<kTileTokens * kHeadDim * 2, kStages>;
   static constexpr int kHalfBytes = kTileTokens * 128;
   static constexpr int kQueryBytes = PairRows<kHeadDim>::kQueryBytes;
   static constexpr int kMergedBytes = PairRows<kHeadDim>::kResultBytes;
@@ -195,7 +195,7 @@ class GroupWorker {
     if (thread_ % kWarp == 0) sm90::BarrierArrive(ring_.Empty(stage));
   }
   __device__ __forceinline__ uint32_t Tile(int stage) const {
-    return SharedAddress(ring_.Tile(stage));
+    return SharedAddress(ring_.Stage(stage));
   }
 
   __device__ __forceinline__ void StartScores(float (&s)[32]) const {
@@ -377,7 +377,7 @@ class GroupWorker {
 
   const AttentionArgs& args_;
   const int group_, thread_;
-  Ring<kHeadDim, kStages> ring_;
+  typename R::R ring_;
   PairRows<kHeadDim> rows_;
   int index_;             // of the segment
   bool is_prefix_;
@@ -396,13 +396,13 @@ __global__ void __launch_bounds__((kGroups + 1) * kGroupThreads, 1)
   BeginOverlapping();
   GATEFOLD_DYNAMIC_SHARED(__align__(1024) unsigned char, shared);
   using R = Room<kHeadDim, kGroups, kStages>;
-  const Ring<kHeadDim, kStages> ring{shared + R::kRing};
+  const typename R::R ring{shared + R::kRing};
   if (threadIdx.x == 0) ring.Init(4 * kGroups);  // a warp arrives once
   __syncthreads();
   constexpr int kThreads = kGroups * kGroupThreads;
   if (threadIdx.x >= kThreads) {
     sm90::GiveRegisters<kGroups == 2 ? 40 : 32>();
-    if (threadIdx.x < kThreads + kWarp) sm90::FillRing<kHeadDim, kStages, false>(args, ring);
+    if (threadIdx.x < kThreads + kWarp) sm90::FillRing<kHeadDim, false>(args, ring);
   } else {
     sm90::TakeRegisters<kGroups == 2 ? 232 : 160>();
     GroupWorker<kHeadDim, kGroups, kStages>(args, shared).Run();

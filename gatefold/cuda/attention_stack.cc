@@ -104,10 +104,10 @@ cudaError_t AttentionStack::Attend(int layer, const AttentionStep& step, float* 
   GF_CUDA_RETURN_IF_ERROR(
       Product(shape.qkv(), step.qkv_group(layer), n, work_.activations, work_.products, stream));
   GF_CUDA_RETURN_IF_ERROR(RopeAppend(shape.attention, step.batch(), work_.products,
-                                     shape.qkv_width(), weights_->rope(), work_.q, keys(layer),
-                                     values(layer), stream));
-  GF_CUDA_RETURN_IF_ERROR(Attention(shape.attention, step.batch(), plan, work_.q, keys(layer),
-                                    values(layer), work_.heads, nullptr, stream));
+                                     shape.qkv_width(), weights_->rope(), work_.q, kv(layer),
+                                     stream));
+  GF_CUDA_RETURN_IF_ERROR(Attention(shape.attention, step.batch(), plan, work_.q, kv(layer),
+                                    work_.heads, nullptr, stream));
   GF_CUDA_RETURN_IF_ERROR(GatherActivations(work_.heads, step.sources(), step.o_group(layer), 1,
                                             RoundUp(n, kRowsAlign), shape.q_width(),
                                             work_.activations, stream));

@@ -50,8 +50,10 @@ class AttentionStack {
   cudaError_t Logits(const float* x, int n_rows, float* logits, cudaStream_t stream);
 
   // Of one layer; see KvCacheLayout.
-  __nv_bfloat16* keys(int layer) const { return KvMemory(2 * layer); }
-  __nv_bfloat16* values(int layer) const { return KvMemory(2 * layer + 1); }
+  __nv_bfloat16* kv(int layer) const {
+    return reinterpret_cast<__nv_bfloat16*>(kv_.get()) +
+           int64_t{layer} * n_kv_blocks_ * weights_->shape().BlockElements();
+  }
 
  private:
   struct Workspace {
@@ -61,10 +63,6 @@ class AttentionStack {
     float* heads = nullptr;       // the same of attention's output
   };
 
-  __nv_bfloat16* KvMemory(int64_t index) const {
-    return reinterpret_cast<__nv_bfloat16*>(kv_.get()) +
-           index * n_kv_blocks_ * weights_->shape().BlockElements();
-  }
   // y [n_rows, shape.n_out] = W x + bias, with the weights of a group of `n_rows` rows on the
   // device.
   cudaError_t Product(const TileShape& shape, const MatMulGroup* group, int n_rows, const void* x,

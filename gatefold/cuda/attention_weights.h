@@ -36,7 +36,7 @@ struct AttentionModelShape {
   }
   // Keys and values of one KV block in all layers.
   size_t KvBlockBytes() const {
-    return static_cast<size_t>(BlockElements()) * 2 * n_layers * sizeof(__nv_bfloat16);
+    return static_cast<size_t>(BlockElements()) * n_layers * sizeof(__nv_bfloat16);
   }
   bool IsServed() const {
     return n_layers > 0 && vocab_size > 0 && d_model > 0 && d_model % 8 == 0 && max_positions > 0 &&

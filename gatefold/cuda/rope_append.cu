@@ -18,8 +18,7 @@ struct RopeArgs {
   const float* cos;
   const float* sin;
   __nv_bfloat16* q;
-  __nv_bfloat16* keys;
-  __nv_bfloat16* values;
+  __nv_bfloat16* kv;
 };
 
 constexpr int kRopeWarps = 4;
@@ -37,8 +36,7 @@ __device__ __forceinline__ __nv_bfloat16* Place(const RopeArgs& args, int row, i
   const bool is_key = head < args.n_heads + args.n_kv_heads;
   const int kv_head = head - args.n_heads - (is_key ? 0 : args.n_kv_heads);
   const int64_t block = table[position / kTokens];
-  return (is_key ? args.keys : args.values) +
-         (block * args.n_kv_heads + kv_head) * kTokens * kHeadDim;
+  return args.kv + ((block * args.n_kv_heads + kv_head) * 2 + !is_key) * kTokens * kHeadDim;
 }
 
 // A warp per (row, head of q, k or v).
@@ -80,13 +78,12 @@ __global__ void __launch_bounds__(kRopeWarps* kWarp)
 
 cudaError_t RopeAppend(const AttentionShape& shape, const RowBatch& rows, const float* qkv,
                        int64_t qkv_stride, const RopeTables& rope, __nv_bfloat16* q,
-                       __nv_bfloat16* keys, __nv_bfloat16* values, cudaStream_t stream) {
+                       __nv_bfloat16* kv, cudaStream_t stream) {
   const int n_all = shape.n_heads + 2 * shape.n_kv_heads;
   if (!shape.IsServed() || rows.n_rows <= 0 || rows.positions == nullptr ||
       rows.sequences == nullptr || rows.block_tables == nullptr || rows.table_stride <= 0 ||
       qkv == nullptr || qkv_stride < static_cast<int64_t>(n_all) * shape.head_dim ||
-      rope.cos == nullptr || rope.sin == nullptr || q == nullptr || keys == nullptr ||
-      values == nullptr) {
+      rope.cos == nullptr || rope.sin == nullptr || q == nullptr || kv == nullptr) {
     return cudaErrorInvalidValue;
   }
   const RopeArgs args = {.n_rows = rows.n_rows,
@@ -101,8 +98,7 @@ cudaError_t RopeAppend(const AttentionShape& shape, const RowBatch& rows, const 
                          .cos = rope.cos,
                          .sin = rope.sin,
                          .q = q,
-                         .keys = keys,
-                         .values = values};
+                         .kv = kv};
   const int64_t n_warps = static_cast<int64_t>(rows.n_rows) * n_all;
   return LaunchKernel(shape.head_dim == 128 ? RopeAppendKernel<128> : RopeAppendKernel<64>,
                       {.n_blocks = (n_warps + kRopeWarps - 1) / kRopeWarps,

@@ -70,8 +70,7 @@ class Server {
         table_device_(table_),
         cos_(prompts.cos),
         sin_(prompts.sin),
-        keys_(CacheElements()),
-        values_(CacheElements()) {}
+        kv_(CacheElements()) {}
 
   // One step: keeps the rows' keys and values, attends. Returns [n_rows, n_heads, head_dim].
   std::vector<float> Step(const std::vector<PlanRow>& rows) {
@@ -87,20 +86,19 @@ class Server {
 
   // Rotated queries of the last step.
   const std::vector<uint16_t>& q() const { return q_; }
-  // The head's 16-bit elements at a position in the cache.
-  std::vector<uint16_t> Kept(const DeviceArray<uint16_t>& cache, int sequence, int position,
-                             int kv_head) const {
+  // The head's keys at a position in the cache, or its values, 16-bit elements.
+  enum Part { kKeys, kValues };
+  std::vector<uint16_t> Kept(Part part, int sequence, int position, int kv_head) const {
     const KvCacheLayout layout = {prompts_.shape.n_kv_heads, prompts_.shape.head_dim};
-    const std::vector<uint16_t> all = cache.Read();
+    const std::vector<uint16_t> all = kv_.Read();
     const int64_t block = table_[static_cast<size_t>(sequence) * stride_ + position / 16];
     const auto head =
-        all.begin() + block * layout.BlockElements() + kv_head * layout.HeadElements();
+        all.begin() + block * layout.BlockElements() + kv_head * layout.HeadElements() +
+        (part == kValues ? layout.ValuesAt() : 0);
     std::vector<uint16_t> kept;
     for (int d = 0; d < layout.head_dim; ++d) kept.push_back(head[layout.Place(position % 16, d)]);
     return kept;
   }
-  const DeviceArray<uint16_t>& keys() const { return keys_; }
-  const DeviceArray<uint16_t>& values() const { return values_; }
 
  private:
   static int TableStride(const Prompts& prompts) {
@@ -154,12 +152,11 @@ class Server {
     DeviceArray<unsigned char> plan_device(packed);
     const DeviceArray<unsigned char> workspace(AttentionWorkspaceBytes(shape, plan.n_slots));
     auto* const q16 = reinterpret_cast<__nv_bfloat16*>(q.get());
-    auto* const keys = reinterpret_cast<__nv_bfloat16*>(keys_.get());
-    auto* const values = reinterpret_cast<__nv_bfloat16*>(values_.get());
+    auto* const kv = reinterpret_cast<__nv_bfloat16*>(kv_.get());
     EXPECT_CUDA(RopeAppend(shape, batch, qkv_device.get(), width, {cos_.get(), sin_.get()}, q16,
-                           keys, values, nullptr));
+                           kv, nullptr));
     EXPECT_CUDA(Attention(shape, batch, ViewPlan(plan, plan_device.get(), workspace.get()), q16,
-                          keys, values, out, out_bf16, nullptr));
+                          kv, out, out_bf16, nullptr));
     q_ = q.Read();
   }
 
@@ -170,7 +167,7 @@ class Server {
   const std::vector<int32_t> table_;  // [n_sequences, stride]
   const DeviceArray<int32_t> table_device_;
   const DeviceArray<float> cos_, sin_;
-  DeviceArray<uint16_t> keys_, values_;
+  DeviceArray<uint16_t> kv_;
   std::vector<uint16_t> q_;
 };
 

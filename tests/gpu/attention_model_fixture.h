@@ -142,7 +142,7 @@ class AttentionServer {
     stack_ = std::make_unique<AttentionStack>(&model.device, n_blocks);
     EXPECT_CUDA(stack_->Prepare());
     // NaN, wherever nothing is written.
-    EXPECT_CUDA(cudaMemset(stack_->keys(0), 0xFF, model.shape.KvBlockBytes() * n_blocks));
+    EXPECT_CUDA(cudaMemset(stack_->kv(0), 0xFF, model.shape.KvBlockBytes() * n_blocks));
   }
 
   // All layers of a step, without experts between them. Returns x: [rows, d_model].

@@ -297,18 +297,18 @@ TEST_P(AttentionTest, ManyPartsAreMergedAsFew) {
   for (const AttentionShape& shape : {Shape(3, 1, 128, 0), Shape(3, 1, 64, 0)}) {
     std::vector<int32_t> table((kLength + 63) / 64 * 4);
     std::iota(table.begin(), table.end(), 0);
-    const size_t n_cached = table.size() * 16 * shape.head_dim;
-    const Floats random = RandomFloats(2 * n_cached, 1.0f, 41);
-    std::vector<uint16_t> keys, values, q;
-    for (size_t i = 0; i < n_cached; ++i) {
-      const int magnitude = static_cast<int>(i / (16 * shape.head_dim) * 7 % 13) - 6;
-      keys.push_back(ToBF16(random[i]));
-      values.push_back(ToBF16(std::ldexp(random[n_cached + i], magnitude)));
+    const KvCacheLayout layout = {shape.n_kv_heads, shape.head_dim};
+    const Floats random = RandomFloats(table.size() * layout.BlockElements(), 1.0f, 41);
+    std::vector<uint16_t> kv, q;
+    for (size_t i = 0; i < random.size(); ++i) {
+      const auto block = static_cast<int>(i / layout.BlockElements());
+      const bool is_value = static_cast<int64_t>(i) % layout.HeadElements() >= layout.ValuesAt();
+      kv.push_back(ToBF16(std::ldexp(random[i], is_value ? block * 7 % 13 - 6 : 0)));
     }
     for (float x : RandomFloats(shape.n_heads * shape.head_dim, 1.0f, 42)) q.push_back(ToBF16(x));
     const std::vector<int32_t> position = {kLength - 1}, sequence = {0};
     const DeviceArray<int32_t> positions(position), sequences(sequence), tables(table);
-    const DeviceArray<uint16_t> q_device(q), keys_device(keys), values_device(values);
+    const DeviceArray<uint16_t> q_device(q), kv_device(kv);
     const auto bf16 = [](const DeviceArray<uint16_t>& array) {
       return reinterpret_cast<const __nv_bfloat16*>(array.get());
     };
@@ -327,7 +327,7 @@ TEST_P(AttentionTest, ManyPartsAreMergedAsFew) {
                              .block_tables = tables.get(),
                              .table_stride = static_cast<int>(table.size())},
                             ViewPlan(plan, plan_device.get(), workspace.get()), bf16(q_device),
-                            bf16(keys_device), bf16(values_device), out.get(), nullptr, nullptr));
+                            bf16(kv_device), out.get(), nullptr, nullptr));
       return out.Read();
     };
     const Floats whole = attend(Limits(132, 0));
@@ -357,14 +357,14 @@ TEST_P(AttentionTest, RotatesAndKeeps) {
                   bits(row.sequence, row.position, h));
       }
       for (int h = 0; h < shape.n_kv_heads; ++h) {
-        EXPECT_EQ(server.Kept(server.keys(), row.sequence, row.position, h),
+        EXPECT_EQ(server.Kept(Server::kKeys, row.sequence, row.position, h),
                   bits(row.sequence, row.position, shape.n_heads + h));
-        EXPECT_EQ(server.Kept(server.values(), row.sequence, row.position, h),
+        EXPECT_EQ(server.Kept(Server::kValues, row.sequence, row.position, h),
                   bits(row.sequence, row.position, shape.n_heads + shape.n_kv_heads + h));
       }
     }
     // A place nobody wrote is still poison.
-    EXPECT_EQ(server.Kept(server.keys(), 0, 47, 0),
+    EXPECT_EQ(server.Kept(Server::kKeys, 0, 47, 0),
               std::vector<uint16_t>(shape.head_dim, uint16_t{0xffff}));
   }
 }
@@ -373,9 +373,9 @@ TEST_P(AttentionTest, RefusesWhatItDoesNotServe) {
   const RowBatch rows;
   for (const AttentionShape& shape : {Shape(8, 3, 128, 0), Shape(8, 2, 80, 0), Shape(34, 2, 64, 0),
                                       Shape(8, 2, 128, -1), Shape(8, 2, 128, 0) /* no rows */}) {
-    EXPECT_EQ(Attention(shape, rows, {}, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr),
+    EXPECT_EQ(Attention(shape, rows, {}, nullptr, nullptr, nullptr, nullptr, nullptr),
               cudaErrorInvalidValue);
-    EXPECT_EQ(RopeAppend(shape, rows, nullptr, 0, {}, nullptr, nullptr, nullptr, nullptr),
+    EXPECT_EQ(RopeAppend(shape, rows, nullptr, 0, {}, nullptr, nullptr, nullptr),
               cudaErrorInvalidValue);
   }
 }
