@@ -138,7 +138,8 @@ cudaError_t Launch(const GroupedMatMul& work, cudaStream_t stream) {
   if (work.n_units == 0) return cudaSuccess;
   const bool gated = work.epilogue == Epilogue::kGatedActivations;
   if (work.groups == nullptr || work.turns == nullptr || work.x == nullptr ||
-      gated != work.shape.two_matrices || (gated ? work.activations == nullptr : work.y == nullptr)) {
+      gated != work.shape.two_matrices || (gated ? work.activations == nullptr : work.y == nullptr) ||
+      work.y_stride < 0 || work.y_stride >= kMaxYStride) {
     return cudaErrorInvalidValue;
   }
   int device = 0, major = 0, n_processors = 0;

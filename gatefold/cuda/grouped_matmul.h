@@ -39,6 +39,8 @@ enum class Epilogue {
   kGatedActivations,
 };
 
+inline constexpr int64_t kMaxYStride = int64_t{1} << 30;
+
 // y = W x for all groups in one launch, whatever their number and sizes: the work is cut into units
 // of (outputs, rows) over which the multiprocessors take turns, and nothing is padded but the last
 // unit of a group.
@@ -60,7 +62,7 @@ struct GroupedMatMul {
   void* activations = nullptr;      // kGatedActivations: [rows, n_out], groups one after another
   float* y = nullptr;               // kStore: [slots, y_stride]
   const int32_t* slots = nullptr;   // kStore: device, by (rounded) row; null: the row itself
-  int64_t y_stride = 0;             // kStore: in floats
+  int64_t y_stride = 0;             // kStore: in floats, below kMaxYStride
 };
 
 // Fills first_row and first_unit of host `groups`, for work.shape and the groups' n_rows, and unit_rows,

@@ -68,24 +68,36 @@ template <int kSums>
 __device__ inline void StoreSums(const GroupedMatMul& work, const Unit& unit, int tile, int warp, int lane,
                                  const float (&sums)[kSums]) {
   const int64_t first = static_cast<int64_t>(tile) * kTileRows + 16 * warp + lane / 4;
-  const int64_t outs[2] = {first, first + 8};
+  const bool has[2] = {first < work.shape.n_out, first + 8 < work.shape.n_out};
+  const float* const bias_from = unit.group->bias;
   float bias[2] = {0.0f, 0.0f};
+#pragma unroll
   for (int half = 0; half < 2; ++half) {
-    if (unit.group->bias != nullptr && outs[half] < work.shape.n_out) {
-      bias[half] = unit.group->bias[outs[half]];
-    }
+    if (bias_from != nullptr && has[half]) bias[half] = bias_from[first + 8 * half];
   }
+  const int packed = static_cast<int>(unit.group->first_row) + unit.first_row;
+  // Address arithmetic that is one instruction: less than 4 GB from row to row.
+  const auto y_row_bytes = static_cast<uint32_t>(work.y_stride * sizeof(float));
+  char* const y = reinterpret_cast<char*>(work.y + first);
+  // Where rows go is read for several at a time and before any is stored: else each waits for memory twice,
+  // behind the one before, since for all the compiler knows that one changed it.
+  constexpr int kBatch = kSums / 4 < 4 ? kSums / 4 : 4;
 #pragma unroll
-  for (int j = 0; j < kSums / 4; ++j) {
+  for (int begin = 0; begin < kSums / 4; begin += kBatch) {
+    uint32_t slots[2 * kBatch];
 #pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      const int row = 8 * j + 2 * (lane % 4) + i;  // of the unit
-      if (row >= unit.n_rows) continue;
-      const int64_t packed_row = unit.group->first_row + unit.first_row + row;
-      const int64_t slot = work.slots == nullptr ? packed_row : work.slots[packed_row];
-      float* y = work.y + slot * work.y_stride;
-      if (outs[0] < work.shape.n_out) y[outs[0]] = sums[4 * j + i] + bias[0];
-      if (outs[1] < work.shape.n_out) y[outs[1]] = sums[4 * j + 2 + i] + bias[1];
+    for (int i = 0; i < 2 * kBatch; ++i) {
+      const int row = min(8 * (begin + i / 2) + 2 * (lane % 4) + i % 2, unit.n_rows - 1);
+      slots[i] = packed + row;
+      if (work.slots != nullptr) slots[i] = work.slots[slots[i]];
+    }
+#pragma unroll
+    for (int i = 0; i < 2 * kBatch; ++i) {
+      const int j = begin + i / 2;
+      const bool is_row = 8 * j + 2 * (lane % 4) + i % 2 < unit.n_rows;
+      auto* const to = reinterpret_cast<float*>(y + uint64_t{slots[i]} * y_row_bytes);
+      if (is_row && has[0]) to[0] = sums[4 * j + i % 2] + bias[0];
+      if (is_row && has[1]) to[8] = sums[4 * j + 2 + i % 2] + bias[1];
     }
   }
 }

@@ -260,6 +260,22 @@ TEST_P(GroupedMatMulTest, ABrokenWeightShowsInItsOutputAlone) {
   }
 }
 
+TEST(GroupedMatMulArgumentsTest, RowsMayNotBeTooFarApart) {
+  MatMulGroup group;
+  UnitTurns turns;
+  float y = 0;
+  const GroupedMatMul work = {.shape = {64, 64, false},
+                              .groups = &group,
+                              .n_groups = 1,
+                              .unit_rows = 8,
+                              .n_units = 1,
+                              .turns = &turns,
+                              .x = &y,
+                              .y = &y,
+                              .y_stride = kMaxYStride};
+  EXPECT_EQ(Launch(work, nullptr), cudaErrorInvalidValue);
+}
+
 INSTANTIATE_TEST_SUITE_P(Kernels, GroupedMatMulTest, testing::Bool(),
                          [](const auto& info) { return info.param ? "Sm90" : "Sm80"; });
 
