@@ -56,17 +56,34 @@ __global__ void GatherKernel(const __grid_constant__ GatherArgs args) {
     }
   }
   const int n_blocks = static_cast<int>(RoundUp(args.n_in, kInputsAlign) / kTileInputs);
+  const int lane = static_cast<int>(threadIdx.x) % 32;
   const int local = static_cast<int>(row - args.groups[group].first_row);
+  char* const to = const_cast<char*>(ActivationRows(args.activations, args.groups[group], n_blocks, 0, 0)) +
+                   SwizzledOffset(local, lane % 8 * 8);
+  const int64_t next_block = RoundedRows(args.groups[group]) * int64_t{128};
   const int source = args.sources[row];
   const float* const from = args.x + (source < 0 ? 0 : source * args.n_in);
   const int64_t n_in = source < 0 ? 0 : args.n_in;
-  for (int64_t chunk = warp % args.n_slices * 32 + threadIdx.x % 32; chunk < n_blocks * 8;
-       chunk += args.n_slices * 32) {
-    const float4 a = Inputs<kWhole>(from, chunk * 8, n_in), b = Inputs<kWhole>(from, chunk * 8 + 4, n_in);
-    char* const to = const_cast<char*>(ActivationRows(args.activations, args.groups[group], n_blocks,
-                                                      static_cast<int>(chunk / 8), 0));
-    *reinterpret_cast<uint4*>(to + SwizzledOffset(local, static_cast<int>(chunk % 8) * 8)) =
-        make_uint4(PackBF16(a.x, a.y), PackBF16(a.z, a.w), PackBF16(b.x, b.y), PackBF16(b.z, b.w));
+  // Several are read before any is written: else each would wait for the one before.
+  constexpr int kBatch = 4;
+  const int step = args.n_slices * 32;
+  for (int first = static_cast<int>(warp % args.n_slices) * 32 + lane; first < n_blocks * 8;
+       first += kBatch * step) {
+    float4 a[kBatch], b[kBatch];
+#pragma unroll
+    for (int i = 0; i < kBatch; ++i) {
+      const int64_t input = (first + int64_t{i} * step) * 8;
+      a[i] = Inputs<kWhole>(from, input, n_in);
+      b[i] = Inputs<kWhole>(from, input + 4, n_in);
+    }
+#pragma unroll
+    for (int i = 0; i < kBatch; ++i) {
+      const int64_t chunk = first + int64_t{i} * step;
+      if (chunk >= n_blocks * 8) continue;
+      *reinterpret_cast<uint4*>(to + chunk / 8 * next_block) =
+          make_uint4(PackBF16(a[i].x, a[i].y), PackBF16(a[i].z, a[i].w), PackBF16(b[i].x, b[i].y),
+                     PackBF16(b[i].z, b[i].w));
+    }
   }
 }
 

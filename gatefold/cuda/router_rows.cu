@@ -56,14 +56,22 @@ struct NormArgs {
 };
 
 // A block per row. The sum is one chain of d / 16 per lane: so the row is brought into shared memory by
-// all threads first, where the next number is near.
+// all threads first, where the next number is near. Weights are read while the kernel before still runs.
 __global__ void __launch_bounds__(kThreads) NormKernel(const __grid_constant__ NormArgs args) {
-  BeginOverlapping();
+  LetNextKernelStart();
   GATEFOLD_DYNAMIC_SHARED(float4, staged4);
   __shared__ float scale;
   float* const staged = reinterpret_cast<float*>(staged4);
   const int64_t row = static_cast<int64_t>(blockIdx.x) * args.d;
   const int first = static_cast<int>(threadIdx.x) * 4;
+  constexpr int kHeld = 4;  // of a thread, by fours; of wider rows the rest is read later
+  float4 weights[kHeld];
+#pragma unroll
+  for (int k = 0; k < kHeld; ++k) {
+    const int i = first + k * kThreads * 4;
+    if (i < args.d) weights[k] = *reinterpret_cast<const float4*>(args.weight + i);
+  }
+  AwaitKernelBefore();
   for (int i = first; i < args.d; i += kThreads * 4) {
     staged4[i / 4] = *reinterpret_cast<const float4*>(args.x + row + i);
   }
@@ -78,12 +86,19 @@ __global__ void __launch_bounds__(kThreads) NormKernel(const __grid_constant__ N
     if (threadIdx.x == 0) scale = __fdiv_rn(1.0f, __fsqrt_rn(__fadd_rn(mean, args.eps)));
   }
   __syncthreads();
-  for (int i = first; i < args.d; i += kThreads * 4) {
+  const auto store = [&](int i, const float4& w) {
     const float4 x = staged4[i / 4];
-    const float4 w = *reinterpret_cast<const float4*>(args.weight + i);
     *reinterpret_cast<float4*>(args.h + row + i) =
         make_float4(__fmul_rn(__fmul_rn(x.x, scale), w.x), __fmul_rn(__fmul_rn(x.y, scale), w.y),
                     __fmul_rn(__fmul_rn(x.z, scale), w.z), __fmul_rn(__fmul_rn(x.w, scale), w.w));
+  };
+#pragma unroll
+  for (int k = 0; k < kHeld; ++k) {
+    const int i = first + k * kThreads * 4;
+    if (i < args.d) store(i, weights[k]);
+  }
+  for (int i = first + kHeld * kThreads * 4; i < args.d; i += kThreads * 4) {
+    store(i, *reinterpret_cast<const float4*>(args.weight + i));
   }
 }
 
@@ -99,21 +114,23 @@ struct LogitsArgs {
 constexpr int kLine = 2 * kLanes;  // inputs that the virtual vector takes at a time
 
 // Few rows: a block has one and one expert. What counts is that all of both are under way at once, so they
-// are brought into shared memory by all threads, and half a warp, the virtual vector, adds up there.
+// are brought into shared memory by all threads, and half a warp, the virtual vector, adds up there. Weights
+// come while the kernel before still runs.
 __global__ void __launch_bounds__(kThreads) FewLogitsKernel(const __grid_constant__ LogitsArgs args) {
-  BeginOverlapping();
+  LetNextKernelStart();
   GATEFOLD_DYNAMIC_SHARED(float4, staged4);  // the row, the expert's weights, whole lines each
   float* const staged = reinterpret_cast<float*>(staged4);
   const int64_t row = blockIdx.x / args.n_experts;
   const int expert = static_cast<int>(blockIdx.x % args.n_experts);
   const int width = static_cast<int>(RoundUp(args.d, kLine));
-  const float* const from[2] = {args.h + row * args.d, args.gate + int64_t{expert} * args.d};
-  for (int i = static_cast<int>(threadIdx.x) * 4; i < width; i += kThreads * 4) {
-#pragma unroll
-    for (int which = 0; which < 2; ++which) {
-      CopyAsync16(SharedAddress(staged + which * width + i), from[which] + (i < args.d ? i : 0), i < args.d);
+  const auto start = [&](float* to, const float* from) {
+    for (int i = static_cast<int>(threadIdx.x) * 4; i < width; i += kThreads * 4) {
+      CopyAsync16(SharedAddress(to + i), from + (i < args.d ? i : 0), i < args.d);
     }
-  }
+  };
+  start(staged + width, args.gate + int64_t{expert} * args.d);
+  AwaitKernelBefore();
+  start(staged, args.h + row * args.d);
   CommitCopies();
   WaitForCopies<0>();
   __syncthreads();

@@ -47,12 +47,6 @@ __device__ __forceinline__ float ScaleOf(float squares, int d, float eps) {
   return __fdiv_rn(1.0f, __fsqrt_rn(__fadd_rn(mean, eps)));
 }
 
-__device__ __forceinline__ float4 Normed(const float* x, const float* weight, float scale, int i) {
-  return Multiply(Multiply(*reinterpret_cast<const float4*>(x + i),
-                           make_float4(scale, scale, scale, scale)),
-                  *reinterpret_cast<const float4*>(weight + i));
-}
-
 struct ActivationsArgs {
   const float* x;
   const float* weight;
@@ -69,31 +63,46 @@ __device__ __forceinline__ uint2* ActivationsAt(char* activations, int64_t n_rou
   return reinterpret_cast<uint2*>(activations + block + SwizzledOffset(row, i % kTileInputs));
 }
 
-// A block per row, padding rows included. A thread reads its own elements twice: the second time from
-// the cache.
+// A block per row, padding rows included. Weights are read while the kernel before still runs; a thread keeps
+// what it has of them and of the row, or of wider rows the first part, and reads the rest again.
 __global__ void __launch_bounds__(kNormThreads)
     NormActivationsKernel(const __grid_constant__ ActivationsArgs args) {
-  BeginOverlapping();
+  LetNextKernelStart();
+  constexpr int kHeld = 4, kStep = kNormThreads * 4;
   const int64_t row = blockIdx.x, n_rounded = gridDim.x;
-  const float* from = args.x + row * args.d;
-  const bool valid = row < args.n_rows;
   const int first = static_cast<int>(threadIdx.x) * 4;
+  const auto read = [&](const float* from, int i) {
+    return i < args.d ? *reinterpret_cast<const float4*>(from + i) : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+  };
+  float4 w[kHeld], x[kHeld] = {};
+#pragma unroll
+  for (int k = 0; k < kHeld; ++k) w[k] = read(args.weight, first + k * kStep);
+  AwaitKernelBefore();
+  const float* const from = args.x + row * args.d;
+  const bool valid = row < args.n_rows;
   float scale = 0.0f;
   if (valid) {  // all threads of the block, or none
     float sum = 0.0f;
-    for (int i = first; i < args.d; i += kNormThreads * 4) {
-      sum = AddSquares(sum, *reinterpret_cast<const float4*>(from + i));
-    }
+#pragma unroll
+    for (int k = 0; k < kHeld; ++k) x[k] = read(from, first + k * kStep);
+#pragma unroll
+    for (int k = 0; k < kHeld; ++k) sum = AddSquares(sum, x[k]);
+    for (int i = first + kHeld * kStep; i < args.d; i += kStep) sum = AddSquares(sum, read(from, i));
     scale = ScaleOf(sum, args.d, args.eps);
   }
+  const auto store = [&](int i, const float4& values, const float4& weights) {
+    const float4 y = Multiply(Multiply(values, make_float4(scale, scale, scale, scale)), weights);
+    const bool is_zero = !valid || i >= args.d;
+    *ActivationsAt(args.activations, n_rounded, row, i) =
+        is_zero ? make_uint2(0, 0) : make_uint2(PackBF16(y.x, y.y), PackBF16(y.z, y.w));
+  };
   const int end = static_cast<int>(RoundUp(args.d, kInputsAlign));
-  for (int i = first; i < end; i += kNormThreads * 4) {
-    uint2 halves = make_uint2(0, 0);
-    if (valid && i < args.d) {
-      const float4 y = Normed(from, args.weight, scale, i);
-      halves = make_uint2(PackBF16(y.x, y.y), PackBF16(y.z, y.w));
-    }
-    *ActivationsAt(args.activations, n_rounded, row, i) = halves;
+#pragma unroll
+  for (int k = 0; k < kHeld; ++k) {
+    if (first + k * kStep < end) store(first + k * kStep, x[k], w[k]);
+  }
+  for (int i = first + kHeld * kStep; i < end; i += kStep) {
+    store(i, valid ? read(from, i) : make_float4(0.0f, 0.0f, 0.0f, 0.0f), read(args.weight, i));
   }
 }
 
