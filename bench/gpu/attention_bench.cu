@@ -155,9 +155,9 @@ class Bench {
     const int64_t wanted = (int64_t{4} << 30) / (cache_elements_ * 2) + 1;
     n_caches_ = static_cast<int>(std::clamp<int64_t>(wanted, 4, 64));
     Take(kv_, Filled(cache_elements_ * n_caches_, 1));
-    const int64_t n = int64_t{batch_.n_rows} * shape_.n_heads * shape_.head_dim;
-    Take(q_, Filled(n, 3));
-    Take(out_, Filled(n, 4));
+    const int64_t width = int64_t{shape_.n_heads} * shape_.head_dim;
+    Take(q_, Filled(batch_.n_rows * width, 3));
+    Take(out_, Allocated(ActivationBytes(batch_.n_rows, width)));
   }
 
   void MakePlan() {
@@ -219,7 +219,8 @@ class Bench {
   int64_t n_blocks_ = 0;
   int64_t cache_elements_ = 0;
   int n_caches_ = 0;
-  __nv_bfloat16 *kv_, *q_, *out_;
+  __nv_bfloat16 *kv_, *q_;
+  void* out_;
   float *qkv_, *cos_, *sin_;
   std::vector<void*> owned_;
 };

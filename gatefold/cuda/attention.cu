@@ -57,10 +57,10 @@ cudaError_t ChooseAttentionKernels(AttentionKernels* kernels) {
 
 cudaError_t Attention(const AttentionShape& shape, const RowBatch& rows, const DevicePlan& plan,
                       const __nv_bfloat16* q, const __nv_bfloat16* kv, float* out,
-                      __nv_bfloat16* out_bf16, cudaStream_t stream) {
+                      void* activations, cudaStream_t stream) {
   if (!IsUsable(shape, rows) || !IsAligned(plan.segments) || plan.row_slots == nullptr ||
-      !IsAligned(q) || !IsAligned(kv) || (out == nullptr) == (out_bf16 == nullptr) ||
-      !IsAligned(out != nullptr ? static_cast<void*>(out) : out_bf16) ||
+      !IsAligned(q) || !IsAligned(kv) || (out == nullptr) == (activations == nullptr) ||
+      !IsAligned(out != nullptr ? out : activations) ||
       (plan.n_slots > 0 && !IsAligned(plan.workspace))) {
     return cudaErrorInvalidValue;
   }
@@ -83,7 +83,8 @@ cudaError_t Attention(const AttentionShape& shape, const RowBatch& rows, const D
                               .q = q,
                               .kv = kv,
                               .out = out,
-                              .out_bf16 = out_bf16,
+                              .activations = static_cast<char*>(activations),
+                              .activations_stride = RoundUp(rows.n_rows, kRowsAlign) * kTileInputs * 2,
                               .part_values = part_values,
                               .part_sums = part_sums};
   return Launch(shape, plan, args, stream);

@@ -87,10 +87,11 @@ cudaError_t ChooseAttentionKernels(AttentionKernels* kernels);
 // window w > 0: only the last w positions, the row's own included. Query head h reads KV head
 // h / (n_heads / n_kv_heads). Keys and values of the rows themselves have been appended.
 // q: [n_rows, n_heads, head_dim] bf16. The plan was made for these rows in this order, and lay on
-// the device before the last kernel of the stream began. out: [n_rows, n_heads, head_dim], float32
-// or bf16: one is given, the other null.
+// the device before the last kernel of the stream began. One of these is given, the other null:
+// out, float32 [n_rows, n_heads, head_dim]; activations, the same in bf16 as a product over n_heads *
+// head_dim inputs reads them (ActivationBytes; what is padding there is not written).
 cudaError_t Attention(const AttentionShape& shape, const RowBatch& rows, const DevicePlan& plan,
                       const __nv_bfloat16* q, const __nv_bfloat16* kv, float* out,
-                      __nv_bfloat16* out_bf16, cudaStream_t stream);
+                      void* activations, cudaStream_t stream);
 
 }  // namespace gatefold::cuda

@@ -233,12 +233,12 @@ class TileWork {
       int row, head;
       if (!LocateRow(i, row, head)) continue;
       const float reciprocal = __frcp_rn(whole_[i].l);
-      const int64_t at = (static_cast<int64_t>(row) * args_.n_heads + head) * kHeadDim +
-                         2 * (static_cast<int>(threadIdx.x) % 4);
+      const int dim = 2 * (static_cast<int>(threadIdx.x) % 4);
 #pragma unroll
       for (int n = 0; n < kHeadDim / 8; ++n) {
-        WritePair(args_.out, args_.out_bf16, at + n * 8, Normalised(rows_.o[n][2 * i], reciprocal),
-                  Normalised(rows_.o[n][2 * i + 1], reciprocal));
+        WritePair<kHeadDim>(args_, row, head, dim + n * 8,
+                            Normalised(rows_.o[n][2 * i], reciprocal),
+                            Normalised(rows_.o[n][2 * i + 1], reciprocal));
       }
     }
   }

@@ -28,7 +28,8 @@ struct AttentionArgs {
   const __nv_bfloat16* q;
   const __nv_bfloat16* kv;
   float* out;
-  __nv_bfloat16* out_bf16;
+  char* activations;
+  int64_t activations_stride;  // bytes from 64 of a row to the next 64
   float* part_values;  // [n_slots, n_heads, head_dim]
   float2* part_sums;   // [n_slots, n_heads]: m, l
 };

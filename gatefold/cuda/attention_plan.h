@@ -39,7 +39,7 @@ constexpr int WideTilePairs(AttentionKernels kernels) {
 }
 
 // A run of chunks for a tile's rows and one KV head. A worker, which is a thread block, takes
-// several, one after another. No rows: nothing.
+// several, one after another.
 struct alignas(16) AttentionSegment {
   int32_t first_row = 0;  // rows [first_row, first_row + n_rows) of the batch
   int32_t n_rows = 0;

@@ -297,21 +297,22 @@ class ColumnWorker {
         int row, head;
         if (!Locate(args_, item_, j * 8 + 2 * (lane_ % 4) + e, row, head)) continue;
         const float reciprocal = __frcp_rn(whole_[j][e].l);
-        const int64_t at =
-            (static_cast<int64_t>(row) * args_.n_heads + head) * kHeadDim + lane_ / 4;
 #pragma unroll
         for (int d = 0; d < kDims; ++d) {
-          Write(at + d * 16, Normalised(whole_o_[d][j][e], reciprocal));
-          Write(at + d * 16 + 8, Normalised(whole_o_[d][j][e + 2], reciprocal));
+          Write(row, head, d * 16, Normalised(whole_o_[d][j][e], reciprocal));
+          Write(row, head, d * 16 + 8, Normalised(whole_o_[d][j][e + 2], reciprocal));
         }
       }
     }
   }
-  __device__ __forceinline__ void Write(int64_t at, float x) const {
+  // The lane's of eight dims.
+  __device__ __forceinline__ void Write(int row, int head, int dim, float x) const {
+    const int mine = lane_ / 4;
     if (args_.out != nullptr) {
-      args_.out[at] = x;
+      args_.out[(static_cast<int64_t>(row) * args_.n_heads + head) * kHeadDim + dim + mine] = x;
     } else {
-      args_.out_bf16[at] = __float2bfloat16_rn(x);
+      char* const eight = ActivationsAt<kHeadDim>(args_, row, head, dim);
+      reinterpret_cast<__nv_bfloat16*>(eight)[mine] = __float2bfloat16_rn(x);
     }
   }
 
@@ -343,7 +344,7 @@ __global__ void __launch_bounds__(kWarps* kWarp, 2)
   } else if (threadIdx.x < 2 * kWarp) {
     sm90::FillRing<kHeadDim, true>(args, ring);
   }
-  AwaitKernelBefore();  // whoever had nothing to read
+  AwaitKernelBefore();  // the warps that only merge
   constexpr int kBatch = kWarps == 2 ? 16 : kHeadDim / 4;  // as registers allow
   FinishSplitTiles<kHeadDim, kBatch>(args, static_cast<int>(threadIdx.x), kWarps * kWarp,
                                      reinterpret_cast<int*>(shared + R::kBytes),

@@ -87,9 +87,9 @@ class PairRows {
                                        const float (&reciprocal)[2]) const {
     __syncwarp();  // all are done with what lay there
     if (args_.out != nullptr) {
-      Send<4>(item, values, reciprocal, reinterpret_cast<char*>(args_.out));
+      Send<4>(item, values, reciprocal);
     } else {
-      Send<2>(item, values, reciprocal, reinterpret_cast<char*>(args_.out_bf16));
+      Send<2>(item, values, reciprocal);
     }
     __syncwarp();  // all have read it
   }
@@ -113,7 +113,7 @@ class PairRows {
   template <int kSize>
   __device__ __forceinline__ void Send(const AttentionSegment& item,
                                        const float (&values)[kHeadDim / 2],
-                                       const float (&reciprocal)[2], char* out) const {
+                                       const float (&reciprocal)[2]) const {
     constexpr int kRowBytes = kHeadDim * kSize;
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
@@ -141,7 +141,9 @@ class PairRows {
       if (!LocatePair(item, pair, row, head)) continue;
       const unsigned char* const from =
           results_ + pair * kRowBytes + (piece + Turn<kSize>(pair)) % kRowBytes;
-      char* const to = out + (static_cast<int64_t>(row) * args_.n_heads + head) * kRowBytes + piece;
+      const int64_t at = (static_cast<int64_t>(row) * args_.n_heads + head) * kHeadDim + piece / 4;
+      char* const to = kSize == 4 ? reinterpret_cast<char*>(args_.out + at)
+                                  : ActivationsAt<kHeadDim>(args_, row, head, piece / 2);
       *reinterpret_cast<uint4*>(to) = *reinterpret_cast<const uint4*>(from);
     }
   }

@@ -55,14 +55,12 @@ cudaError_t AttentionStack::Reserve(int n_rows, int64_t n_slots) {
       std::max(ActivationBytes(rows, shape.d_model), ActivationBytes(rows, shape.q_width()));
   const size_t products = rows * std::max(shape.qkv_width(), shape.d_model) * sizeof(float);
   const size_t q = rows * shape.q_width() * sizeof(__nv_bfloat16);
-  const size_t heads = rows * shape.q_width() * sizeof(float);
   // Widths are multiples of 8 and rows, too: all pieces are aligned to 128 bytes.
-  GF_CUDA_RETURN_IF_ERROR(rows_memory_.Reserve(activations + products + q + heads));
+  GF_CUDA_RETURN_IF_ERROR(rows_memory_.Reserve(activations + products + q));
   char* const memory = rows_memory_.get();
   work_.activations = memory;
   work_.products = reinterpret_cast<float*>(memory + activations);
   work_.q = reinterpret_cast<__nv_bfloat16*>(memory + activations + products);
-  work_.heads = reinterpret_cast<float*>(memory + activations + products + q);
   capacity_rows_ = static_cast<int>(rows);
   return cudaSuccess;
 }
@@ -106,11 +104,13 @@ cudaError_t AttentionStack::Attend(int layer, const AttentionStep& step, float* 
   GF_CUDA_RETURN_IF_ERROR(RopeAppend(shape.attention, step.batch(), work_.products,
                                      shape.qkv_width(), weights_->rope(), work_.q, kv(layer),
                                      stream));
+  if (shape.q_width() % kInputsAlign != 0) {  // 64 inputs that are not there: zeros
+    const int64_t bytes = RoundUp(n, kRowsAlign) * kTileInputs * 2;
+    char* const behind = work_.activations + shape.q_width() / kTileInputs * bytes;
+    GF_CUDA_RETURN_IF_ERROR(cudaMemsetAsync(behind, 0, bytes, stream));
+  }
   GF_CUDA_RETURN_IF_ERROR(Attention(shape.attention, step.batch(), plan, work_.q, kv(layer),
-                                    work_.heads, nullptr, stream));
-  GF_CUDA_RETURN_IF_ERROR(GatherActivations(work_.heads, step.sources(), step.o_group(layer), 1,
-                                            RoundUp(n, kRowsAlign), shape.q_width(),
-                                            work_.activations, stream));
+                                    nullptr, work_.activations, stream));
   GF_CUDA_RETURN_IF_ERROR(
       Product(shape.o(), step.o_group(layer), n, work_.activations, work_.products, stream));
   return AddRows(x, work_.products, n, shape.d_model, stream);

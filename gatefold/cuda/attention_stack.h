@@ -60,7 +60,6 @@ class AttentionStack {
     char* activations = nullptr;  // of the products' inputs
     float* products = nullptr;    // [rows, qkv_width], then [rows, d_model]
     __nv_bfloat16* q = nullptr;   // [rows, n_heads, head_dim]
-    float* heads = nullptr;       // the same of attention's output
   };
 
   // y [n_rows, shape.n_out] = W x + bias, with the weights of a group of `n_rows` rows on the

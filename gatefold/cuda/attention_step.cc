@@ -75,7 +75,6 @@ cudaError_t AttentionStep::Upload(const AttentionWeights& weights,
     n_blocks = std::max(n_blocks, NumBlocks(sequences[s]));
   }
   const int n_rows = static_cast<int>(rows.size());
-  const int n_rounded = static_cast<int>(RoundUp(n_rows, kRowsAlign));
   const int stride = static_cast<int>(RoundUp(n_blocks, 4));
   const AttentionPlan plan = PlanAttention(shape.attention, rows, limits);
 
@@ -85,7 +84,6 @@ cudaError_t AttentionStep::Upload(const AttentionWeights& weights,
   const size_t tables_at = layout.Add(sequences.size() * stride * sizeof(int32_t));
   const size_t positions_at = layout.Add(n_rows * sizeof(int32_t));
   const size_t sequences_at = layout.Add(n_rows * sizeof(int32_t));
-  const size_t sources_at = layout.Add(n_rounded * sizeof(int32_t));
   const size_t tokens_at = layout.Add(token_ids == nullptr ? 0 : n_rows * sizeof(int32_t));
   GF_CUDA_RETURN_IF_ERROR(Reserve(layout.total));
 
@@ -107,7 +105,6 @@ cudaError_t AttentionStep::Upload(const AttentionWeights& weights,
     ints(positions_at)[r] = rows[r].position;
     ints(sequences_at)[r] = rows[r].sequence;
   }
-  for (int r = 0; r < n_rounded; ++r) ints(sources_at)[r] = r < n_rows ? r : -1;
   if (token_ids != nullptr) std::copy_n(token_ids, n_rows, ints(tokens_at));
   GF_CUDA_RETURN_IF_ERROR(
       cudaMemcpyAsync(device_.get(), host_, layout.total, cudaMemcpyHostToDevice, stream));
@@ -119,7 +116,6 @@ cudaError_t AttentionStep::Upload(const AttentionWeights& weights,
   plan_ = ViewPlan(plan, device_.get() + plan_at, nullptr);
   groups_ = reinterpret_cast<const MatMulGroup*>(device_.get() + groups_at);
   token_ids_ = token_ids == nullptr ? nullptr : on_device(tokens_at);
-  sources_ = on_device(sources_at);
   batch_ = {.n_rows = n_rows,
             .positions = on_device(positions_at),
             .sequences = on_device(sequences_at),

@@ -41,8 +41,6 @@ class AttentionStep {
   const RowBatch& batch() const { return batch_; }
   const DevicePlan& plan() const { return plan_; }  // without workspace
   const int32_t* token_ids() const { return token_ids_; }
-  // Row r of activations is row r of the batch; padding: -1.
-  const int32_t* sources() const { return sources_; }
   const MatMulGroup* qkv_group(int layer) const { return groups_ + 2 * layer; }
   const MatMulGroup* o_group(int layer) const { return groups_ + 2 * layer + 1; }
 
@@ -53,7 +51,6 @@ class AttentionStep {
   RowBatch batch_;
   DevicePlan plan_;
   const int32_t* token_ids_ = nullptr;
-  const int32_t* sources_ = nullptr;
   const MatMulGroup* groups_ = nullptr;
 
   char* host_ = nullptr;  // pinned

@@ -30,11 +30,11 @@ struct AttentionModelShape {
   TileShape o() const { return {d_model, q_width(), false}; }
   TileShape lm_head() const { return {vocab_size, d_model, false}; }
 
-  // Bfloat16 elements of the keys (or the values) of one KV block in one layer.
+  // Bfloat16 elements of the keys and values of one KV block in one layer.
   int64_t BlockElements() const {
     return KvCacheLayout{attention.n_kv_heads, attention.head_dim}.BlockElements();
   }
-  // Keys and values of one KV block in all layers.
+  // Of them in all layers.
   size_t KvBlockBytes() const {
     return static_cast<size_t>(BlockElements()) * n_layers * sizeof(__nv_bfloat16);
   }

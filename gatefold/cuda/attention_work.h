@@ -4,6 +4,7 @@
 
 #include "gatefold/cuda/attention_kernels.h"
 #include "gatefold/cuda/softmax_parts.h"
+#include "gatefold/cuda/tiles.h"
 #include "gatefold/cuda/warp_ops.h"
 
 namespace gatefold::cuda {
@@ -54,6 +55,26 @@ __device__ __forceinline__ int64_t PartOf(const AttentionArgs& args, const Atten
   if (IsPrefix(s)) chunk = min(chunk, last / kChunkTokens);
   if (chunk < first / kChunkTokens || chunk > last / kChunkTokens) return -1;
   return static_cast<int64_t>(__ldg(args.row_slots + row) + chunk) * args.n_heads + head;
+}
+
+// Where dims from `dim` on of a result go as activations; eight lie together.
+template <int kHeadDim>
+__device__ __forceinline__ char* ActivationsAt(const AttentionArgs& args, int row, int head,
+                                               int dim) {
+  return args.activations + (head * (kHeadDim / 64) + dim / 64) * args.activations_stride +
+         SwizzledOffset(row, dim % 64);
+}
+
+// Two neighbours of a result, to whichever of the outputs is there.
+template <int kHeadDim>
+__device__ __forceinline__ void WritePair(const AttentionArgs& args, int row, int head, int dim,
+                                          float x, float y) {
+  if (args.out != nullptr) {
+    float* const to = args.out + (static_cast<int64_t>(row) * args.n_heads + head) * kHeadDim + dim;
+    *reinterpret_cast<float2*>(to) = make_float2(x, y);
+  } else {
+    *reinterpret_cast<uint32_t*>(ActivationsAt<kHeadDim>(args, row, head, dim)) = PackBF16(x, y);
+  }
 }
 
 // Row and head out of all its parts, ascending, by kHeadDim / 4 lanes with four dims each. All lanes of
@@ -129,11 +150,10 @@ __device__ __forceinline__ void MergeParts(const AttentionArgs& args, const Atte
   }
   if (!has_row) return;
   const float reciprocal = __frcp_rn(whole.l);
-  const int64_t to = (static_cast<int64_t>(row) * args.n_heads + head) * kHeadDim + lane * 4;
-  WritePair(args.out, args.out_bf16, to, Normalised(merged.x, reciprocal),
-            Normalised(merged.y, reciprocal));
-  WritePair(args.out, args.out_bf16, to + 2, Normalised(merged.z, reciprocal),
-            Normalised(merged.w, reciprocal));
+  WritePair<kHeadDim>(args, row, head, lane * 4, Normalised(merged.x, reciprocal),
+                      Normalised(merged.y, reciprocal));
+  WritePair<kHeadDim>(args, row, head, lane * 4 + 2, Normalised(merged.z, reciprocal),
+                      Normalised(merged.w, reciprocal));
 }
 
 // After all of a worker's segments, by all of its threads: merges the rows of those tiles that
@@ -166,7 +186,8 @@ __device__ __forceinline__ void FinishSplitTiles(const AttentionArgs& args, int 
   }
 }
 
-// Place of 16 bytes in a tile in shared memory: blocks of 16 positions as they lie in the cache.
+// Place of 16 bytes in shared memory of keys, or of values, whose blocks of 16 positions lie one after the
+// other, each as in the cache.
 template <int kHeadDim>
 __device__ __forceinline__ uint32_t PlaceOf(int token, int piece) {
   return token / 16 * (kHeadDim * 32) + piece / 8 * 2048 + token % 16 * 128 +

@@ -57,14 +57,4 @@ __device__ __forceinline__ int FirstPosition(int window, int position) {
   return window > 0 && position >= window ? position - window + 1 : 0;
 }
 
-// Two neighbours to whichever of the outputs is there.
-__device__ __forceinline__ void WritePair(float* out, __nv_bfloat16* out_bf16, int64_t at, float x,
-                                          float y) {
-  if (out != nullptr) {
-    *reinterpret_cast<float2*>(out + at) = make_float2(x, y);
-  } else {
-    *reinterpret_cast<uint32_t*>(out_bf16 + at) = PackBF16(x, y);
-  }
-}
-
 }  // namespace gatefold::cuda

@@ -78,10 +78,23 @@ class Server {
     Run(rows, out.get(), nullptr);
     return out.Read();
   }
+  // The same in bf16, out of activations.
   std::vector<uint16_t> StepBF16(const std::vector<PlanRow>& rows) {
-    DeviceArray<uint16_t> out(rows.size() * prompts_.shape.n_heads * prompts_.shape.head_dim);
-    Run(rows, nullptr, reinterpret_cast<__nv_bfloat16*>(out.get()));
-    return out.Read();
+    const int64_t width = int64_t{prompts_.shape.n_heads} * prompts_.shape.head_dim;
+    const int64_t n_rounded = RoundUp(rows.size(), kRowsAlign);
+    DeviceArray<uint16_t> activations(ActivationBytes(rows.size(), width) / 2);
+    Run(rows, nullptr, activations.get());
+    const std::vector<uint16_t> all = activations.Read();
+    std::vector<uint16_t> out;
+    for (size_t row = 0; row < rows.size(); ++row) {
+      for (int64_t i = 0; i < width; ++i) {
+        const int64_t block = i / kTileInputs * n_rounded * kTileInputs * 2;
+        const auto input = static_cast<int>(i % kTileInputs);
+        out.push_back(all[(block + SwizzledOffset(static_cast<int64_t>(row), input)) / 2]);
+      }
+    }
+    EXPECT_EQ(all.size() - std::count(all.begin(), all.end(), 0xffff), out.size());  // no more
+    return out;
   }
 
   // Rotated queries of the last step.
@@ -127,7 +140,7 @@ class Server {
            KvCacheLayout{prompts_.shape.n_kv_heads, prompts_.shape.head_dim}.BlockElements();
   }
 
-  void Run(const std::vector<PlanRow>& rows, float* out, __nv_bfloat16* out_bf16) {
+  void Run(const std::vector<PlanRow>& rows, float* out, void* activations) {
     const AttentionShape& shape = prompts_.shape;
     const int width = prompts_.width();
     std::vector<int32_t> positions, sequences;
@@ -156,7 +169,7 @@ class Server {
     EXPECT_CUDA(RopeAppend(shape, batch, qkv_device.get(), width, {cos_.get(), sin_.get()}, q16,
                            kv, nullptr));
     EXPECT_CUDA(Attention(shape, batch, ViewPlan(plan, plan_device.get(), workspace.get()), q16,
-                          kv, out, out_bf16, nullptr));
+                          kv, out, activations, nullptr));
     q_ = q.Read();
   }
 

@@ -157,7 +157,8 @@ class AttentionStackTest : public GpuTest {
 };
 
 TEST_F(AttentionStackTest, MatchesTheDefinition) {
-  for (const AttentionModelShape& shape : {Shape(200, 4, 2, 64, 0), Shape(256, 8, 1, 128, 50)}) {
+  // Three heads of 64: o has inputs that are not there.
+  for (const AttentionModelShape& shape : {Shape(200, 3, 1, 64, 0), Shape(256, 8, 1, 128, 50)}) {
     for (const bool biases : {false, true}) {
       SCOPED_TRACE(testing::Message() << shape.d_model << " wide, biases: " << biases);
       const RandomAttentionModel model(shape, biases, 1);
@@ -234,7 +235,7 @@ void AttentionStackTest::ExpectRowLaw(const AttentionModelShape& shape, bool bia
 TEST_F(AttentionStackTest, ARowHasTheSameBitsInEveryStep) {
   ExpectRowLaw(Shape(200, 4, 2, 64, 0), true);
   ExpectRowLaw(Shape(256, 8, 1, 128, 0), false);
-  ExpectRowLaw(Shape(256, 4, 4, 64, 100), false);
+  ExpectRowLaw(Shape(256, 3, 3, 64, 100), false);
 }
 
 TEST_F(AttentionStackTest, LogitsOfARowAreTheSameBesideOthers) {

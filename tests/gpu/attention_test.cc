@@ -364,8 +364,10 @@ TEST_P(AttentionTest, RotatesAndKeeps) {
       }
     }
     // A place nobody wrote is still poison.
-    EXPECT_EQ(server.Kept(Server::kKeys, 0, 47, 0),
-              std::vector<uint16_t>(shape.head_dim, uint16_t{0xffff}));
+    for (const auto part : {Server::kKeys, Server::kValues}) {
+      EXPECT_EQ(server.Kept(part, 0, 47, 0),
+                std::vector<uint16_t>(shape.head_dim, uint16_t{0xffff}));
+    }
   }
 }
 
