@@ -131,20 +131,22 @@ class AttentionService::Session final : public StreamSession {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(lane_->mu) {
     GF_RETURN_IF_ERROR(CheckModel(request));
     GF_ASSIGN_OR_RETURN(const std::vector<StepSpan> spans, SpansFromProto(request));
+    const bool embeds = request.operation() == internal::v1::ATTENTION_OPERATION_EMBED_AND_ATTEND;
+    if (embeds && request.token_ids_size() != static_cast<int64_t>(request.n_rows())) {
+      return absl::InvalidArgumentError(absl::StrCat("token_ids has ", request.token_ids_size(),
+                                                     " entries, n_rows says ", request.n_rows()));
+    }
+    if (!embeds) GF_RETURN_IF_ERROR(CheckRows(request));
     GF_ASSIGN_OR_RETURN(OutgoingRows x,
                         OutgoingRows::Make(request.dtype(), request.n_rows(), request.d_model()));
-    if (request.operation() == internal::v1::ATTENTION_OPERATION_EMBED_AND_ATTEND) {
-      if (request.token_ids_size() != static_cast<int64_t>(request.n_rows())) {
-        return absl::InvalidArgumentError(absl::StrCat("token_ids has ", request.token_ids_size(),
-                                                       " entries, n_rows says ", request.n_rows()));
-      }
+    if (embeds) {
       std::vector<SequenceId> starved;
       const absl::Status embedded = service_->runner_->EmbedAndAttend(
           &lane_->table, spans, request.token_ids(), x.data(), &starved);
       response->mutable_starved()->Assign(starved.begin(), starved.end());
       GF_RETURN_IF_ERROR(embedded);
     } else {
-      GF_RETURN_IF_ERROR(ReadRows(request, x.data()));
+      ReadRows(request, x.data());
       if (request.key().layer() > (1u << 20)) {
         return absl::InvalidArgumentError(absl::StrCat("layer is ", request.key().layer()));
       }
@@ -163,8 +165,9 @@ class AttentionService::Session final : public StreamSession {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(lane_->mu) {
     GF_RETURN_IF_ERROR(CheckModel(request));
     GF_ASSIGN_OR_RETURN(const std::vector<SampleRequest> samples, SamplesFromProto(request));
+    GF_RETURN_IF_ERROR(CheckRows(request));
     PayloadBuffer x(static_cast<size_t>(request.n_rows()) * request.d_model() * sizeof(float));
-    GF_RETURN_IF_ERROR(ReadRows(request, x.as<float>()));
+    ReadRows(request, x.as<float>());
     GF_ASSIGN_OR_RETURN(const std::vector<Sampled> sampled,
                         service_->runner_->Sample(&lane_->table, samples, x.as<float>()));
     for (const Sampled& one : sampled) ToProto(one, response->add_sampled());
@@ -178,15 +181,16 @@ class AttentionService::Session final : public StreamSession {
       return absl::InvalidArgumentError(
           absl::StrCat("d_model is ", request.d_model(), ", the model's is ", d_model));
     }
-    return MakePayload(request.dtype(), request.n_rows(), d_model).status();
+    return PayloadBytes(request.dtype(), request.n_rows(), d_model).status();
   }
 
-  // x: [n_rows, d_model], out.
-  absl::Status ReadRows(const internal::v1::RunAttentionRequest& request, float* x) const {
-    GF_RETURN_IF_ERROR(CheckShape(received_, request.dtype(), request.n_rows(), request.d_model()));
+  absl::Status CheckRows(const internal::v1::RunAttentionRequest& request) const {
+    return CheckShape(received_, request.dtype(), request.n_rows(), request.d_model());
+  }
+  // After that. x: [n_rows, d_model], out.
+  void ReadRows(const internal::v1::RunAttentionRequest& request, float* x) const {
     FloatReader(received_, request.dtype())
         .Read(x, static_cast<size_t>(request.n_rows()) * request.d_model());
-    return absl::OkStatus();
   }
 
   AttentionService* const service_;

@@ -13,7 +13,7 @@ struct MatMulGroup {
   const void* weights;  // tiles
   const float* bias;    // [n_out], or null
   const float* bias2;   // of the second matrix of two
-  int64_t first_row;    // of its rows among all groups' rows, each group's count rounded up to 8
+  int64_t first_row;    // of its rows among all groups' rows (below 2^31), each group's count rounded up to 8
   int32_t n_rows;
   int32_t first_unit;   // see AssignUnits
 };

@@ -82,6 +82,7 @@ __device__ inline void StoreSums(const GroupedMatMul& work, const Unit& unit, in
   // Where rows go is read for several at a time and before any is stored: else each waits for memory twice,
   // behind the one before, since for all the compiler knows that one changed it.
   constexpr int kBatch = kSums / 4 < 4 ? kSums / 4 : 4;
+  static_assert(kSums / 4 % kBatch == 0);
 #pragma unroll
   for (int begin = 0; begin < kSums / 4; begin += kBatch) {
     uint32_t slots[2 * kBatch];

@@ -19,7 +19,9 @@ absl::Status CudaStream::Prepare() {
 HostMemory PinnedMemory() {
   return {[](size_t bytes) -> void* {
             void* memory = nullptr;
-            return cudaMallocHost(&memory, bytes) == cudaSuccess ? memory : nullptr;
+            if (cudaMallocHost(&memory, bytes) == cudaSuccess) return memory;
+            cudaGetLastError();  // it is dealt with
+            return nullptr;
           },
           [](void* memory) { cudaFreeHost(memory); }};
 }

@@ -185,10 +185,7 @@ size_t WireDtypeBytes(WireDtype dtype) {
   }
 }
 
-namespace {
-
-// n_rows * d_model * element size, as far as a payload may have it.
-absl::StatusOr<size_t> ShapeBytes(WireDtype dtype, uint64_t n_rows, uint64_t d_model) {
+absl::StatusOr<size_t> PayloadBytes(WireDtype dtype, uint64_t n_rows, uint64_t d_model) {
   const size_t element_bytes = WireDtypeBytes(dtype);
   if (element_bytes == 0) {
     return absl::InvalidArgumentError(
@@ -203,11 +200,9 @@ absl::StatusOr<size_t> ShapeBytes(WireDtype dtype, uint64_t n_rows, uint64_t d_m
   return static_cast<size_t>(bytes) * element_bytes;
 }
 
-}  // namespace
-
 absl::Status CheckShape(const FramePayload& payload, WireDtype dtype, uint64_t n_rows,
                         uint64_t d_model) {
-  GF_ASSIGN_OR_RETURN(const size_t wanted, ShapeBytes(dtype, n_rows, d_model));
+  GF_ASSIGN_OR_RETURN(const size_t wanted, PayloadBytes(dtype, n_rows, d_model));
   if (payload.size_bytes() == wanted) return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrCat("hidden_states has ", payload.size_bytes(),
                                                  " bytes, [", n_rows, ", ", d_model, "] needs ",
@@ -215,7 +210,7 @@ absl::Status CheckShape(const FramePayload& payload, WireDtype dtype, uint64_t n
 }
 
 absl::StatusOr<PayloadBuffer> MakePayload(WireDtype dtype, uint64_t n_rows, uint64_t d_model) {
-  GF_ASSIGN_OR_RETURN(const size_t bytes, ShapeBytes(dtype, n_rows, d_model));
+  GF_ASSIGN_OR_RETURN(const size_t bytes, PayloadBytes(dtype, n_rows, d_model));
   return PayloadBuffer(bytes);
 }
 
@@ -234,24 +229,17 @@ void WriteFloats(WireDtype dtype, absl::Span<const float> values, size_t first,
 
 absl::StatusOr<OutgoingRows> OutgoingRows::Make(WireDtype dtype, uint64_t n_rows,
                                                 uint64_t d_model) {
-  GF_ASSIGN_OR_RETURN(PayloadBuffer payload, MakePayload(dtype, n_rows, d_model));
-  return OutgoingRows(dtype, std::move(payload));
+  GF_ASSIGN_OR_RETURN(const size_t bytes, PayloadBytes(dtype, n_rows, d_model));
+  return OutgoingRows(dtype, PayloadBuffer(bytes / WireDtypeBytes(dtype) * sizeof(float)));
 }
 
-OutgoingRows::OutgoingRows(WireDtype dtype, PayloadBuffer payload)
-    : dtype_(dtype),
-      payload_(std::move(payload)),
-      values_(dtype == WireDtype::WIRE_DTYPE_FLOAT32
-                  ? payload_
-                  : PayloadBuffer(payload_.size_bytes() / WireDtypeBytes(dtype) * sizeof(float))) {}
-
 PayloadBuffer OutgoingRows::TakePayload() {
-  if (dtype_ != WireDtype::WIRE_DTYPE_FLOAT32) {
-    WriteFloats(dtype_, absl::MakeConstSpan(data(), values_.size_bytes() / sizeof(float)), 0,
-                &payload_);
-  }
+  if (dtype_ == WireDtype::WIRE_DTYPE_FLOAT32) return std::move(values_);
+  const absl::Span<const float> values(data(), values_.size_bytes() / sizeof(float));
+  PayloadBuffer payload(values.size() * WireDtypeBytes(dtype_));
+  WriteFloats(dtype_, values, 0, &payload);
   values_ = PayloadBuffer();
-  return std::move(payload_);
+  return payload;
 }
 
 }  // namespace gatefold

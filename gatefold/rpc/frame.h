@@ -19,6 +19,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -97,12 +98,15 @@ absl::Status ReadMessage(const grpc::ByteBuffer& wire, size_t max_bytes,
 // Bytes per element; 0 for an unknown dtype.
 size_t WireDtypeBytes(WireDtype dtype);
 
+// n_rows * d_model elements of a payload. kInvalidArgument for an unknown dtype or more than the
+// limit.
+absl::StatusOr<size_t> PayloadBytes(WireDtype dtype, uint64_t n_rows, uint64_t d_model);
+
 // kInvalidArgument unless the payload has exactly n_rows * d_model elements of a known dtype.
 absl::Status CheckShape(const FramePayload& payload, WireDtype dtype, uint64_t n_rows,
                         uint64_t d_model);
 
-// Room for n_rows * d_model elements. kInvalidArgument for an unknown dtype or a payload past the
-// limit.
+// Room for as many. Errors: as PayloadBytes.
 absl::StatusOr<PayloadBuffer> MakePayload(WireDtype dtype, uint64_t n_rows, uint64_t d_model);
 
 // Writes values as `dtype` to element `first` of the payload and on. bfloat16 rounds to nearest
@@ -114,7 +118,7 @@ void WriteFloats(WireDtype dtype, absl::Span<const float> values, size_t first,
 // float32.
 class OutgoingRows {
  public:
-  // Errors: as MakePayload.
+  // Errors: as PayloadBytes.
   static absl::StatusOr<OutgoingRows> Make(WireDtype dtype, uint64_t n_rows, uint64_t d_model);
 
   float* data() { return values_.as<float>(); }  // [n_rows, d_model], not zeroed
@@ -122,11 +126,10 @@ class OutgoingRows {
   PayloadBuffer TakePayload();
 
  private:
-  OutgoingRows(WireDtype dtype, PayloadBuffer payload);
+  OutgoingRows(WireDtype dtype, PayloadBuffer values) : dtype_(dtype), values_(std::move(values)) {}
 
   WireDtype dtype_;
-  PayloadBuffer payload_;
-  PayloadBuffer values_;  // the payload where that is float32
+  PayloadBuffer values_;  // float32
 };
 
 }  // namespace gatefold

@@ -349,9 +349,9 @@ TEST(PayloadBuffer, ReusesMemoryOnlyWhenNobodyHoldsIt) {
 
 TEST(PayloadBuffer, GivesMemoryBackToWhereItCameFrom) {
   static std::set<void*> there;
+  static bool is_short = false;
   const HostMemory memory = {[](size_t bytes) {
-                               void* block =
-                                   bytes > 100000 ? nullptr : HeapMemory().allocate(bytes);
+                               void* block = is_short ? nullptr : HeapMemory().allocate(bytes);
                                if (block != nullptr) there.insert(block);
                                return block;
                              },
@@ -363,19 +363,36 @@ TEST(PayloadBuffer, GivesMemoryBackToWhereItCameFrom) {
   SetPayloadMemory(memory);
   PayloadBuffer first(50000);
   EXPECT_EQ(there, std::set<void*>{first.data()});
-  void* const heap = old.data();
   old = PayloadBuffer();  // not to the pool
   PayloadBuffer second(50000);
-  EXPECT_NE(second.data(), heap);
   EXPECT_EQ(there, (std::set<void*>{first.data(), second.data()}));
-  PayloadBuffer third(200000);  // there is none left
+  first = PayloadBuffer();  // to the pool
   EXPECT_EQ(there.size(), 2);
+  is_short = true;
+  PayloadBuffer third(200000);  // from the heap, and so are all from now on
   EXPECT_NE(third.data(), nullptr);
-  first = third = PayloadBuffer();  // the one to the pool
-  SetPayloadMemory(HeapMemory());
+  EXPECT_EQ(there, std::set<void*>{second.data()});
+  is_short = false;
+  PayloadBuffer fourth(50000);
   EXPECT_EQ(there, std::set<void*>{second.data()});
   second = PayloadBuffer();
   EXPECT_TRUE(there.empty());
+}
+
+TEST(PayloadBuffer, LargeOnesDoNotTakeTheRoomOfSmallOnes) {
+  static int n_allocated = 0;
+  SetPayloadMemory({[](size_t bytes) {
+                      ++n_allocated;
+                      return HeapMemory().allocate(bytes);
+                    },
+                    [](void* block) { HeapMemory().free(block); }});
+  { const PayloadBuffer a(kPooledBytes / 2), b(kPooledBytes / 4), c(kPooledBytes / 4); }
+  EXPECT_EQ(n_allocated, 3);
+  for (int i = 0; i < 10; ++i) {
+    const PayloadBuffer x(1 << 20), y(2 << 20);
+  }
+  EXPECT_EQ(n_allocated, 5);
+  SetPayloadMemory(HeapMemory());
 }
 
 TEST(PayloadBuffer, TakesAnySize) {

@@ -7,6 +7,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
 #include "gatefold/base/check.h"
+#include "gatefold/base/log.h"
 
 namespace gatefold {
 namespace {
@@ -38,20 +39,33 @@ class Pool {
     }
     const size_t bytes = size_t{1} << size_class;
     if (void* data = memory.allocate(bytes); data != nullptr) return {data, memory};
+    if (memory != HeapMemory())
+      LogEvent(LogLevel::kWarning, "payloads_in_heap", {{"bytes", bytes}});
+    SetMemory(HeapMemory());  // to ask each time would cost each time
     return {AllocateFromHeap(bytes), HeapMemory()};
   }
 
+  // Where there is no room for it, the largest go: few calls need them.
   void Give(const Block& block, int size_class) {
-    const size_t bytes = size_t{1} << size_class;
+    std::vector<void*> unwanted;
     {
       absl::MutexLock lock(&mu_);
-      if (block.memory == memory_ && pooled_bytes_ + bytes <= kPooledBytes) {
+      if (block.memory == memory_) {
         free_[size_class - kSmallestClass].push_back(block.data);
-        pooled_bytes_ += bytes;
-        return;
+        pooled_bytes_ += size_t{1} << size_class;
+        for (int largest = kLargestClass; pooled_bytes_ > kPooledBytes; --largest) {
+          std::vector<void*>& blocks = free_[largest - kSmallestClass];
+          while (!blocks.empty() && pooled_bytes_ > kPooledBytes) {
+            unwanted.push_back(blocks.back());
+            blocks.pop_back();
+            pooled_bytes_ -= size_t{1} << largest;
+          }
+        }
+      } else {
+        unwanted.push_back(block.data);
       }
     }
-    block.memory.free(block.data);
+    for (void* data : unwanted) block.memory.free(data);
   }
 
   void SetMemory(const HostMemory& memory) {

@@ -32,10 +32,12 @@ class PayloadBuffer {
   size_t size_bytes_ = 0;
 };
 
-// The pool keeps at most this much memory that nobody uses; more is given back.
+// The pool keeps at most this much memory that nobody uses; more is given back, the largest blocks
+// first.
 inline constexpr size_t kPooledBytes = size_t{256} << 20;
 
-// Where the pool takes memory from, from now on: at first, and where there is none left, the heap.
+// Where the pool takes memory from, from now on. At first it is the heap, and so it is again where
+// that memory has none left, which is logged.
 void SetPayloadMemory(const HostMemory& memory);
 
 }  // namespace gatefold

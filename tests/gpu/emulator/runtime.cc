@@ -267,6 +267,7 @@ cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind)
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind,
                             cudaStream_t) {
   if (kind != cudaMemcpyDeviceToHost || TheMemory().TypeOf(to) != cudaMemoryTypeHost) {
+    TheDeliveries().Bring();  // in the order of the stream: `from` may be what is awaited
     return cudaMemcpy(to, from, bytes, kind);
   }
   const DeviceAccess access;
