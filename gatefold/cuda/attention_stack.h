@@ -14,8 +14,8 @@ namespace gatefold::cuda {
 // Everything of a model's step that is attention's, on the device: embedding, attention of each
 // layer with its paged KV cache, logits. The device's side of attention-service/attention_runner.h.
 //
-// Per layer seven launches (norm, qkv, rotate and keep, attend, gather, o, add), and another of attend
-// where prefill and decode come together. The host waits for none: x stays on the device between them. What is rounded: rows
+// Per layer six launches (norm, qkv, rotate and keep, attend, o, add), and another of attend where prefill
+// and decode come together. The host waits for none: x stays on the device between them. What is rounded: rows
 // become bfloat16 before each product, q, k and v when they are kept; sums and x are float32.
 //
 // The row law: every launch gives a row the same bits whatever rows are beside it.

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <map>
 #include <random>
 #include <set>
 #include <string>
@@ -377,6 +378,27 @@ TEST(PayloadBuffer, GivesMemoryBackToWhereItCameFrom) {
   EXPECT_EQ(there, std::set<void*>{second.data()});
   second = PayloadBuffer();
   EXPECT_TRUE(there.empty());
+}
+
+TEST(PayloadBuffer, WhatThePoolHasIsGivenBackBeforeMemoryIsShort) {
+  static std::map<void*, size_t> there;
+  SetPayloadMemory({[](size_t bytes) -> void* {
+                      size_t used = bytes;
+                      for (const auto& [block, size] : there) used += size;
+                      if (used > size_t{1} << 20) return nullptr;
+                      void* const block = HeapMemory().allocate(bytes);
+                      there[block] = bytes;
+                      return block;
+                    },
+                    [](void* block) {
+                      there.erase(block);
+                      HeapMemory().free(block);
+                    }});
+  { const PayloadBuffer small(1 << 19), smaller(1 << 18); }
+  EXPECT_EQ(there.size(), 2);
+  const PayloadBuffer large(1 << 20);
+  EXPECT_EQ(there.count(const_cast<void*>(large.data())), 1);
+  SetPayloadMemory(HeapMemory());
 }
 
 TEST(PayloadBuffer, LargeOnesDoNotTakeTheRoomOfSmallOnes) {

@@ -39,9 +39,12 @@ class Pool {
     }
     const size_t bytes = size_t{1} << size_class;
     if (void* data = memory.allocate(bytes); data != nullptr) return {data, memory};
-    if (memory != HeapMemory())
+    Empty(memory, memory);  // it may be here, in other sizes
+    if (void* data = memory.allocate(bytes); data != nullptr) return {data, memory};
+    // To ask each time would cost each time.
+    if (Empty(memory, HeapMemory()) && memory != HeapMemory()) {
       LogEvent(LogLevel::kWarning, "payloads_in_heap", {{"bytes", bytes}});
-    SetMemory(HeapMemory());  // to ask each time would cost each time
+    }
     return {AllocateFromHeap(bytes), HeapMemory()};
   }
 
@@ -69,14 +72,11 @@ class Pool {
   }
 
   void SetMemory(const HostMemory& memory) {
-    absl::MutexLock lock(&mu_);
-    if (memory == memory_) return;
-    for (std::vector<void*>& blocks : free_) {
-      for (void* data : blocks) memory_.free(data);
-      blocks.clear();
-    }
-    pooled_bytes_ = 0;
-    memory_ = memory;
+    HostMemory before;
+    do {
+      absl::MutexLock lock(&mu_);
+      before = memory_;
+    } while (!Empty(before, memory));
   }
 
   static void* AllocateFromHeap(size_t bytes) {
@@ -86,6 +86,24 @@ class Pool {
   }
 
  private:
+  // Where memory still comes from `before`: gives all blocks back, and takes others from `after`
+  // from now on.
+  bool Empty(const HostMemory& before, const HostMemory& after) {
+    std::vector<void*> unwanted;
+    {
+      absl::MutexLock lock(&mu_);
+      if (memory_ != before) return false;
+      for (std::vector<void*>& blocks : free_) {
+        unwanted.insert(unwanted.end(), blocks.begin(), blocks.end());
+        blocks.clear();
+      }
+      pooled_bytes_ = 0;
+      memory_ = after;
+    }
+    for (void* data : unwanted) before.free(data);
+    return true;
+  }
+
   absl::Mutex mu_;
   HostMemory memory_ ABSL_GUARDED_BY(mu_) = HeapMemory();
   // All from memory_.
