@@ -84,7 +84,7 @@ cudaError_t Attention(const AttentionShape& shape, const RowBatch& rows, const D
                               .kv = kv,
                               .out = out,
                               .activations = static_cast<char*>(activations),
-                              .activations_stride = RoundUp(rows.n_rows, kRowsAlign) * kTileInputs * 2,
+                              .n_rounded = RoundUp(rows.n_rows, kRowsAlign),
                               .part_values = part_values,
                               .part_sums = part_sums};
   return Launch(shape, plan, args, stream);

@@ -29,7 +29,7 @@ struct AttentionArgs {
   const __nv_bfloat16* kv;
   float* out;
   char* activations;
-  int64_t activations_stride;  // bytes from 64 of a row to the next 64
+  int64_t n_rounded;  // their rows
   float* part_values;  // [n_slots, n_heads, head_dim]
   float2* part_sums;   // [n_slots, n_heads]: m, l
 };

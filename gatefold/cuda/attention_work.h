@@ -61,8 +61,8 @@ __device__ __forceinline__ int64_t PartOf(const AttentionArgs& args, const Atten
 template <int kHeadDim>
 __device__ __forceinline__ char* ActivationsAt(const AttentionArgs& args, int row, int head,
                                                int dim) {
-  return args.activations + (head * (kHeadDim / 64) + dim / 64) * args.activations_stride +
-         SwizzledOffset(row, dim % 64);
+  return args.activations + ActivationOffset(0, head * kHeadDim, args.n_rounded) +
+         ActivationOffset(row, dim, args.n_rounded);
 }
 
 // Two neighbours of a result, to whichever of the outputs is there.

@@ -39,6 +39,7 @@ enum class Epilogue {
   kGatedActivations,
 };
 
+// Less than 4 GB from row to row, which makes an address one instruction.
 inline constexpr int64_t kMaxYStride = int64_t{1} << 30;
 
 // y = W x for all groups in one launch, whatever their number and sizes: the work is cut into units

@@ -56,13 +56,6 @@ struct ActivationsArgs {
   int d;
 };
 
-// Four inputs of a row, from input i on, among `n_rounded` rows of activations.
-__device__ __forceinline__ uint2* ActivationsAt(char* activations, int64_t n_rounded, int64_t row,
-                                                int i) {
-  const int64_t block = (i / kTileInputs * n_rounded) * (kTileInputs * 2);
-  return reinterpret_cast<uint2*>(activations + block + SwizzledOffset(row, i % kTileInputs));
-}
-
 // A block per row, padding rows included. Weights are read while the kernel before still runs; a thread keeps
 // what it has of them and of the row, or of wider rows the first part, and reads the rest again.
 __global__ void __launch_bounds__(kNormThreads)
@@ -93,7 +86,7 @@ __global__ void __launch_bounds__(kNormThreads)
   const auto store = [&](int i, const float4& values, const float4& weights) {
     const float4 y = Multiply(Multiply(values, make_float4(scale, scale, scale, scale)), weights);
     const bool is_zero = !valid || i >= args.d;
-    *ActivationsAt(args.activations, n_rounded, row, i) =
+    *reinterpret_cast<uint2*>(args.activations + ActivationOffset(row, i, n_rounded)) =
         is_zero ? make_uint2(0, 0) : make_uint2(PackBF16(y.x, y.y), PackBF16(y.z, y.w));
   };
   const int end = static_cast<int>(RoundUp(args.d, kInputsAlign));

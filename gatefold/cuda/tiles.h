@@ -45,6 +45,12 @@ GATEFOLD_HOST_DEVICE constexpr int64_t SwizzledOffset(int64_t row, int input) {
   return row * 128 + (((input / 8) ^ (row % 8)) * 16) + (input % 8) * 2;
 }
 
+// The same inside activations of one group of rows, see below. n_rounded: its rows, rounded up.
+GATEFOLD_HOST_DEVICE constexpr int64_t ActivationOffset(int64_t row, int64_t input, int64_t n_rounded) {
+  return input / kTileInputs * n_rounded * (kTileInputs * 2) +
+         SwizzledOffset(row, static_cast<int>(input % kTileInputs));
+}
+
 // A weight matrix [n_out, n_in] as tiles, and an activation matrix as runs of rows.
 //
 // Weights: [n_tiles, n_in_blocks, tile]. A tile holds outputs 64 i to 64 i + 63 of one matrix, or

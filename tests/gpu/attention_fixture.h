@@ -88,9 +88,7 @@ class Server {
     std::vector<uint16_t> out;
     for (size_t row = 0; row < rows.size(); ++row) {
       for (int64_t i = 0; i < width; ++i) {
-        const int64_t block = i / kTileInputs * n_rounded * kTileInputs * 2;
-        const auto input = static_cast<int>(i % kTileInputs);
-        out.push_back(all[(block + SwizzledOffset(static_cast<int64_t>(row), input)) / 2]);
+        out.push_back(all[ActivationOffset(static_cast<int64_t>(row), i, n_rounded) / 2]);
       }
     }
     EXPECT_EQ(all.size() - std::count(all.begin(), all.end(), 0xffff), out.size());  // no more

@@ -192,8 +192,7 @@ TEST_F(GatherTest, PutsRoundedRowsWhereProductsReadThem) {
           const int32_t source = sources[group.first_row + row];
           for (int64_t i = 0; i < n_blocks * kTileInputs; ++i) {
             const float expected = source < 0 || i >= n_in ? 0.0f : RoundBF16(x[source * n_in + i]);
-            const int64_t at = (group.first_row * n_blocks + i / kTileInputs * rounded) * 128 +
-                               SwizzledOffset(row, static_cast<int>(i % kTileInputs));
+            const int64_t at = group.first_row * n_blocks * 128 + ActivationOffset(row, i, rounded);
             n_wrong += FromBF16(got[at / 2]) != expected;
           }
         }

@@ -36,9 +36,7 @@ std::vector<uint16_t> RowsOf(const std::vector<uint16_t>& activations, int64_t n
   std::vector<uint16_t> rows;
   for (int64_t r = 0; r < n_rows; ++r) {
     for (int64_t i = 0; i < d; ++i) {
-      const int64_t at = i / kTileInputs * n_rounded * kTileInputs * 2 +
-                         SwizzledOffset(r, static_cast<int>(i % kTileInputs));
-      rows.push_back(activations[at / 2]);
+      rows.push_back(activations[ActivationOffset(r, i, n_rounded) / 2]);
     }
   }
   return rows;
