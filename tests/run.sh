@@ -14,21 +14,18 @@ fail() {
 say "packages"
 bash deploy/install-packages.sh python3-venv || fail "packages could not be installed"
 
-# All CUDA code is compiled, device or not: a machine without the compiler gets it from wheels.
-say "CUDA compiler"
-cuda=(-DGATEFOLD_WITH_CUDA=ON)
-if [ -n "${CUDACXX:-}" ] || command -v nvcc >/dev/null; then
-  echo "found"
-elif toolkit=$(tools/install-cuda-compiler.sh); then
-  cuda+=("-DCMAKE_CUDA_COMPILER=$toolkit/bin/nvcc")
-  echo "$toolkit"
-else
-  cuda=(-DGATEFOLD_WITH_CUDA=OFF)
-  echo "skipped: none could be had, so CUDA code is not compiled"
-fi
-
 say "configure"
-cmake --preset release "${cuda[@]}" || fail "configure failed"
+cmake --preset release -UGATEFOLD_WITH_CUDA || fail "configure failed"
+# All CUDA code is compiled, device or not: a machine without a compiler for it gets one from wheels.
+if ! grep -q '^GATEFOLD_WITH_CUDA:BOOL=ON' build/release/CMakeCache.txt; then
+  say "CUDA compiler"
+  if toolkit=$(tools/install-cuda-compiler.sh); then
+    cmake --preset release -DGATEFOLD_WITH_CUDA=ON "-DCMAKE_CUDA_COMPILER=$toolkit/bin/nvcc" ||
+      fail "configure failed"
+  else
+    echo "skipped: none could be had, so CUDA code is not compiled"
+  fi
+fi
 
 say "build"
 cmake --build --preset release || fail "build failed"

@@ -7,16 +7,34 @@
 
 namespace gatefold {
 
+namespace {
+
+// 12040 is 12.4.
+std::string CudaVersion(int version) {
+  return absl::StrCat(version / 1000, ".", version % 1000 / 10);
+}
+
+// Why there is none, of what counting them gave.
+std::string WhyNoDevice(cudaError_t error) {
+  if (error == cudaSuccess) return "none is visible";
+  int driver = 0, runtime = 0;
+  if (error == cudaErrorInsufficientDriver && cudaDriverGetVersion(&driver) == cudaSuccess &&
+      cudaRuntimeGetVersion(&runtime) == cudaSuccess) {
+    if (driver == 0) return "no NVIDIA driver is installed";
+    return absl::StrCat("the driver is for CUDA up to ", CudaVersion(driver), ", this program for ",
+                        CudaVersion(runtime), ": a newer driver or a build with an older toolkit");
+  }
+  return cudaGetErrorString(error);
+}
+
+}  // namespace
+
 absl::StatusOr<CudaDevice> OpenCudaDevice() {
   int n_devices = 0;
-  if (int version = 0; cudaDriverGetVersion(&version) == cudaSuccess && version == 0) {
-    return absl::NotFoundError("no CUDA device: no NVIDIA driver is installed");
-  }
   if (const cudaError_t error = cudaGetDeviceCount(&n_devices);
       error != cudaSuccess || n_devices == 0) {
     cudaGetLastError();
-    return absl::NotFoundError(absl::StrCat(
-        "no CUDA device: ", error == cudaSuccess ? "none is visible" : cudaGetErrorString(error)));
+    return absl::NotFoundError(absl::StrCat("no CUDA device: ", WhyNoDevice(error)));
   }
   cudaDeviceProp properties;
   GF_RETURN_IF_CUDA_ERROR(cudaGetDeviceProperties(&properties, 0));

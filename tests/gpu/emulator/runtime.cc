@@ -194,6 +194,7 @@ cudaError_t cudaDriverGetVersion(int* version) {
   *version = 1;
   return cudaSuccess;
 }
+cudaError_t cudaRuntimeGetVersion(int* version) { return cudaDriverGetVersion(version); }
 cudaError_t cudaGetDeviceCount(int* n) {
   *n = 1;
   return cudaSuccess;
@@ -242,6 +243,8 @@ const char* cudaGetErrorString(cudaError_t error) {
       return "too many resources requested for launch";
     case cudaErrorIllegalAddress:
       return "an illegal memory access was encountered";
+    case cudaErrorInsufficientDriver:
+      return "CUDA driver version is insufficient for CUDA runtime version";
   }
   return "unknown error";
 }

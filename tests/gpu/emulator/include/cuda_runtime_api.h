@@ -15,6 +15,7 @@ enum cudaError_t {
   cudaErrorNoKernelImageForDevice,
   cudaErrorLaunchOutOfResources,
   cudaErrorIllegalAddress,
+  cudaErrorInsufficientDriver,
 };
 enum cudaMemcpyKind { cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost, cudaMemcpyDeviceToDevice };
 enum cudaDeviceAttr { cudaDevAttrComputeCapabilityMajor, cudaDevAttrMultiProcessorCount };
@@ -27,6 +28,7 @@ struct cudaDeviceProp {
 };
 
 cudaError_t cudaDriverGetVersion(int* version);
+cudaError_t cudaRuntimeGetVersion(int* version);
 cudaError_t cudaGetDeviceCount(int* n);
 cudaError_t cudaGetDevice(int* device);
 cudaError_t cudaSetDevice(int device);
