@@ -7,11 +7,13 @@ Starts one attention-service with --attention-backend, one expert-service with -
 unix sockets, sends `gatefold bench` at each number of sequences, and prints rates with the router's step time
 by phase. A phase that calls a service is split: the device, the service's host around it (copies between host
 and device, launches, the CPU's own computing), and the rest, which is the wire and the queues. With --one-process
-it is `gatefold serve --backend` instead, whose phases are not split.
+it is `gatefold serve --backend` instead, whose phases are not split. Processes that share a device take turns on
+it; with --mps NVIDIA's service of that name computes for all of them.
 """
 
 import argparse
 import json
+import os
 import pathlib
 import re
 import signal
@@ -77,6 +79,7 @@ def main() -> int:
     parser.add_argument("--attention-backend", default="cpu")
     parser.add_argument("--one-process", action="store_true", help="`gatefold serve`, with --router-flags")
     parser.add_argument("--colocated", action="store_true", help="attention in the router's process")
+    parser.add_argument("--mps", action="store_true", help="share the device by nvidia-cuda-mps-control")
     for service in ("router", "attention", "expert"):
         parser.add_argument(f"--{service}-flags", default="", help=f"more flags of the {service}-service")
     parser.add_argument("--wait", default="block", help="how all of them await the network")
@@ -104,6 +107,9 @@ def main() -> int:
     if flags.one_process:
         commands = [["gatefold", "serve", f"--model={flags.model}", f"--listen={router}", "--metrics-port=0",
                      f"--backend={flags.backend}", *flags.router_flags.split()]]
+    if flags.mps:
+        os.environ["CUDA_MPS_PIPE_DIRECTORY"] = os.environ["CUDA_MPS_LOG_DIRECTORY"] = str(folder)
+        subprocess.run(["nvidia-cuda-mps-control", "-d"], check=True)
     try:
         for command in commands:
             process, metrics = start([flags.bin / command[0], *command[1:]], log)
@@ -131,6 +137,8 @@ def main() -> int:
             process.send_signal(signal.SIGTERM)
         for process in processes:
             process.wait()
+        if flags.mps:
+            subprocess.run(["nvidia-cuda-mps-control"], input="quit\n", text=True, check=False)
     return 0
 
 
