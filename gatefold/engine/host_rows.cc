@@ -182,7 +182,7 @@ absl::Status HostRows::End(StepResult* result) {
 }
 
 void HostRows::RoundToWire(float* values, size_t n) const {
-  if (wire_dtype_ == DType::kBF16) kernels::RoundToBF16(values, n);
+  if (wire_dtype_ == DType::kBF16) kernels::RoundToBF16(values, n, pool_);
 }
 
 }  // namespace

@@ -40,6 +40,11 @@ struct KernelTable {
   // exp of 16 floats, as all kernels compute it
   void (*exp16)(const float* x, float* y);
 
+  // Of n floats; see rows.h. `halves` may lie anywhere.
+  void (*to_bf16)(const float* x, int64_t n, uint16_t* to);
+  void (*from_bf16)(const char* halves, int64_t n, float* to);
+  void (*round_to_bf16)(float* x, int64_t n);
+
   struct AttentionTile {
     const float* const* q;  // n_queries pointers to [head_dim]
     float* const* out;      // n_queries pointers to [head_dim]

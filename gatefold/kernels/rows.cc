@@ -1,7 +1,6 @@
 #include "gatefold/kernels/rows.h"
 
 #include "gatefold/kernels/isa.h"
-#include "gatefold/tensor/dtype.h"
 
 namespace gatefold::kernels {
 namespace {
@@ -47,8 +46,18 @@ void AddTo(const float* y, float* x, size_t n) {
   for (size_t i = 0; i < n; ++i) x[i] += y[i];
 }
 
-void RoundToBF16(float* x, size_t n) {
-  for (size_t i = 0; i < n; ++i) x[i] = BF16ToFloat(FloatToBF16(x[i]));
+void ToBF16(const float* x, size_t n, uint16_t* to) {
+  Kernels().to_bf16(x, static_cast<int64_t>(n), to);
+}
+
+void FromBF16(const void* halves, size_t n, float* to) {
+  Kernels().from_bf16(static_cast<const char*>(halves), static_cast<int64_t>(n), to);
+}
+
+void RoundToBF16(float* x, size_t n, ThreadPool* threads) {
+  constexpr size_t kFloatsWorthThreads = 1 << 17;
+  ParallelFor(n >= kFloatsWorthThreads ? threads : nullptr, static_cast<int64_t>(n), 1 << 15,
+              [x](int64_t begin, int64_t end) { Kernels().round_to_bf16(x + begin, end - begin); });
 }
 
 }  // namespace gatefold::kernels

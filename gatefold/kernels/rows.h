@@ -25,7 +25,11 @@ void Fold(const float* answers, const float* weights, float* x, int64_t n_rows, 
 // x += y, n floats.
 void AddTo(const float* y, float* x, size_t n);
 
-// To the nearest bfloat16, ties to even, kept as float32.
-void RoundToBF16(float* x, size_t n);
+// To the nearest bfloat16, ties to even; NaN stays NaN. n floats.
+void ToBF16(const float* x, size_t n, uint16_t* to);
+// halves: n bfloat16, at any address.
+void FromBF16(const void* halves, size_t n, float* to);
+// To the nearest bfloat16, kept as float32.
+void RoundToBF16(float* x, size_t n, ThreadPool* threads = nullptr);
 
 }  // namespace gatefold::kernels

@@ -1,6 +1,8 @@
 #include "gatefold/kernels/rows.h"
 
+#include <bit>
 #include <cmath>
+#include <cstring>
 #include <vector>
 
 #include "gatefold/kernels/kernels_fixture.h"
@@ -48,10 +50,31 @@ TEST(RopeTest, TurnsPairsOfHalves) {
   EXPECT_THAT(x, ElementsAre(-3, 2, 1, 4));
 }
 
-TEST(RoundTest, RoundsToBF16InPlace) {
-  float x[] = {1.0f + 0x1p-9f, 3.0f};
-  RoundToBF16(x, 2);
-  EXPECT_THAT(x, ElementsAre(1.0f, 3.0f));
+// Every bfloat16, and what lies beside it and half-way to the next: infinities, subnormals, NaN.
+TEST_P(RowsTest, RoundsToBF16AndBack) {
+  std::vector<float> x;
+  for (uint32_t high = 0; high < 0x10000; ++high) {
+    for (uint32_t low : {0x0000u, 0x0001u, 0x7fffu, 0x8000u, 0x8001u, 0xffffu}) {
+      x.push_back(std::bit_cast<float>(high << 16 | low));
+    }
+  }
+  x.pop_back();  // an odd number of them
+  std::vector<uint16_t> halves(x.size());
+  ToBF16(x.data(), x.size(), halves.data());
+  std::vector<char> bytes(1 + 2 * x.size());  // an odd address
+  std::memcpy(&bytes[1], halves.data(), 2 * x.size());
+  std::vector<float> back(x.size()), rounded = x, by_threads = x;
+  FromBF16(&bytes[1], back.size(), back.data());
+  RoundToBF16(rounded.data(), rounded.size());
+  ThreadPool threads(2, absl::ZeroDuration());
+  RoundToBF16(by_threads.data(), by_threads.size(), &threads);
+  for (size_t i = 0; i < x.size(); ++i) {
+    ASSERT_EQ(halves[i], FloatToBF16(x[i])) << x[i];
+    const uint32_t bits = std::bit_cast<uint32_t>(BF16ToFloat(halves[i]));
+    ASSERT_EQ(std::bit_cast<uint32_t>(back[i]), bits) << x[i];
+    ASSERT_EQ(std::bit_cast<uint32_t>(rounded[i]), bits) << x[i];
+    ASSERT_EQ(std::bit_cast<uint32_t>(by_threads[i]), bits) << x[i];
+  }
 }
 
 TEST(RowsIsaTest, AllInstructionSetsGiveTheSameBits) {

@@ -363,6 +363,36 @@ void Fold(const float* answers, const float* weights, int k, float* x, int64_t d
 
 void Exp16(const float* x, float* y) { Store(y, Exp(Load(x))); }
 
+// A float's bits to those of the nearest bfloat16: FloatToBF16 of dtype.h, which others share. The
+// loops are plain, for the compiler to make vectors of.
+inline uint32_t NearestBf16(uint32_t bits) {
+  const uint32_t nearest = (bits + 0x7fffu + (bits >> 16 & 1)) >> 16, quiet = bits >> 16 | 0x40;
+  return (bits & 0x7fffffffu) > 0x7f800000u ? quiet : nearest;
+}
+inline uint32_t BitsOf(float x) {
+  uint32_t bits;
+  __builtin_memcpy(&bits, &x, sizeof bits);
+  return bits;
+}
+inline float FloatOf(uint32_t bits) {
+  float x;
+  __builtin_memcpy(&x, &bits, sizeof x);
+  return x;
+}
+void ToBf16(const float* __restrict x, int64_t n, uint16_t* __restrict to) {
+  for (int64_t i = 0; i < n; ++i) to[i] = static_cast<uint16_t>(NearestBf16(BitsOf(x[i])));
+}
+void FromBf16(const char* __restrict halves, int64_t n, float* __restrict to) {
+  for (int64_t i = 0; i < n; ++i) {
+    uint16_t half;
+    __builtin_memcpy(&half, halves + 2 * i, sizeof half);
+    to[i] = FloatOf(static_cast<uint32_t>(half) << 16);
+  }
+}
+void RoundToBf16(float* x, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) x[i] = FloatOf(NearestBf16(BitsOf(x[i])) << 16);
+}
+
 // ---- attention. Keys of a block: [head_dim, 16 positions]; values: [16 positions, padded], where
 // padded is head_dim rounded up to 16.
 
@@ -591,5 +621,8 @@ constexpr KernelTable kTable = {
     RmsNorm,
     Fold,
     Exp16,
+    ToBf16,
+    FromBf16,
+    RoundToBf16,
     AttentionTile,
 };

@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "gatefold/base/check.h"
 #include "gatefold/base/status_macros.h"
+#include "gatefold/kernels/rows.h"
 #include "gatefold/rpc/frame_layout.h"
 #include "gatefold/tensor/dtype.h"
 
@@ -94,14 +95,12 @@ void FloatReader::Read(float* to, size_t n) {
     return;
   }
   for (float* const end = to + n; to < end;) {
-    absl::Span<const uint8_t> piece = Take((end - to) * sizeof(uint16_t));
-    for (; piece.size() >= sizeof(uint16_t); piece.remove_prefix(sizeof(uint16_t))) {
-      uint16_t bits;
-      std::memcpy(&bits, piece.data(), sizeof bits);
-      *to++ = BF16ToFloat(bits);
-    }
-    if (piece.empty()) continue;
-    const uint8_t low = piece[0];  // this element lies across two slices
+    const absl::Span<const uint8_t> piece = Take((end - to) * sizeof(uint16_t));
+    const size_t whole = piece.size() / sizeof(uint16_t);
+    kernels::FromBF16(piece.data(), whole, to);
+    to += whole;
+    if (piece.size() % sizeof(uint16_t) == 0) continue;
+    const uint8_t low = piece.back();  // this element lies across two slices
     *to++ = BF16ToFloat(static_cast<uint16_t>(low | Take(1)[0] << 8));
   }
 }
@@ -223,8 +222,7 @@ void WriteFloats(WireDtype dtype, absl::Span<const float> values, size_t first,
     std::memcpy(payload->as<float>() + first, values.data(), values.size() * sizeof(float));
     return;
   }
-  uint16_t* to = payload->as<uint16_t>() + first;
-  for (size_t i = 0; i < values.size(); ++i) to[i] = FloatToBF16(values[i]);
+  kernels::ToBF16(values.data(), values.size(), payload->as<uint16_t>() + first);
 }
 
 absl::StatusOr<OutgoingRows> OutgoingRows::Make(WireDtype dtype, uint64_t n_rows,
