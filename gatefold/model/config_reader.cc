@@ -60,6 +60,10 @@ constexpr ForeignFeature kForeignDefaults[] = {
     {"exponential_decay_length_penalty", {}},
     {"stop_strings", {}},
     {"watermarking_config", {}},
+    {"min_length", 0},
+    {"min_new_tokens", 0},
+    {"top_h", {}},
+    {"dola_layers", {}},
 };
 
 std::string Shown(const json& value) {
@@ -112,6 +116,10 @@ const json* ConfigReader::Find(const char* key) const {
   if (!object_.is_object()) return nullptr;
   const auto found = object_.find(key);
   return found == object_.end() || found->is_null() ? nullptr : &*found;
+}
+
+bool ConfigReader::IsNull(const char* key) const {
+  return object_.is_object() && object_.contains(key) && object_[key].is_null();
 }
 
 int ConfigReader::RequiredInt(const char* key) {

@@ -35,6 +35,8 @@ class ConfigReader {
   // Null if absent.
   const nlohmann::json* Find(const char* key) const;
   bool Has(const char* key) const { return Find(key) != nullptr; }
+  // Said to be null, where that is not the same as being left out.
+  bool IsNull(const char* key) const;
 
   int RequiredInt(const char* key);
   int IntOr(const char* key, int fallback);

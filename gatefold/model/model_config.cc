@@ -28,14 +28,15 @@ struct Family {
   double rms_norm_eps;
   double rope_theta;
   int max_positions;
+  int n_kv_heads;  // 0: as many as query heads
   bool sparse;
   bool has_sliding_window;
   bool has_biases;
 };
 constexpr Family kFamilies[] = {
-    {"llama", "LlamaForCausalLM", 1e-6, 1e4, 2048, false, false, true},
-    {"mistral", "MistralForCausalLM", 1e-6, 1e4, 131072, false, true, false},
-    {"mixtral", "MixtralForCausalLM", 1e-5, 1e6, 131072, true, true, false},
+    {"llama", "LlamaForCausalLM", 1e-6, 1e4, 2048, 0, false, false, true},
+    {"mistral", "MistralForCausalLM", 1e-6, 1e4, 131072, 8, false, true, false},
+    {"mixtral", "MixtralForCausalLM", 1e-5, 1e6, 131072, 8, true, true, false},
 };
 
 absl::StatusOr<Family> FindFamily(ConfigReader* reader) {
@@ -60,9 +61,11 @@ absl::StatusOr<Family> FindFamily(ConfigReader* reader) {
                                                "are"));
 }
 
-void ReadAttentionShape(ConfigReader* reader, ModelConfig* config) {
+void ReadAttentionShape(const Family& family, ConfigReader* reader, ModelConfig* config) {
   config->n_heads = reader->RequiredInt("num_attention_heads");
-  config->n_kv_heads = reader->IntOr("num_key_value_heads", config->n_heads);
+  const bool left_out = family.n_kv_heads > 0 && !reader->IsNull("num_key_value_heads");
+  config->n_kv_heads =
+      reader->IntOr("num_key_value_heads", left_out ? family.n_kv_heads : config->n_heads);
   if (!reader->status().ok()) return;
   if (config->n_heads % config->n_kv_heads != 0) {
     reader->RefuseValue(absl::StrCat("num_attention_heads ", config->n_heads,
@@ -195,7 +198,7 @@ absl::StatusOr<ModelConfig> ParseModelConfig(absl::string_view config_json,
   config.vocab_size = reader.RequiredInt("vocab_size");
   config.d_model = reader.RequiredInt("hidden_size");
   config.n_layers = reader.RequiredInt("num_hidden_layers");
-  ReadAttentionShape(&reader, &config);
+  ReadAttentionShape(family, &reader, &config);
   ReadExperts(&reader, family, options, &config);
   ReadActivation(&reader);
   ReadBiases(&reader, family, &config);

@@ -38,8 +38,7 @@ struct RopeConfig {
   bool truncate = true;                    // yarn
 };
 
-// What generation_config.json proposes; nothing where it is silent. With do_sample false (or not
-// given) the model's authors meant greedy decoding, whatever temperature says.
+// What generation_config.json proposes; nothing where it is silent.
 struct GenerationDefaults {
   std::optional<bool> do_sample;
   std::optional<double> temperature;

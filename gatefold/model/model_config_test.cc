@@ -130,6 +130,12 @@ TEST(ModelConfig, HeadDimMayDifferFromTheQuotient) {
 
 TEST(ModelConfig, KeyValueHeadsDefaultToAllHeads) {
   EXPECT_EQ(Parse(Without(Llama(), "num_key_value_heads"))->n_kv_heads, 8);
+  // What transformers takes for those two is a number; null is as many as query heads.
+  const json wide = {{"num_attention_heads", 16}, {"head_dim", 4}};
+  const auto kv_heads = [](const json& config) { return Parse(config)->n_kv_heads; };
+  EXPECT_EQ(kv_heads(With(Without(Llama(), "num_key_value_heads"), wide)), 16);
+  EXPECT_EQ(kv_heads(With(Without(Mixtral(), "num_key_value_heads"), wide)), 8);
+  EXPECT_EQ(kv_heads(With(With(Mixtral(), wide), {{"num_key_value_heads", nullptr}})), 16);
 }
 
 TEST(ModelConfig, SlidingWindowOfMistralAndMixtral) {
@@ -284,6 +290,7 @@ TEST(ModelConfig, RefusesDefaultsThatItCannotFollow) {
                                                  {"suppress_tokens", {1, 2}},
                                                  {"forced_bos_token_id", 7},
                                                  {"typical_p", 0.9},
+                                                 {"min_new_tokens", 5},
                                                  {"bad_words_ids", {{3}}}}) {
     const auto config = Parse(Llama(), {{key, value}});
     EXPECT_EQ(config.status().code(), absl::StatusCode::kUnimplemented) << key;
@@ -294,6 +301,7 @@ TEST(ModelConfig, RefusesDefaultsThatItCannotFollow) {
                      {"suppress_tokens", json::array()},
                      {"forced_bos_token_id", nullptr},
                      {"typical_p", 1.0},
+                     {"min_length", 0},
                      {"max_new_tokens", 20}};
   EXPECT_TRUE(Parse(Llama(), idle).ok());
 }
@@ -307,6 +315,15 @@ TEST(RopeConfig, OldDictionaryReplacesTheNewOne) {
   EXPECT_EQ(config->rope.kind, RopeKind::kLinear);
   EXPECT_EQ(config->rope.factor, 4);
   EXPECT_EQ(config->rope.theta, 50000);
+}
+
+TEST(RopeConfig, AnEmptyOldDictionaryReplacesNothing) {
+  const auto config =
+      Parse(With(Llama(), {{"rope_scaling", json::object()},
+                           {"rope_parameters", {{"rope_type", "linear"}, {"factor", 2.0}}}}));
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->rope.kind, RopeKind::kLinear);
+  EXPECT_EQ(config->rope.factor, 2);
 }
 
 TEST(RopeConfig, ThetaInsideTheDictionaryWins) {

@@ -11,10 +11,11 @@ namespace {
 
 using nlohmann::json;
 
-// The dictionary that describes rotary embedding, in its old or its new place; null if none.
+// The dictionary that describes rotary embedding, in its old or its new place; null if none. An
+// empty one says nothing.
 const json* RopeDictionary(const ConfigReader& config) {
   const json* scaling = config.Find("rope_scaling");
-  return scaling != nullptr ? scaling : config.Find("rope_parameters");
+  return scaling != nullptr && !scaling->empty() ? scaling : config.Find("rope_parameters");
 }
 
 void ReadLlama3(ConfigReader* dict, RopeConfig* rope) {
