@@ -1,10 +1,13 @@
 #include "gatefold/model/model_weights.h"
 
 #include <algorithm>
+#include <cstring>
+#include <initializer_list>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "gatefold/base/check.h"
+#include "gatefold/base/log.h"
 #include "gatefold/base/status_macros.h"
 #include "gatefold/checkpoint/sha256.h"
 #include "gatefold/model/family_tensors.h"
@@ -16,18 +19,43 @@ namespace {
 constexpr char kEmbedding[] = "model.embed_tokens.weight";
 constexpr char kLmHead[] = "lm_head.weight";
 
-absl::Status CheckOneDType(const std::vector<ExpertWeightsView>& mlps) {
-  const DType dtype = mlps[0].w1.dtype;
-  for (const ExpertWeightsView& mlp : mlps) {
-    for (const MatrixView* matrix : {&mlp.w1, &mlp.w3, &mlp.w2}) {
-      if (matrix->dtype == dtype) continue;
-      const absl::string_view first = DTypeName(dtype);
-      const absl::string_view second = DTypeName(matrix->dtype);
-      return absl::UnimplementedError(
-          absl::StrCat("experts of both ", first, " and ", second, " are not supported"));
-    }
+absl::Status CheckOneDType(absl::string_view what, DType dtype,
+                           std::initializer_list<const MatrixView*> matrices) {
+  for (const MatrixView* matrix : matrices) {
+    if (matrix->dtype == dtype) continue;
+    return absl::UnimplementedError(absl::StrCat(what, " of both ", DTypeName(dtype), " and ",
+                                                 DTypeName(matrix->dtype), " are not supported"));
   }
   return absl::OkStatus();
+}
+
+// What is multiplied as one matrix or held as one kind has one type.
+absl::Status CheckDTypes(const std::vector<AttentionLayerWeights>& attention,
+                         const std::vector<ExpertWeightsView>& mlps, bool sparse) {
+  for (size_t i = 0; i < attention.size(); ++i) {
+    const AttentionLayerWeights& layer = attention[i];
+    GF_RETURN_IF_ERROR(CheckOneDType(absl::StrCat("q_proj, k_proj and v_proj of layer ", i),
+                                     layer.q.dtype, {&layer.k, &layer.v}));
+  }
+  for (const ExpertWeightsView& mlp : mlps) {
+    GF_RETURN_IF_ERROR(
+        CheckOneDType(sparse ? "experts" : "MLPs", mlps[0].w1.dtype, {&mlp.w1, &mlp.w3, &mlp.w2}));
+  }
+  return absl::OkStatus();
+}
+
+// The embedding is the head as well, whatever the file has; whoever trained another should know.
+// Two that differ do so at once, so no more is read than the beginning.
+void WarnOfOtherHead(const MatrixView& embedding, const TensorView& head) {
+  constexpr int64_t kLooked = 1024;
+  const int64_t n = std::min({kLooked, embedding.n_rows * embedding.n_cols, head.n_elements()});
+  if (head.dtype == embedding.dtype &&
+      std::memcmp(head.data, embedding.data, n * DTypeBytes(head.dtype)) == 0) {
+    return;
+  }
+  LogEvent(LogLevel::kWarning, "lm_head_ignored",
+           {{"why",
+             "tie_word_embeddings is true, and lm_head.weight is not model.embed_tokens.weight"}});
 }
 
 uint64_t Elements(const MatrixView& m) {
@@ -95,7 +123,11 @@ absl::StatusOr<std::unique_ptr<ModelWeights>> ModelWeights::Create(
 
 absl::Status ModelWeights::Bind() {
   WeightBinder binder(*checkpoint_);
-  embedding_ = binder.Matrix(kEmbedding, config_.vocab_size, config_.d_model);
+  // A matrix that two names share may have been written under either.
+  const bool named_as_head =
+      config_.tie_word_embeddings && !binder.Has(kEmbedding) && binder.Has(kLmHead);
+  embedding_ =
+      binder.Matrix(named_as_head ? kLmHead : kEmbedding, config_.vocab_size, config_.d_model);
   for (int layer = 0; layer < config_.n_layers && binder.status().ok(); ++layer) {
     attention_.push_back(BindAttention(config_, layer, &binder));
     router_.push_back(BindRouter(config_, layer, &binder));
@@ -114,7 +146,11 @@ absl::Status ModelWeights::Bind() {
   }
   GF_RETURN_IF_ERROR(binder.status());
   GF_RETURN_IF_ERROR(binder.CheckNothingLeftOver());
-  GF_RETURN_IF_ERROR(CheckOneDType(mlps_));
+  GF_RETURN_IF_ERROR(CheckDTypes(attention_, mlps_, config_.sparse()));
+  if (config_.tie_word_embeddings && binder.Has(kLmHead)) {
+    GF_ASSIGN_OR_RETURN(const TensorView head, checkpoint_->Find(kLmHead));
+    WarnOfOtherHead(embedding_, head);
+  }
   expert_dtype_ = mlps_[0].w1.dtype;
   used_names_ = binder.TakeUsedNames();
   return absl::OkStatus();

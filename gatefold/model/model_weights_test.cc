@@ -24,6 +24,7 @@ using ::testing::HasSubstr;
 // model, so that every element is different.
 struct Tensors {
   DType dtype = DType::kF32;
+  std::map<std::string, DType> others;  // of those that have another
   std::map<std::string, std::vector<int64_t>> shapes;
 };
 
@@ -90,19 +91,23 @@ Tensors SmallTensors(const ModelConfig& config) {
 
 void Write(const TempDir& dir, const Tensors& t) {
   std::vector<SafetensorsWriter::Tensor> tensors;
-  int64_t n = 0;
-  for (const auto& [name, shape] : t.shapes) {
-    tensors.push_back({name, t.dtype, shape});
-    n += TensorView{t.dtype, shape, nullptr}.n_elements();
-  }
+  const auto dtype_of = [&t](const std::string& name) {
+    const auto other = t.others.find(name);
+    return other == t.others.end() ? t.dtype : other->second;
+  };
+  for (const auto& [name, shape] : t.shapes) tensors.push_back({name, dtype_of(name), shape});
   auto writer = SafetensorsWriter::Create(dir.File("model.safetensors"), tensors);
   ASSERT_TRUE(writer.ok()) << writer.status();
-  for (int64_t i = 0; i < n; ++i) {
-    const float wide = static_cast<float>(i);
-    const uint16_t narrow = static_cast<uint16_t>(i);
-    const bool is_wide = t.dtype == DType::kF32;
-    const void* value = is_wide ? static_cast<const void*>(&wide) : &narrow;
-    ASSERT_TRUE((*writer)->Append(value, is_wide ? 4 : 2).ok());
+  int64_t i = 0;
+  for (const SafetensorsWriter::Tensor& tensor : tensors) {
+    const bool is_wide = tensor.dtype == DType::kF32;
+    const int64_t end = i + TensorView{tensor.dtype, tensor.shape, nullptr}.n_elements();
+    for (; i < end; ++i) {
+      const float wide = static_cast<float>(i);
+      const uint16_t narrow = static_cast<uint16_t>(i);
+      const void* value = is_wide ? static_cast<const void*>(&wide) : &narrow;
+      ASSERT_TRUE((*writer)->Append(value, is_wide ? 4 : 2).ok());
+    }
   }
   ASSERT_TRUE((*writer)->Finish().ok());
 }
@@ -301,6 +306,31 @@ TEST(ModelWeights, TiedHeadIsTheEmbeddingWhateverTheFileHas) {
   w = MustLoad(config, t);
   ASSERT_NE(w, nullptr);
   EXPECT_EQ(w->n_parameters(), n_parameters);
+}
+
+// As it is written where of two names for one matrix the first in the alphabet is kept.
+TEST(ModelWeights, TiedEmbeddingMayHaveTheNameOfTheHead) {
+  ModelConfig config = SmallConfig(/*sparse=*/false);
+  Tensors t = SmallTensors(config);
+  t.shapes.erase("model.embed_tokens.weight");
+  EXPECT_THAT(std::string(Load(config, t).status().message()),
+              HasSubstr("model.embed_tokens.weight is missing"));
+  config.tie_word_embeddings = true;
+  const auto w = MustLoad(config, t);
+  ASSERT_NE(w, nullptr);
+  EXPECT_EQ(w->lm_head().data, w->embedding().data);
+  EXPECT_EQ(w->embedding().n_rows, kV);
+}
+
+TEST(ModelWeights, RefusesQkvOfTwoTypesByLayer) {
+  const ModelConfig config = SmallConfig(/*sparse=*/true);
+  for (const char* name : {"q", "k", "v"}) {
+    Tensors t = SmallTensors(config);
+    t.others[absl::StrCat("model.layers.1.self_attn.", name, "_proj.weight")] = DType::kBF16;
+    const absl::Status status = Load(config, t).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kUnimplemented) << name;
+    EXPECT_THAT(std::string(status.message()), HasSubstr("q_proj, k_proj and v_proj of layer 1"));
+  }
 }
 
 TEST(ModelWeights, UntiedModelNeedsItsHead) {
