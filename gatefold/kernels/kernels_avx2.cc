@@ -12,6 +12,7 @@ namespace {
 constexpr char kIsaName[] = "avx2";
 constexpr int kTileRows = 3;     // 3 x 4 sums, 3 inputs, 1 weight: all 16 registers
 constexpr int kConvertRows = 2;  // with 3, what converts a quantised weight finds no register
+constexpr int kConvertedRows = 2;
 
 using Reg = __m256;
 constexpr int kRegs = 2;

@@ -13,6 +13,7 @@ namespace {
 constexpr char kIsaName[] = "scalar";
 constexpr int kTileRows = 1;
 constexpr int kConvertRows = 1;
+constexpr int kConvertedRows = 1;
 
 struct Vec {
   float lane[16];
