@@ -73,7 +73,10 @@ int64_t GatedMlp(int64_t d_model, int64_t d_ff) { return 3 * d_model * d_ff; }
 // Keys and values of the heads that have them.
 void ReadGroupedQuery(Fields* fields, Architecture* a) {
   const int64_t heads = fields->Int("num_attention_heads", 1, kMaxHeads);
-  const int64_t kv_heads = fields->IntOr("num_key_value_heads", heads, 1, heads);
+  // What is left out: as many as query heads, but for two families (model_config.cc).
+  const bool eight = a->family == "mistral" || a->family == "mixtral";
+  const int64_t kv_heads =
+      fields->IntOr("num_key_value_heads", eight ? std::min<int64_t>(8, heads) : heads, 1, heads);
   const int64_t head_dim = fields->IntOr("head_dim", a->d_model / heads, 1, kMaxHeads);
   const int64_t of_layer = 2 * a->d_model * heads * head_dim +    // q, o
                            2 * a->d_model * kv_heads * head_dim;  // k, v

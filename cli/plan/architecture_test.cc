@@ -92,6 +92,17 @@ TEST(ArchitectureTest, LaysOutTheLayersOfEachFamily) {
   EXPECT_EQ(llama.n_params(), 3 * (3 * 64 * 32 + 2 * 64 * 64 + 2 * 64 * 32) + 100 * 64);
 }
 
+TEST(ArchitectureTest, MixtralHasEightKeysAndValuesWhereNothingIsSaid) {
+  const auto kv_floats = [](const std::string& family) {
+    return Read(absl::StrCat(R"({"model_type": ")", family, R"(", "hidden_size": 64,
+        "num_hidden_layers": 3, "vocab_size": 100, "num_attention_heads": 16, "num_local_experts": 8,
+        "num_experts_per_tok": 2, "intermediate_size": 32})"))
+        .kv_floats;
+  };
+  EXPECT_EQ(kv_floats("mixtral"), 2 * 8 * 4);
+  EXPECT_EQ(kv_floats("llama"), 2 * 16 * 4);
+}
+
 TEST(ArchitectureTest, CountsBytesByFormat) {
   const Architecture v3 = Read(Example("deepseek-v3.json"));
   EXPECT_EQ(v3.ExpertBytes(Format("bfloat16")), 2.0 * 3 * 7168 * 2048);

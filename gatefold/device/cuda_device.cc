@@ -22,7 +22,8 @@ std::string WhyNoDevice(cudaError_t error) {
       cudaRuntimeGetVersion(&runtime) == cudaSuccess) {
     if (driver == 0) return "no NVIDIA driver is installed";
     return absl::StrCat("the driver is for CUDA up to ", CudaVersion(driver), ", this program for ",
-                        CudaVersion(runtime), ": a newer driver or a build with an older toolkit");
+                        CudaVersion(runtime),
+                        "; a newer driver is needed, or a build with an older toolkit");
   }
   return cudaGetErrorString(error);
 }

@@ -21,7 +21,7 @@ struct KernelTable {
   PanelDot panel_dot_int8;
   PanelDot panel_dot_int4;
   // The most rows of a call, and the best: as many as the registers hold; with quantised weights as
-  // many as are worth making float32 of a panel for.
+  // many as share what is done once for all rows.
   int best_rows;
   int best_rows_quantised;
 

@@ -91,7 +91,8 @@ struct Int4Lines {
 };
 
 // Rows of one call of a product with quantised weights, and how far ahead of its turn a line is
-// then asked for, in bytes: it comes while the rows before it are multiplied.
+// asked for, in bytes, where all of them wait for it: it comes while the lines before it are
+// multiplied.
 constexpr int kWideRows = 24;
 constexpr int kWideAhead = 4096;
 
@@ -139,7 +140,7 @@ struct QuantisedPanel {
 // pages. With more, computation and memory take turns unless the weights are already on their way:
 // far ahead into the second-level cache, where there is room, then into the first.
 // Quantised lines of one row compute more, too (kBusy): an expert's, on two cores of a Zen 5 that
-// read 50 to 77 GB/s, took 590 us without in int8 and 360 with, 470 and 210 in int4.
+// read 48 to 79 GB/s, took 568 us in int8 and 383 in int4 without, 360 and 206 with.
 // One core of a Zen 4, GB/s with (nothing, near, far and near): 1 row 32, 32, 23; 2 rows 26, 29,
 // 24; 3 rows 15, 18, 27; 4 rows 10, 13, 24.
 template <int M>
@@ -298,7 +299,9 @@ template <typename Lines>
 void QuantisedDot(const char* panel, int64_t n_lines, const float* const* x, int n_rows,
                   float* const* y, bool from_memory) {
   using Panel = QuantisedPanel<Lines>;
-  if (n_rows > kConvertedRows) return WideDot<Panel>(panel, n_lines, x, n_rows, y);
+  if constexpr (kConvertedRows < kWideRows) {
+    if (n_rows > kConvertedRows) return WideDot<Panel>(panel, n_lines, x, n_rows, y);
+  }
   for (; n_rows > kConvertRows; n_rows -= kConvertRows, x += kConvertRows, y += kConvertRows) {
     PanelDot<Panel>(panel, n_lines, x, kConvertRows, y, from_memory);
     from_memory = false;

@@ -44,18 +44,28 @@ absl::Status CheckDTypes(const std::vector<AttentionLayerWeights>& attention,
   return absl::OkStatus();
 }
 
-// The embedding is the head as well, whatever the file has; whoever trained another should know.
-// Two that differ do so at once, so no more is read than the beginning.
-void WarnOfOtherHead(const MatrixView& embedding, const TensorView& head) {
-  constexpr int64_t kLooked = 1024;
-  const int64_t n = std::min({kLooked, embedding.n_rows * embedding.n_cols, head.n_elements()});
-  if (head.dtype == embedding.dtype &&
-      std::memcmp(head.data, embedding.data, n * DTypeBytes(head.dtype)) == 0) {
-    return;
+// Whether some rows of the two are the same, the first and the last among them.
+bool LookAlike(const MatrixView& embedding, const TensorView& head) {
+  if (head.dtype != embedding.dtype) return false;
+  if (head.shape != std::vector<int64_t>{embedding.n_rows, embedding.n_cols}) return false;
+  constexpr int64_t kSteps = 16;
+  const size_t row_bytes = embedding.n_cols * DTypeBytes(embedding.dtype);
+  for (int64_t i = 0; i <= kSteps; ++i) {
+    const size_t at = (embedding.n_rows - 1) * i / kSteps * row_bytes;
+    if (std::memcmp(static_cast<const char*>(embedding.data) + at,
+                    static_cast<const char*>(head.data) + at, row_bytes) != 0) {
+      return false;
+    }
   }
+  return true;
+}
+
+// The embedding is the head as well, whatever the file has; whoever trained another should know.
+void WarnOfOtherHead(const MatrixView& embedding, const absl::StatusOr<TensorView>& head) {
+  if (head.ok() && LookAlike(embedding, *head)) return;
   LogEvent(LogLevel::kWarning, "lm_head_ignored",
-           {{"why",
-             "tie_word_embeddings is true, and lm_head.weight is not model.embed_tokens.weight"}});
+           {{"why", absl::StrCat("tie_word_embeddings is true, and ", kLmHead,
+                                 " is not the same as ", kEmbedding)}});
 }
 
 uint64_t Elements(const MatrixView& m) {
@@ -148,8 +158,7 @@ absl::Status ModelWeights::Bind() {
   GF_RETURN_IF_ERROR(binder.CheckNothingLeftOver());
   GF_RETURN_IF_ERROR(CheckDTypes(attention_, mlps_, config_.sparse()));
   if (config_.tie_word_embeddings && binder.Has(kLmHead)) {
-    GF_ASSIGN_OR_RETURN(const TensorView head, checkpoint_->Find(kLmHead));
-    WarnOfOtherHead(embedding_, head);
+    WarnOfOtherHead(embedding_, checkpoint_->Find(kLmHead));
   }
   expert_dtype_ = mlps_[0].w1.dtype;
   used_names_ = binder.TakeUsedNames();

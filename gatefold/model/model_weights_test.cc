@@ -24,7 +24,8 @@ using ::testing::HasSubstr;
 // model, so that every element is different.
 struct Tensors {
   DType dtype = DType::kF32;
-  std::map<std::string, DType> others;  // of those that have another
+  std::map<std::string, DType> others;    // of those that have another
+  std::map<std::string, int64_t> values;  // the first one of those that do not count on
   std::map<std::string, std::vector<int64_t>> shapes;
 };
 
@@ -101,6 +102,7 @@ void Write(const TempDir& dir, const Tensors& t) {
   int64_t i = 0;
   for (const SafetensorsWriter::Tensor& tensor : tensors) {
     const bool is_wide = tensor.dtype == DType::kF32;
+    if (const auto first = t.values.find(tensor.name); first != t.values.end()) i = first->second;
     const int64_t end = i + TensorView{tensor.dtype, tensor.shape, nullptr}.n_elements();
     for (; i < end; ++i) {
       const float wide = static_cast<float>(i);
@@ -320,6 +322,24 @@ TEST(ModelWeights, TiedEmbeddingMayHaveTheNameOfTheHead) {
   ASSERT_NE(w, nullptr);
   EXPECT_EQ(w->lm_head().data, w->embedding().data);
   EXPECT_EQ(w->embedding().n_rows, kV);
+}
+
+TEST(ModelWeights, SaysWhenATiedModelHasAnotherHead) {
+  ModelConfig config = SmallConfig(/*sparse=*/true);
+  config.tie_word_embeddings = true;
+  const auto says = [&config](const Tensors& t) {
+    testing::internal::CaptureStderr();
+    MustLoad(config, t);
+    return absl::StrContains(testing::internal::GetCapturedStderr(), "lm_head_ignored");
+  };
+  Tensors t = SmallTensors(config);
+  EXPECT_TRUE(says(t));
+  t.values = {{"lm_head.weight", 0}, {"model.embed_tokens.weight", 0}};
+  EXPECT_FALSE(says(t));
+  t.shapes["lm_head.weight"] = {2 * kV, kD};
+  EXPECT_TRUE(says(t));
+  t.shapes.erase("lm_head.weight");
+  EXPECT_FALSE(says(t));
 }
 
 TEST(ModelWeights, RefusesQkvOfTwoTypesByLayer) {

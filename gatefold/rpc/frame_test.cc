@@ -293,7 +293,7 @@ TEST(Floats, ComeBackBitForBit) {
     WriteFloats(dtype, absl::MakeSpan(values).subspan(0, 10), 0, &*buffer);
     WriteFloats(dtype, absl::MakeSpan(values).subspan(10), 10, &*buffer);
     const std::string bytes = Join(WriteFrame(Header(), *buffer));
-    for (size_t piece : {1, 3, 5, 4096}) {  // elements lie across slices
+    for (size_t piece : {1, 3, 5, 333, 4096}) {  // elements lie across slices
       RunExpertsRequest header;
       FramePayload payload;
       ASSERT_TRUE(ReadFrame(Cut(bytes, piece), &header, &payload).ok());
