@@ -42,7 +42,15 @@ def interleave_halves(weight: np.ndarray, n_heads: int) -> np.ndarray:
     return halves.swapaxes(1, 2).reshape(n_out, n_in)
 
 
-def write_gguf(folder: pathlib.Path, path: pathlib.Path) -> None:
+def as_floats(array: np.ndarray, dtype: str) -> np.ndarray:
+    return array if dtype == "F32" else (array.astype(np.uint32) << 16).view(np.float32)
+
+
+QUANTISED = {"int8": gguf.GGMLQuantizationType.Q8_0, "int4": gguf.GGMLQuantizationType.Q4_0}
+
+
+def write_gguf(folder: pathlib.Path, path: pathlib.Path, weights: str = "checkpoint") -> None:
+    """weights: int8 and int4 quantise experts, in the format of as many bits and groups of 32."""
     config = json.loads((folder / "config.json").read_text())
     tensors = read_safetensors(folder)
     n_heads = config["num_attention_heads"]
@@ -67,14 +75,19 @@ def write_gguf(folder: pathlib.Path, path: pathlib.Path) -> None:
         writer.add_expert_used_count(config["num_experts_per_tok"])
 
     def add(name: str, array: np.ndarray, dtype: str) -> None:
-        if array.ndim == 1 and dtype != "F32":  # norms are float32 in GGUF
-            array = (array.astype(np.uint32) << 16).view(np.float32)
-            dtype = "F32"
+        if array.ndim == 1:  # norms are float32 in GGUF
+            array, dtype = as_floats(array, dtype), "F32"
         array = np.ascontiguousarray(array)
         if dtype == "F32":
             writer.add_tensor(name, array)
         else:
             writer.add_tensor(name, array.view(np.uint8), raw_dtype=DTYPES[dtype][1])
+
+    def add_mlp(name: str, array: np.ndarray, dtype: str) -> None:
+        if weights == "checkpoint":
+            return add(name, array, dtype)
+        kind = QUANTISED[weights]
+        writer.add_tensor(name, gguf.quants.quantize(as_floats(array, dtype), kind), raw_dtype=kind)
 
     add("token_embd.weight", *tensors["model.embed_tokens.weight"])
     add("output_norm.weight", *tensors["model.norm.weight"])
@@ -90,16 +103,13 @@ def write_gguf(folder: pathlib.Path, path: pathlib.Path) -> None:
         add(ours + "attn_output.weight", *tensors[theirs + "self_attn.o_proj.weight"])
         if n_experts:
             moe = theirs + "block_sparse_moe."
-            gate, dtype = tensors[moe + "gate.weight"]
-            if dtype == "BF16":
-                gate = (gate.astype(np.uint32) << 16).view(np.float32)
-            add(ours + "ffn_gate_inp.weight", gate, "F32")
+            add(ours + "ffn_gate_inp.weight", as_floats(*tensors[moe + "gate.weight"]), "F32")
             for name, expert_name in (("gate", "w1"), ("up", "w3"), ("down", "w2")):
                 parts = [tensors[f"{moe}experts.{e}.{expert_name}.weight"] for e in range(n_experts)]
-                add(f"{ours}ffn_{name}_exps.weight", np.stack([p[0] for p in parts]), parts[0][1])
+                add_mlp(f"{ours}ffn_{name}_exps.weight", np.stack([p[0] for p in parts]), parts[0][1])
         else:
             for name in ("gate", "up", "down"):
-                add(f"{ours}ffn_{name}.weight", *tensors[f"{theirs}mlp.{name}_proj.weight"])
+                add_mlp(f"{ours}ffn_{name}.weight", *tensors[f"{theirs}mlp.{name}_proj.weight"])
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

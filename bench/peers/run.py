@@ -2,11 +2,13 @@
 """Gatefold beside llama.cpp: the same weights, the same machine, interleaved in one run.
 
   bench/peers/run.py [--rounds 5] [--threads 1,2] [--sequences 1,16] [--remote-experts 2]
+                     [--weights checkpoint|int8|int4]
 
 Needs a release build. Installs its own Python packages into build/peers/venv and makes the model
 there (2.4 GB in bfloat16, and as much as GGUF). Prints the median of each, and of the rounds'
 ratios: machines drift, so only what was measured side by side is divided. A ratio above 1 means
-that Gatefold is faster.
+that Gatefold is faster. --weights quantises the experts of both, in llama.cpp to Q8_0 or Q4_0; those
+rows are local ones.
 
 After the local rows, the same with the experts in other processes of this machine: a cluster of 1
 router, 1 attention-service and N expert-services, over the unix sockets that it uses on one machine,
@@ -34,7 +36,7 @@ PACKAGES = ["numpy", "gguf", "llama-cpp-python"]
 HERE = ROOT / "bench" / "peers"
 
 
-def prepare(model: pathlib.Path, gguf_path: pathlib.Path) -> pathlib.Path:
+def prepare(model: pathlib.Path, gguf_path: pathlib.Path, weights: str) -> pathlib.Path:
     python = WORK / "venv" / "bin" / "python"
     if not python.exists():
         print("installing", ", ".join(PACKAGES), "(builds llama.cpp, some minutes)", file=sys.stderr)
@@ -49,8 +51,8 @@ def prepare(model: pathlib.Path, gguf_path: pathlib.Path) -> pathlib.Path:
         subprocess.run([BIN / "make_model", "--preset=peers", f"--out={model}"], check=True)
     if not gguf_path.exists():
         code = ("import sys, pathlib; sys.path.insert(0, sys.argv[1]); import gguf_model; "
-                "gguf_model.write_gguf(pathlib.Path(sys.argv[2]), pathlib.Path(sys.argv[3]))")
-        subprocess.run([python, "-c", code, HERE, model, gguf_path], check=True)
+                "gguf_model.write_gguf(*map(pathlib.Path, sys.argv[2:4]), sys.argv[4])")
+        subprocess.run([python, "-c", code, HERE, model, gguf_path, weights], check=True)
     return python
 
 
@@ -147,20 +149,23 @@ def main() -> None:
     parser.add_argument("--prompt-tokens", type=int, default=512)
     parser.add_argument("--output-tokens", type=int, default=64)
     parser.add_argument("--remote-experts", type=int, default=2, help="processes; 0: local rows only")
+    parser.add_argument("--weights", default="checkpoint", choices=["checkpoint", "int8", "int4"])
     parser.add_argument("--port", type=int, default=7180, help="and those after it, free ones")
     options = parser.parse_args()
     WORK.mkdir(parents=True, exist_ok=True)
-    model, gguf_path = WORK / "model", WORK / "model.gguf"
-    python = prepare(model, gguf_path)
+    quantised = options.weights != "checkpoint"
+    model = WORK / "model"
+    gguf_path = WORK / (f"model-{options.weights}.gguf" if quantised else "model.gguf")
+    python = prepare(model, gguf_path, options.weights)
     comparison = Comparison(options, python, gguf_path)
     sequences = [int(n) for n in options.sequences.split(",")]
     for n_threads in map(int, options.threads.split(",")) if options.threads else []:
         for n_sequences in sequences:
             if n_sequences == 1 or n_threads >= (os.cpu_count() or 1):
-                comparison.measure("local", [f"--model={model}", f"--threads={n_threads}"],
-                                   n_threads, n_sequences, [])
+                place = [f"--model={model}", f"--threads={n_threads}", f"--weights={options.weights}"]
+                comparison.measure("local", place, n_threads, n_sequences, [])
     slower = comparison.worst < 1.0  # the remote rows are to know, not a bar
-    if options.remote_experts > 0:
+    if options.remote_experts > 0 and not quantised:
         compare_remote(comparison, model, sequences)
     sys.exit(1 if slower else 0)
 
