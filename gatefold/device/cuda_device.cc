@@ -6,7 +6,6 @@
 #include "gatefold/device/cuda_status.h"
 
 namespace gatefold {
-
 namespace {
 
 // 12040 is 12.4.

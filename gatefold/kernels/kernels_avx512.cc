@@ -10,10 +10,9 @@ namespace gatefold::kernels {
 namespace {
 
 constexpr char kIsaName[] = "avx512";
-constexpr int kTileRows = 6;     // 6 x 4 sums, 6 inputs, 1 weight: 31 of 32 registers
-constexpr int kConvertRows = 5;  // leaves registers to what converts a quantised weight
-constexpr int kConvertedRows =
-    24;  // converting again costs less than reading back what was converted
+constexpr int kTileRows = 6;        // 6 x 4 sums, 6 inputs, 1 weight: 31 of 32 registers
+constexpr int kConvertRows = 5;     // leaves registers to what converts a quantised weight
+constexpr int kConvertedRows = 24;  // all: to convert again costs less than to read back
 
 using Vec = __m512;
 using Reg = Vec;

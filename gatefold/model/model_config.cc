@@ -63,9 +63,9 @@ absl::StatusOr<Family> FindFamily(ConfigReader* reader) {
 
 void ReadAttentionShape(const Family& family, ConfigReader* reader, ModelConfig* config) {
   config->n_heads = reader->RequiredInt("num_attention_heads");
-  const bool left_out = family.n_kv_heads > 0 && !reader->IsNull("num_key_value_heads");
+  const bool all = family.n_kv_heads == 0 || reader->IsNull("num_key_value_heads");
   config->n_kv_heads =
-      reader->IntOr("num_key_value_heads", left_out ? family.n_kv_heads : config->n_heads);
+      reader->IntOr("num_key_value_heads", all ? config->n_heads : family.n_kv_heads);
   if (!reader->status().ok()) return;
   if (config->n_heads % config->n_kv_heads != 0) {
     reader->RefuseValue(absl::StrCat("num_attention_heads ", config->n_heads,
