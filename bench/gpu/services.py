@@ -16,6 +16,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -108,6 +109,8 @@ def main() -> int:
         commands = [["gatefold", "serve", f"--model={flags.model}", f"--listen={router}", "--metrics-port=0",
                      f"--backend={flags.backend}", *flags.router_flags.split()]]
     if flags.mps:
+        if shutil.which("nvidia-cuda-mps-control") is None:
+            parser.error("--mps needs nvidia-cuda-mps-control, which comes with NVIDIA's driver")
         os.environ["CUDA_MPS_PIPE_DIRECTORY"] = os.environ["CUDA_MPS_LOG_DIRECTORY"] = str(folder)
         subprocess.run(["nvidia-cuda-mps-control", "-d"], check=True)
     try:

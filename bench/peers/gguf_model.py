@@ -54,7 +54,7 @@ def write_gguf(folder: pathlib.Path, path: pathlib.Path, weights: str = "checkpo
     config = json.loads((folder / "config.json").read_text())
     tensors = read_safetensors(folder)
     n_heads = config["num_attention_heads"]
-    n_kv_heads = config.get("num_key_value_heads", n_heads)
+    n_kv_heads = config["num_key_value_heads"]
     n_experts = config.get("num_local_experts", 0)
 
     writer = gguf.GGUFWriter(str(path), "llama")

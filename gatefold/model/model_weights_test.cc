@@ -2,6 +2,7 @@
 
 #include <cstring>
 #include <filesystem>
+#include <fstream>
 #include <map>
 #include <string>
 #include <vector>
@@ -327,15 +328,29 @@ TEST(ModelWeights, TiedEmbeddingMayHaveTheNameOfTheHead) {
 TEST(ModelWeights, SaysWhenATiedModelHasAnotherHead) {
   ModelConfig config = SmallConfig(/*sparse=*/true);
   config.tie_word_embeddings = true;
-  const auto says = [&config](const Tensors& t) {
+  // changed: an element of the file's first tensor, which is the head.
+  const auto says = [&config](const Tensors& t, int changed = -1) {
+    TempDir dir;
+    Write(dir, t);
+    if (changed >= 0) {
+      std::fstream file(dir.File("model.safetensors"), std::ios::in | std::ios::out);
+      uint64_t header_bytes = 0;
+      file.read(reinterpret_cast<char*>(&header_bytes), sizeof header_bytes);
+      file.seekp(
+          static_cast<int64_t>(sizeof header_bytes + header_bytes + changed * sizeof(float)));
+      file.put('!');
+    }
     testing::internal::CaptureStderr();
-    MustLoad(config, t);
+    auto checkpoint = Checkpoint::Open(dir.path());
+    EXPECT_TRUE(ModelWeights::Create(config, *std::move(checkpoint)).ok());
     return absl::StrContains(testing::internal::GetCapturedStderr(), "lm_head_ignored");
   };
   Tensors t = SmallTensors(config);
   EXPECT_TRUE(says(t));
   t.values = {{"lm_head.weight", 0}, {"model.embed_tokens.weight", 0}};
   EXPECT_FALSE(says(t));
+  EXPECT_TRUE(says(t, /*changed=*/0));
+  EXPECT_TRUE(says(t, /*changed=*/kV * kD - 1));
   t.shapes["lm_head.weight"] = {2 * kV, kD};
   EXPECT_TRUE(says(t));
   t.shapes.erase("lm_head.weight");

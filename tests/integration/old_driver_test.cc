@@ -2,6 +2,10 @@
 
 #include <stdlib.h>
 
+#include <memory>
+#include <string>
+
+#include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -14,8 +18,15 @@ using testing::HasSubstr;
 
 class OldDriverTest : public testing::Test {
  protected:
-  void SetUp() override { setenv("LD_LIBRARY_PATH", GATEFOLD_OLD_DRIVER_DIR, 1); }
-  void TearDown() override { unsetenv("LD_LIBRARY_PATH"); }
+  // Before all others, for the processes that are started.
+  void SetUp() override {
+    const char* const others = getenv("LD_LIBRARY_PATH");
+    setenv("LD_LIBRARY_PATH",
+           absl::StrCat(GATEFOLD_OLD_DRIVER_DIR, others == nullptr ? "" : ":",
+                        others == nullptr ? "" : others)
+               .c_str(),
+           1);
+  }
 
   std::unique_ptr<Process> StartShard(const std::string& backend) {
     auto shard = Process::Start("expert-service",
