@@ -464,13 +464,16 @@ void Directory::Update(const Poll& poll, WorkerEntry entry) {
   const std::shared_ptr<const RoutingTable> old = Table();
   const WorkerEntry& before = (poll.expert ? old->experts : old->attention)[poll.index];
   if (SameEntry(before, entry)) return;
-  if (before.state != entry.state) {
+  // A process may end and another be there before anybody looked again.
+  const bool restarted = before.state == entry.state && before.worker.incarnation() != 0 &&
+                         before.worker.incarnation() != entry.worker.incarnation();
+  if (before.state != entry.state || restarted) {
     LogEvent(LogLevel::kInfo, "worker_state",
              {{"worker", entry.address},
               {"kind", poll.expert ? "expert" : "attention"},
               {"from", WorkerStateName(before.state)},
               {"to", WorkerStateName(entry.state)},
-              {"detail", entry.detail}});
+              {"detail", restarted ? "restarted" : entry.detail}});
   }
   // Once per change, not for every expert on the way.
   if (poll.expert && entry.shard.n_loading() == 0 && !SameExperts(before.shard, entry.shard)) {

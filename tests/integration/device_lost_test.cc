@@ -130,7 +130,7 @@ TEST_F(DeviceLostTest, AnAttentionServicesSequencesGoOnElsewhere) {
   const absl::Time deadline = absl::Now() + absl::Seconds(60);
   while (n_times_ready() == n_before && absl::Now() < deadline)
     absl::SleepFor(absl::Milliseconds(20));
-  ASSERT_GT(n_times_ready(), n_before);
+  ASSERT_GT(n_times_ready(), n_before) << (*shape)->router()->Log();
   ExpectTheSameAlthoughLost(shape->get(), attention, expected);
 }
 
