@@ -9,6 +9,7 @@
 #include <cuda_bf16.h>
 
 #include "gatefold/cuda/grouped_matmul_plan.h"
+#include "gatefold/cuda/warp_ops.h"
 
 namespace gatefold::cuda {
 
@@ -108,21 +109,19 @@ __device__ inline void StoreSums(const GroupedMatMul& work, const Unit& unit, in
 template <int kSums>
 __device__ inline void GateToShared(const GroupedMatMul& work, const Unit& unit, int tile, int warp, int lane,
                                     const float (&sums)[kSums], char* block) {
-  const int input = tile % 2 * (kTileRows / 2) + 8 * warp + lane / 4;  // of the block
-  const int64_t out = static_cast<int64_t>(tile / 2) * kTileInputs + input;
+  const int first = tile % 2 * (kTileRows / 2) + 8 * warp;  // of the block's inputs, the warp's eight
+  const int64_t out = static_cast<int64_t>(tile / 2) * kTileInputs + first + lane / 4;
   float gate_bias = 0.0f, up_bias = 0.0f;
   if (out < work.shape.n_out) {
     if (unit.group->bias != nullptr) gate_bias = unit.group->bias[out];
     if (unit.group->bias2 != nullptr) up_bias = unit.group->bias2[out];
+  const auto gated = [&](int gate) { return Silu(sums[gate] + gate_bias) * (sums[gate + 2] + up_bias); };
   }
 #pragma unroll
   for (int j = 0; j < kSums / 4; ++j) {
-#pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      const int row = 8 * j + 2 * (lane % 4) + i;
-      const float h = Silu(sums[4 * j + i] + gate_bias) * (sums[4 * j + 2 + i] + up_bias);
-      *reinterpret_cast<__nv_bfloat16*>(block + SwizzledOffset(row, input)) = __float2bfloat16_rn(h);
-    }
+    // A thread has one input of two rows. Turned, it has two inputs of one, which lie together.
+    const uint32_t pair = Transposed(PackBF16(gated(4 * j), gated(4 * j + 1)));
+    *reinterpret_cast<uint32_t*>(block + SwizzledOffset(8 * j + lane / 4, first + 2 * (lane % 4))) = pair;
   }
 }
 
