@@ -1,8 +1,10 @@
 #include "gatefold/cuda/expert_mlp.h"
 
 #include <algorithm>
+#include <vector>
 
 #include "gatefold/cuda/cuda_macros.h"
+#include "gatefold/cuda/grouped_matmul_plan.h"
 
 namespace gatefold::cuda {
 namespace {
@@ -57,22 +59,36 @@ cudaError_t ExpertMlp::Run(const ExpertVisits* visits, int n_visits, const float
   MatMulGroup* down_groups = up_groups + capacity_visits_;
   auto* sources = reinterpret_cast<int32_t*>(plan_host_ + sources_at);
   auto* slots = reinterpret_cast<int32_t*>(plan_host_ + slots_at);
-  for (int i = 0; i < n_visits; ++i) {
-    const DeviceExpert& expert = *visits[i].expert;
-    up_groups[i] = {expert.w13, expert.b1, expert.b3, 0, visits[i].n_rows, 0};
-    down_groups[i] = {expert.w2, expert.b2, nullptr, 0, visits[i].n_rows, 0};
-  }
   GroupedMatMul up, down;
   up.shape = shape_.w13();
   up.epilogue = Epilogue::kGatedActivations;
   down.shape = shape_.w2();
-  const int64_t padded = AssignUnits(up_groups, n_visits, &up);
+  std::vector<const ExpertVisits*> order;
+  for (int i = 0; i < n_visits; ++i) order.push_back(&visits[i]);
+  const auto fill = [&] {
+    for (int i = 0; i < n_visits; ++i) {
+      const DeviceExpert& expert = *order[i]->expert;
+      up_groups[i] = {expert.w13, expert.b1, expert.b3, 0, order[i]->n_rows, 0};
+      down_groups[i] = {expert.w2, expert.b2, nullptr, 0, order[i]->n_rows, 0};
+    }
+  };
+  fill();
   AssignUnits(down_groups, n_visits, &down);
+  if (down.unit_rows > kNarrowUnitRows) {
+    const auto widest = [&](const ExpertVisits* visit) {
+      return WidestUnit(shape_.format, down.unit_rows, visit->n_rows);
+    };
+    std::stable_sort(order.begin(), order.end(),
+                     [&](const auto* a, const auto* b) { return widest(a) > widest(b); });
+    fill();
+    AssignUnits(down_groups, n_visits, &down);
+  }
+  const int64_t padded = AssignUnits(up_groups, n_visits, &up);
   std::fill_n(sources, padded, -1);
   std::fill_n(slots, padded, 0);  // never read: padding rows are not stored
   for (int i = 0; i < n_visits; ++i) {
-    std::copy_n(visits[i].rows, visits[i].n_rows, sources + up_groups[i].first_row);
-    std::copy_n(visits[i].slots, visits[i].n_rows, slots + up_groups[i].first_row);
+    std::copy_n(order[i]->rows, order[i]->n_rows, sources + up_groups[i].first_row);
+    std::copy_n(order[i]->slots, order[i]->n_rows, slots + up_groups[i].first_row);
   }
   GF_CUDA_RETURN_IF_ERROR(
       cudaMemcpyAsync(plan_, plan_host_, plan_bytes_, cudaMemcpyHostToDevice, stream));

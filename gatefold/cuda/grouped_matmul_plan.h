@@ -16,7 +16,7 @@ struct WideUnits {
   int step, fewer, most;
 };
 GATEFOLD_HOST_DEVICE constexpr WideUnits WideUnitsOf(WeightFormat format) {
-  return format == WeightFormat::kBF16 ? WideUnits{32, 128, 256} : WideUnits{64, 128, 192};
+  return format == WeightFormat::kBF16 ? WideUnits{16, 128, 256} : WideUnits{64, 128, 192};
 }
 
 // How the rows of a group are cut into units: the first n_wider ones have `step` rows more than `width`,
@@ -35,6 +35,12 @@ GATEFOLD_HOST_DEVICE inline RowCut CutRows(WeightFormat format, int most_rows, i
   if (most_rows <= kNarrowUnitRows || n_units == 0) return {n_units, most_rows, 0, 0};
   const int step = WideUnitsOf(format).step, n_steps = (n_rows + step - 1) / step;
   return {n_units, n_steps / n_units * step, n_steps % n_units, step};
+}
+
+// The greatest width of a group's units. Groups are best multiplied in descending order of it: processors
+// that end with small units end about together.
+GATEFOLD_HOST_DEVICE inline int WidestUnit(WeightFormat format, int most_rows, int n_rows) {
+  return CutRows(format, most_rows, n_rows).Width(0);
 }
 
 // Places along the outputs: each has all of a group's cuts.

@@ -82,19 +82,18 @@ __device__ inline void StoreSums(const GroupedMatMul& work, const Unit& unit, in
   char* const y = reinterpret_cast<char*>(work.y + first);
   // Where rows go is read for several at a time and before any is stored: else each waits for memory twice,
   // behind the one before, since for all the compiler knows that one changed it.
-  constexpr int kBatch = kSums / 4 < 4 ? kSums / 4 : 4;
-  static_assert(kSums / 4 % kBatch == 0);
+  constexpr int kEights = kSums / 4, kBatch = 4;
 #pragma unroll
-  for (int begin = 0; begin < kSums / 4; begin += kBatch) {
+  for (int begin = 0; begin < kEights; begin += kBatch) {
     uint32_t slots[2 * kBatch];
 #pragma unroll
-    for (int i = 0; i < 2 * kBatch; ++i) {
+    for (int i = 0; i < 2 * min(kBatch, kEights - begin); ++i) {
       const int row = min(8 * (begin + i / 2) + 2 * (lane % 4) + i % 2, unit.n_rows - 1);
       slots[i] = packed + row;
       if (work.slots != nullptr) slots[i] = work.slots[slots[i]];
     }
 #pragma unroll
-    for (int i = 0; i < 2 * kBatch; ++i) {
+    for (int i = 0; i < 2 * min(kBatch, kEights - begin); ++i) {
       const int j = begin + i / 2;
       const bool is_row = 8 * j + 2 * (lane % 4) + i % 2 < unit.n_rows;
       auto* const to = reinterpret_cast<float*>(y + uint64_t{slots[i]} * y_row_bytes);
@@ -115,8 +114,8 @@ __device__ inline void GateToShared(const GroupedMatMul& work, const Unit& unit,
   if (out < work.shape.n_out) {
     if (unit.group->bias != nullptr) gate_bias = unit.group->bias[out];
     if (unit.group->bias2 != nullptr) up_bias = unit.group->bias2[out];
-  const auto gated = [&](int gate) { return Silu(sums[gate] + gate_bias) * (sums[gate + 2] + up_bias); };
   }
+  const auto gated = [&](int gate) { return Silu(sums[gate] + gate_bias) * (sums[gate + 2] + up_bias); };
 #pragma unroll
   for (int j = 0; j < kSums / 4; ++j) {
     // A thread has one input of two rows. Turned, it has two inputs of one, which lie together.

@@ -26,10 +26,11 @@ struct Args {
 
 // What lies before an expert's group.
 struct Offsets {
-  int groups = 0, rows = 0, up_units = 0, down_units = 0;
+  int experts = 0, groups = 0, rows = 0, up_units = 0, down_units = 0;
 };
 
 __device__ __forceinline__ void Count(const Args& args, int n_rows, Offsets* offsets) {
+  offsets->experts += 1;
   if (n_rows == 0) return;
   offsets->groups += 1;
   offsets->rows += static_cast<int>(RoundUp(n_rows, kRowsAlign));
@@ -75,14 +76,20 @@ __global__ void __launch_bounds__(kThreads) PlanKernel(const __grid_constant__ A
   __syncthreads();
   for (int i = threadIdx.x; i < args.n_routes; i += kThreads) atomicAdd(&counts[args.routes[i]], 1);
   __syncthreads();
+  const int n_rows = counts[expert];
+  const auto widest = [&](int i) { return WidestUnit(args.format, args.down_unit_rows, counts[i]); };
+  const int my_widest = widest(expert);
   Offsets mine;
-  for (int i = threadIdx.x; i < expert; i += kThreads) Count(args, counts[i], &mine);
+  for (int i = threadIdx.x; i < args.n_experts; i += kThreads) {
+    const int its_widest = widest(i);
+    if (its_widest > my_widest || (its_widest == my_widest && i < expert)) Count(args, counts[i], &mine);
+  }
   Offsets before;
+  before.experts = BlockSum<kThreads>(mine.experts);
   before.groups = BlockSum<kThreads>(mine.groups);
   before.rows = BlockSum<kThreads>(mine.rows);
   before.up_units = BlockSum<kThreads>(mine.up_units);
   before.down_units = BlockSum<kThreads>(mine.down_units);
-  const int n_rows = counts[expert];
   if (threadIdx.x == 0) {
     if (n_rows > 0) {
       const DeviceExpert weights = args.experts[expert];
@@ -92,7 +99,7 @@ __global__ void __launch_bounds__(kThreads) PlanKernel(const __grid_constant__ A
                                        before.down_units};
       args.n_visits[expert] += n_rows;
     }
-    if (expert == args.n_experts - 1) {
+    if (before.experts == args.n_experts - 1) {
       Offsets all = before;
       Count(args, n_rows, &all);
       *args.plan.up_counts = {all.groups, all.up_units, all.rows};

@@ -88,7 +88,8 @@ std::vector<uint16_t> RandomWeights(const TileShape& shape) {
 }
 
 // Every width of a unit.
-constexpr int kNumsRows[] = {1, 8, 9, 16, 31, 64, 65, 97, 129, 161, 193, 225, 256, 257, 290};
+constexpr int kNumsRows[] = {1,   8,   9,   16,  31,  64,  65,  81,  97,  113, 129,
+                             145, 161, 177, 193, 209, 225, 241, 256, 257, 290};
 
 TEST_P(GroupedMatMulTest, MatchesFloat64AndKeepsItsBits) {
   for (const TileShape& shape : {TileShape{64, 128}, TileShape{200, 1000}, TileShape{384, 96}}) {
@@ -147,9 +148,9 @@ TEST(AssignUnitsTest, FewRowsAreNarrowUnitsOfOneTile) {
 TEST(AssignUnitsTest, WideUnitsAreAsEvenAsTheirStepsAllow) {
   const Cut cut = CutIntoUnits({4096, 14336}, {270});
   EXPECT_EQ(cut.unit_rows, 256);
-  EXPECT_EQ(cut.widths, (std::vector{160, 128}));
+  EXPECT_EQ(cut.widths, (std::vector{144, 128}));
   EXPECT_EQ(cut.n_units, 2 * 16);  // of four tiles
-  EXPECT_EQ(CutIntoUnits({4096, 14336}, {1040}).widths, (std::vector{224, 224, 224, 192, 192}));
+  EXPECT_EQ(CutIntoUnits({4096, 14336}, {1060}).widths, (std::vector{224, 224, 208, 208, 208}));
   EXPECT_EQ(CutIntoUnits({4096, 14336}, {1024}).widths, (std::vector{256, 256, 256, 256}));
   EXPECT_EQ(CutIntoUnits({4096, 14336, false, WeightFormat::kInt8}, {270}).widths, (std::vector{192, 128}));
   // All rows fit either: the one with more stages of copies under way.
@@ -208,7 +209,7 @@ TEST_P(GroupedMatMulTest, GroupsBesideDoNotShow) {
   DeviceArray<char> tiles(shape.weight_bytes());
   Pack(shape, RandomWeights(shape), &tiles);
   const std::vector<float> x = RandomFloats(600 * shape.n_in, 1.0f, 5);
-  const std::vector<int> n_rows = {3, 600, 17, 100, 33, 270, 1};
+  const std::vector<int> n_rows = {3, 600, 17, 100, 33, 270, 1, 60};
   const std::vector<float> together = MultiplyGroups(shape, tiles.get(), x, n_rows);
   int64_t first = 0;
   for (int n : n_rows) {
