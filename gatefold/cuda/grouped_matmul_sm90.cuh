@@ -42,13 +42,20 @@ struct Shape {
                                              : kRows <= 16                    ? 4
                                              : kRows <= 32                    ? 3
                                                                               : 2;
-  // Beside the stages: activations to be written, a Turn's letters, what alignment takes. Of the 228 KB of a
-  // multiprocessor each block costs one more; a block that found no room would start when others end.
+  // Beside the stages: activations to be written, a Turn's letters, what alignment takes. Each block costs
+  // kBlockBytes more; a block that found no room would start when others end.
+  static constexpr int kProcessorBytes = 228 * 1024, kBlockBytes = 1024;
   static constexpr int kAroundBytes = kGateBytes + sizeof(Letters) + 1024;
   static constexpr int kWholeStageBytes = kStageBytes + 2 * sizeof(uint64_t) + sizeof(Unit);
   static constexpr int kStages =
-      (228 * 1024 / kBlocksPerProcessor - 1024 - kAroundBytes) / kWholeStageBytes;
+      (kProcessorBytes / kBlocksPerProcessor - kBlockBytes - kAroundBytes) / kWholeStageBytes;
   static constexpr int kSharedBytes = kStages * kWholeStageBytes + kAroundBytes;
+  // What to ask for so that n blocks find room, and not one more: a kernel that overlaps with the one before
+  // would else put all of its few blocks where that one ends first.
+  static constexpr int SharedBytesFor(int n) {
+    const int too_much = kProcessorBytes / (n + 1) - kBlockBytes + 128;
+    return n < kBlocksPerProcessor && too_much > kSharedBytes ? too_much : kSharedBytes;
+  }
   // Two groups of sums need more registers than a third of the file: the copying warp gets a warpgroup
   // to itself, which then gives its registers away.
   static constexpr bool kMoveRegisters = kWide;
@@ -323,7 +330,7 @@ __global__ void __cluster_dims__(S::kCluster, 1, 1) __launch_bounds__(S::kThread
 template <typename S>
 cudaError_t LaunchShape(const GroupedMatMul& work, int n_processors, cudaStream_t stream) {
   static_assert(S::kStages >= 3);
-  static const cudaError_t error = AllowShared(Kernel<S>, S::kSharedBytes, false);
+  static const cudaError_t error = AllowShared(Kernel<S>, S::SharedBytesFor(1), false);
   if (error != cudaSuccess) return error;
   Grid grid = {.n_threads = S::kThreads,
                .shared_bytes = S::kSharedBytes,
@@ -337,6 +344,7 @@ cudaError_t LaunchShape(const GroupedMatMul& work, int n_processors, cudaStream_
   }
   const int n = work.n_units < most ? work.n_units : most;
   grid.n_blocks = n * S::kCluster;
+  if constexpr (!S::kWide) grid.shared_bytes = S::SharedBytesFor((n + n_processors - 1) / n_processors);
   return LaunchKernel(Kernel<S>, grid, stream, work);
 }
 
