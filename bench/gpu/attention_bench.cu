@@ -1,5 +1,6 @@
 // Paged attention on the device, a line of JSON per case: time of one layer's call in a captured
-// step, bytes that must be read and written over it, the share of what large copies reach here.
+// step, bytes that must be read and written over it, the share of what large copies reach here; the time
+// of what comes before it in a step, rotation and append, and that of both together.
 //   attention_bench            all cases
 //   attention_bench decode     those whose name contains the word
 
@@ -129,16 +130,21 @@ class Bench {
       GF_CHECK_CUDA(RopeAppend(shape_, batch_, qkv_, Width(), {cos_, sin_}, q_,
                          kv_ + turn * cache_elements_, stream));
     });
+    const Times both = TimeGraph(n_caches_, 31, [&](cudaStream_t stream, int turn) {
+      __nv_bfloat16* const kv = kv_ + turn * cache_elements_;
+      GF_CHECK_CUDA(RopeAppend(shape_, batch_, qkv_, Width(), {cos_, sin_}, q_, kv, stream));
+      GF_CHECK_CUDA(Attention(shape_, batch_, plan_, q_, kv, nullptr, out_, stream));
+    });
     const double bytes = Bytes();
     const double rate = bytes / attention.median;
     std::printf(
         "{\"kernel\":\"attention\",\"case\":\"%s\",\"sequences\":%d,\"context\":%d,\"tokens\":%d,"
         "\"n_heads\":%d,\"n_kv_heads\":%d,\"head_dim\":%d,\"window\":%d,\"us\":%.1f,"
         "\"us_lowest\":%.1f,\"us_highest\":%.1f,\"gb_s\":%.0f,\"copy_gb_s\":%.0f,"
-        "\"share_of_copy\":%.3f,\"tflops\":%.1f,\"rope_append_us\":%.1f}\n",
+        "\"share_of_copy\":%.3f,\"tflops\":%.1f,\"rope_append_us\":%.1f,\"both_us\":%.1f}\n",
         c.name, c.n_sequences, c.context, c.n_tokens, c.n_heads, c.n_kv_heads, c.head_dim, c.window,
         attention.median, attention.lowest, attention.highest, rate * 1e-3, copy_rate * 1e-3,
-        rate / copy_rate, Operations() / attention.median * 1e-6, rope.median);
+        rate / copy_rate, Operations() / attention.median * 1e-6, rope.median, both.median);
   }
 
  private:

@@ -76,13 +76,13 @@ def main() -> int:
         return 1
     lines = subprocess.run(sys.argv[1:], check=True, capture_output=True, text=True).stdout.splitlines()
     print(f"{torch.cuda.get_device_name()}, PyTorch {torch.__version__}\n")
-    print("| case | ours, us | PyTorch, us | ratio | GB/s | of copy | TFLOP/s | rope and append, us |")
-    print("|---|---|---|---|---|---|---|---|")
+    print("| case | ours, us | PyTorch, us | ratio | GB/s | of copy | TFLOP/s | rope and append, us | with it, us |")
+    print("|---|---|---|---|---|---|---|---|---|")
     for case in map(json.loads, lines):
         best = torch_best(case)
         theirs = f"{best[0]:.0f} ({best[1]}) | {best[0] / case['us']:.2f}" if best else "- | -"
         print(f"| {case['case']} | {case['us']:.1f} | {theirs} | {case['gb_s']} | {case['share_of_copy']:.2f} "
-              f"| {case['tflops']:.0f} | {case['rope_append_us']:.1f} |", flush=True)
+              f"| {case['tflops']:.0f} | {case['rope_append_us']:.1f} | {case['both_us']:.1f} |", flush=True)
         torch.cuda.empty_cache()
     return 0
 

@@ -85,7 +85,9 @@ cudaError_t ChooseAttentionKernels(AttentionKernels* kernels);
 
 // out = softmax(scale q k, over keys of positions 0 to the row's own) v for every row and head;
 // window w > 0: only the last w positions, the row's own included. Query head h reads KV head
-// h / (n_heads / n_kv_heads). Keys and values of the rows themselves have been appended.
+// h / (n_heads / n_kv_heads). Keys and values of the rows themselves have been appended. Those of
+// positions before a sequence's first row may be read while kernels before this one still run: after
+// what wrote them came something else in the stream, or a wait of the host. A step's upload does.
 // q: [n_rows, n_heads, head_dim] bf16. The plan was made for these rows in this order, and lay on
 // the device before the last kernel of the stream began. One of these is given, the other null:
 // out, float32 [n_rows, n_heads, head_dim]; activations, the same in bf16 as a product over n_heads *

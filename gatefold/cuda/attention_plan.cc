@@ -26,7 +26,10 @@ int FirstChunk(const AttentionShape& shape, int position) {
 using Tile = AttentionSegment;
 
 Tile MakeTile(const AttentionShape& shape, std::span<const PlanRow> rows, int first, int n) {
-  Tile tile{.first_row = first, .n_rows = n, .sequence = rows[first].sequence, .n_segments = 1};
+  Tile tile{.first_row = first,
+            .n_rows = static_cast<int16_t>(n),
+            .sequence = rows[first].sequence,
+            .n_segments = 1};
   tile.min_position = tile.max_position = rows[first].position;
   for (int i = first; i < first + n; ++i) {
     tile.min_position = std::min(tile.min_position, rows[i].position);
@@ -43,6 +46,12 @@ class Planner {
       : shape_(shape), rows_(rows), limits_(limits) {
     plan_.kernels = limits.kernels;
     plan_.row_slots.assign(rows.size(), 0);
+    for (const PlanRow& row : rows) {
+      if (static_cast<size_t>(row.sequence) >= first_new_.size()) {
+        first_new_.resize(row.sequence + 1, INT32_MAX);
+      }
+      first_new_[row.sequence] = std::min(first_new_[row.sequence], row.position);
+    }
   }
 
   AttentionPlan Run() {
@@ -92,7 +101,8 @@ class Planner {
       while (first + n < n_rows && n < most && rows_[first + n].sequence == rows_[first].sequence) {
         ++n;
       }
-      const Tile tile = MakeTile(shape_, rows_, first, n);
+      Tile tile = MakeTile(shape_, rows_, first, n);
+      tile.first_new = first_new_[tile.sequence];
       (n * shape_.group() <= kNarrowTilePairs ? narrow_ : wide_).push_back(tile);
       first += n;
     }
@@ -138,7 +148,7 @@ class Planner {
             room = quota;
           }
           AttentionSegment segment = tile;
-          segment.kv_head = head;
+          segment.kv_head = static_cast<int16_t>(head);
           segment.first_chunk = tile.first_chunk + done;
           segment.n_chunks = tile.n_chunks - done;
           if (has_slots) {
@@ -169,7 +179,7 @@ class Planner {
         const int each = split ? (tile.n_chunks + n - 1) / n : tile.n_chunks;
         for (int done = 0; done < tile.n_chunks; done += each) {
           AttentionSegment segment = tile;
-          segment.kv_head = head;
+          segment.kv_head = static_cast<int16_t>(head);
           segment.first_chunk = tile.first_chunk + done;
           segment.n_chunks = std::min(each, tile.n_chunks - done);
           segments.push_back(segment);
@@ -242,6 +252,7 @@ class Planner {
   const AttentionShape shape_;
   const std::span<const PlanRow> rows_;
   const PlanLimits limits_;
+  std::vector<int32_t> first_new_;  // by sequence
   std::vector<Tile> narrow_, wide_;
   std::vector<Worker> workers_;
   AttentionPlan plan_;
@@ -250,7 +261,7 @@ class Planner {
 }  // namespace
 
 bool AttentionShape::IsServed() const {
-  return n_kv_heads > 0 && n_heads > 0 && n_heads % n_kv_heads == 0 && group() <= 16 &&
+  return n_kv_heads > 0 && n_kv_heads <= INT16_MAX && n_heads > 0 && n_heads % n_kv_heads == 0 && group() <= 16 &&
          (head_dim == 64 || head_dim == 128) && window >= 0 && scale > 0;
 }
 

@@ -18,7 +18,7 @@ struct AttentionShape {
   float scale = 0;  // of the scores, > 0
 
   int group() const { return n_heads / n_kv_heads; }
-  // head_dim 64 or 128, and 1 to 16 query heads per KV head.
+  // head_dim 64 or 128, 1 to 16 query heads per KV head, fewer than 2^15 of those.
   bool IsServed() const;
 };
 
@@ -42,9 +42,10 @@ constexpr int WideTilePairs(AttentionKernels kernels) {
 // several, one after another.
 struct alignas(16) AttentionSegment {
   int32_t first_row = 0;  // rows [first_row, first_row + n_rows) of the batch
-  int32_t n_rows = 0;
+  int16_t n_rows = 0;
+  int16_t kv_head = 0;
   int32_t sequence = 0;
-  int32_t kv_head = 0;
+  int32_t first_new = 0;     // least position of the sequence in the batch: those before are kept already
   int32_t min_position = 0;  // of these rows
   int32_t max_position = 0;
   int32_t first_chunk = 0;  // chunks [first_chunk, first_chunk + n_chunks)

@@ -33,6 +33,11 @@ void CheckPlan(const AttentionShape& shape, const std::vector<PlanRow>& rows,
   const AttentionPlan plan = PlanAttention(shape, rows, limits);
   ASSERT_EQ(plan.row_slots.size(), rows.size());
   EXPECT_LE(plan.n_slots, limits.max_slots);
+  std::map<int, int> first_new;  // by sequence
+  for (const PlanRow& row : rows) {
+    const auto [at, is_first] = first_new.insert({row.sequence, row.position});
+    at->second = std::min(at->second, row.position);
+  }
   std::map<std::pair<int, int>, std::map<int, int>> chunks;  // by row and head
   std::map<int, std::vector<AttentionSegment>> split;        // by counter
   std::set<int> split_rows;
@@ -50,6 +55,7 @@ void CheckPlan(const AttentionShape& shape, const std::vector<PlanRow>& rows,
         EXPECT_EQ(rows[r].sequence, s.sequence);
         EXPECT_GE(rows[r].position, s.min_position);
         EXPECT_LE(rows[r].position, s.max_position);
+        EXPECT_EQ(s.first_new, first_new.at(s.sequence));
         for (int c = s.first_chunk; c < s.first_chunk + s.n_chunks; ++c)
           ++chunks[{r, s.kv_head}][c];
         if (s.n_segments > 1) split_rows.insert(r);
@@ -139,7 +145,7 @@ TEST(AttentionPlanTest, CutsWideTilesToTheNumberOfWorkers) {
     const AttentionPlan plan =
         PlanAttention(Shape(32, 8), Rows(spans), {.kernels = AttentionKernels::kHopper});
     int most = 0;
-    for (const AttentionSegment& segment : plan.segments) most = std::max(most, segment.n_rows);
+    for (const AttentionSegment& segment : plan.segments) most = std::max<int>(most, segment.n_rows);
     return most;
   };
   EXPECT_EQ(most_rows({{0, 0, 4096}}), 48);

@@ -59,7 +59,7 @@ __device__ __forceinline__ void FillRing(const AttentionArgs& args, R ring) {
   const int64_t block_bytes = int64_t{2} * kPartBytes * args.n_kv_heads;
   const int to = block * kPieceBytes + piece * 4 * kPieceBytes;
   const uint64_t policy = kTogether ? ReadOncePolicy() : 0;
-  bool waited = false;
+  bool waited = !kTogether;  // the kernel of wide tiles begins with it
 #pragma unroll 1
   for (int index = FirstSegment(args); index >= 0;) {
     const AttentionSegment s = LoadSegment(args, index);
@@ -75,9 +75,12 @@ __device__ __forceinline__ void FillRing(const AttentionArgs& args, R ring) {
     };
     int tile = lo / kTileTokens;
     int id = block_id(tile), later = block_id(tile + 1);
-    if (!waited) AwaitKernelBefore();
-    waited = true;
     for (; tile * kTileTokens <= hi; ++tile) {
+      // What the kernel before this one adds is new. All else is there, and is read while that one runs.
+      if (!waited && min((tile + 1) * kTileTokens - 1, hi) >= s.first_new) {
+        AwaitKernelBefore();
+        waited = true;
+      }
       const int even_later = block_id(tile + 2);
       const int first = tile * kTileTokens;
       const int n_blocks = min(hi - first, kTileTokens - 1) / 16 - max(lo - first, 0) / 16 + 1;

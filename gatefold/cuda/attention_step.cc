@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <map>
 #include <vector>
 
 #include "gatefold/cuda/cuda_macros.h"
@@ -67,12 +68,14 @@ cudaError_t AttentionStep::Upload(const AttentionWeights& weights,
   batch_ = {};  // nothing, until it is there
   if (!AreValid(sequences, shape.max_positions)) return cudaErrorInvalidValue;
   std::vector<PlanRow> rows;
+  // Runs of one sequence have one number, so that the plan knows which of its positions are new.
+  std::map<const int32_t*, int32_t> numbers;
   int n_blocks = 0;
-  for (size_t s = 0; s < sequences.size(); ++s) {
-    for (int i = 0; i < sequences[s].n_rows; ++i) {
-      rows.push_back({sequences[s].first_position + i, static_cast<int32_t>(s)});
-    }
-    n_blocks = std::max(n_blocks, NumBlocks(sequences[s]));
+  for (const SequenceRows& run : sequences) {
+    const int32_t number =
+        numbers.insert({run.block_table, static_cast<int32_t>(numbers.size())}).first->second;
+    for (int i = 0; i < run.n_rows; ++i) rows.push_back({run.first_position + i, number});
+    n_blocks = std::max(n_blocks, NumBlocks(run));
   }
   const int n_rows = static_cast<int>(rows.size());
   const int stride = static_cast<int>(RoundUp(n_blocks, 4));
@@ -81,7 +84,7 @@ cudaError_t AttentionStep::Upload(const AttentionWeights& weights,
   UploadLayout layout;
   const size_t plan_at = layout.Add(plan.PackedBytes());
   const size_t groups_at = layout.Add(2 * shape.n_layers * sizeof(MatMulGroup));
-  const size_t tables_at = layout.Add(sequences.size() * stride * sizeof(int32_t));
+  const size_t tables_at = layout.Add(numbers.size() * stride * sizeof(int32_t));
   const size_t positions_at = layout.Add(n_rows * sizeof(int32_t));
   const size_t sequences_at = layout.Add(n_rows * sizeof(int32_t));
   const size_t tokens_at = layout.Add(token_ids == nullptr ? 0 : n_rows * sizeof(int32_t));
@@ -95,11 +98,9 @@ cudaError_t AttentionStep::Upload(const AttentionWeights& weights,
     groups[2 * l] = {layer.qkv, layer.qkv_bias, nullptr, 0, n_rows, 0};
     groups[2 * l + 1] = {layer.o, layer.o_bias, nullptr, 0, n_rows, 0};
   }
-  for (size_t s = 0; s < sequences.size(); ++s) {
-    int32_t* const table = ints(tables_at) + s * stride;
-    const int n = NumBlocks(sequences[s]);
-    std::copy_n(sequences[s].block_table, n, table);
-    std::fill(table + n, table + stride, 0);
+  std::fill_n(ints(tables_at), numbers.size() * stride, 0);
+  for (const SequenceRows& run : sequences) {
+    std::copy_n(run.block_table, NumBlocks(run), ints(tables_at) + numbers[run.block_table] * stride);
   }
   for (int r = 0; r < n_rows; ++r) {
     ints(positions_at)[r] = rows[r].position;
