@@ -95,8 +95,11 @@ class AttentionBackend {
   virtual CudaStream* device_stream() { return nullptr; }
   // From now on x of all calls is memory of that device: calls put their work on the stream, and
   // wait for it where they bring something to the host or where memory grows. Before the first
-  // call, if ever.
-  virtual void KeepRowsOnDevice() {}
+  // call, if ever. max_rows: of a call, for which there is memory from now on. Errors:
+  // ResourceExhausted (there is none; all is as before).
+  virtual absl::Status KeepRowsOnDevice(int /*max_rows*/) {
+    return absl::FailedPreconditionError("this backend has no device");
+  }
 };
 
 // Both outlive the backend.

@@ -67,7 +67,11 @@ class CudaAttentionBackend final : public AttentionBackend {
     return CallStatus(DrawTokens(x, rows, draws, drawn));
   }
   CudaStream* device_stream() override { return &stream_; }
-  void KeepRowsOnDevice() override { rows_stay_ = true; }
+  absl::Status KeepRowsOnDevice(int max_rows) override {
+    GF_RETURN_IF_CUDA_ERROR(stack_->Reserve(max_rows, 0));
+    rows_stay_ = true;
+    return absl::OkStatus();
+  }
 
  private:
   static constexpr size_t kHeldSteps = 8;  // as many lanes need not send a step's rows twice

@@ -207,7 +207,7 @@ TEST_F(CommandTest, RefusesWrongUsage) {
 }
 
 TEST_F(CommandTest, RefusesSettingsNoModelIsServedWith) {
-  for (const char* flag : {"--threads=-1", "--lanes=0", "--n-slices=0", "--max-step-tokens=0",
+  for (const char* flag : {"--threads=-1", "--lanes=0", "--n-slices=0", "--max-step-tokens=-1",
                            "--wire-dtype=f8", "--isa=mmx", "--weights=int2", "--kv-memory=much"}) {
     EXPECT_EQ(Run({"generate", "x", "--model", "/nonexistent", flag}), kExitUsage) << flag;
   }

@@ -15,7 +15,9 @@ void LocalFlags::AddTo(FlagSet* flags) {
              "keep keys and values for prompts that begin like earlier ones (default on)",
              &prefix_cache);
   flags->Add("lanes", "N", "micro-batches that overlap attention and experts (default 1)", &lanes);
-  flags->Add("max-step-tokens", "N", "rows of one step, decode and prefill together (default 512)",
+  flags->Add("max-step-tokens", "N",
+             "rows of one step, decode and prefill together (default 0: 512, and 2048 where "
+             "attention and experts are on one CUDA device)",
              &max_step_tokens);
   flags->Add("n-slices", "N", "parts of a dense layer's MLP (default 8)", &n_slices);
   flags->Add("weights", "KIND",
@@ -46,7 +48,7 @@ absl::Status LocalFlags::Check() const {
   } bounds[] = {{"--threads", threads, 0, 1024},
                 {"--lanes", lanes, 1, 64},
                 {"--n-slices", n_slices, 1, 4096},
-                {"--max-step-tokens", max_step_tokens, 1, 1 << 20}};
+                {"--max-step-tokens", max_step_tokens, 0, 1 << 20}};
   for (const auto& [flag, value, least, most] : bounds) {
     if (value < least || value > most) {
       return UsageError(

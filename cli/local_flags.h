@@ -20,7 +20,7 @@ struct LocalFlags {
   int threads = 0;
   int lanes = 1;
   int n_slices = 8;
-  int max_step_tokens = 512;
+  int max_step_tokens = 0;
 
   void AddTo(FlagSet* flags);
   // One of these flags that the command line has, as "--lanes"; empty if there is none.

@@ -77,6 +77,8 @@ class LocalView final : public ClusterView {
   const ResidentExperts* const resident_;  // null: the runner computes
 };
 
+constexpr int kDeviceStepTokens = 2048;
+
 RouterOptions ToRouterOptions(const LocalRouterOptions& local) {
   RouterOptions options;
   options.worker.model_dir = local.model_dir;
@@ -93,7 +95,7 @@ RouterOptions ToRouterOptions(const LocalRouterOptions& local) {
   options.n_lanes = local.n_lanes;
   options.wire_dtype = local.wire_dtype;
   options.drain_limit = local.drain_limit;
-  options.scheduler.max_step_tokens = local.max_step_tokens;
+  if (local.max_step_tokens > 0) options.scheduler.max_step_tokens = local.max_step_tokens;
   options.scheduler.max_running = local.max_running;
   options.scheduler.max_waiting = local.max_waiting;
   return options;
@@ -134,7 +136,11 @@ class LocalRouterImplementation final : public LocalRouter {
     }
     runner_ = std::make_unique<ExpertRunner>(store_.get());
     if (backend_->name() != "cuda" || host_->backend().name() != "cuda") return absl::OkStatus();
-    const absl::Status stays = KeepRowsOnDevice();
+    // There the rows of a long prompt are computed faster the more of them come together.
+    const int usual = options_.scheduler.max_step_tokens;
+    const bool may_choose = local.max_step_tokens == 0;
+    absl::Status stays = KeepRowsOnDevice(may_choose ? kDeviceStepTokens : usual);
+    if (may_choose && absl::IsResourceExhausted(stays)) stays = KeepRowsOnDevice(usual);
     if (!absl::IsFailedPrecondition(stays) && !absl::IsResourceExhausted(stays)) return stays;
     LogEvent(LogLevel::kWarning, "rows_leave_device", {{"why", stays.message()}});
     return absl::OkStatus();
@@ -176,23 +182,30 @@ class LocalRouterImplementation final : public LocalRouter {
   }
 
   // Attention and experts are on one device: rows need not leave it, and the gate is there as well.
-  // FailedPrecondition or ResourceExhausted where they must.
-  absl::Status KeepRowsOnDevice() {
+  // max_step_tokens: of the steps from now on. FailedPrecondition or ResourceExhausted where rows
+  // must leave it.
+  absl::Status KeepRowsOnDevice(int max_step_tokens) {
     const ModelConfig& config = weights_->config();
+    RouterOptions options = options_;
+    options.scheduler.max_step_tokens = max_step_tokens;
+    const int max_rows = options.MaxStepTokens(config);
     CudaStream* const stream = host_->backend().device_stream();
     GF_ASSIGN_OR_RETURN(const std::unique_ptr<RouterModel> model, RouterModel::Load(*weights_));
     GF_ASSIGN_OR_RETURN(auto gate, MakeDeviceRouter(*model, options_.WireDType(), stream));
     std::vector<std::unique_ptr<StepRows>> rows(options_.n_lanes);
     for (auto& of_lane : rows) {
-      GF_ASSIGN_OR_RETURN(of_lane, gate->MakeRows(options_.MaxStepTokens(config)));
+      GF_ASSIGN_OR_RETURN(of_lane, gate->MakeRows(max_rows));
     }
     std::vector<std::vector<std::shared_ptr<const HeldExpert>>> experts(config.n_layers);
     for (const ExpertId& id : store_->Held()) experts[id.layer].push_back(store_->Find(id));
-    GF_ASSIGN_OR_RETURN(resident_,
-                        backend_->Reside(std::move(experts), config.experts_per_row(), stream));
+    GF_ASSIGN_OR_RETURN(
+        auto resident,
+        backend_->Reside(std::move(experts), config.experts_per_row(), max_rows, stream));
+    GF_RETURN_IF_ERROR(host_->backend().KeepRowsOnDevice(max_rows));
+    options_ = std::move(options);
+    resident_ = std::move(resident);
     gate_ = std::move(gate);
     rows_ = std::move(rows);
-    host_->backend().KeepRowsOnDevice();
     return absl::OkStatus();
   }
 
@@ -211,7 +224,7 @@ class LocalRouterImplementation final : public LocalRouter {
     return ChooseExpertBackend(options, &threads_);
   }
 
-  const RouterOptions options_;
+  RouterOptions options_;
   ThreadPool threads_;
   std::unique_ptr<ModelWeights> weights_;
   std::unique_ptr<AttentionHost> host_;

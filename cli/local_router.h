@@ -21,8 +21,8 @@ struct LocalRouterOptions {
   std::shared_ptr<const ApiKeyring> api_keys;  // null: everybody may call
   int n_threads = 0;                           // default: the cores there are
   int n_lanes = 1;
-  int n_slices = 8;  // of a dense layer's MLP; part of the model as loaded
-  int max_step_tokens = 512;
+  int n_slices = 8;         // of a dense layer's MLP; part of the model as loaded
+  int max_step_tokens = 0;  // default: 512, and 2048 where rows stay on a device
   int max_running = 64;
   int max_waiting = 256;
   size_t kv_memory_bytes = size_t{1} << 30;

@@ -79,7 +79,7 @@ class CudaResidentExperts final : public ResidentExperts {
         mlp_(shape, static_cast<int>(n_experts_), top_k) {}
   ~CudaResidentExperts() override { cudaFreeHost(counted_); }
 
-  absl::Status Prepare();
+  absl::Status Prepare(int max_rows);
   absl::Status Run(int layer, const float* h, const Routes& routes, float* answers) override;
   uint64_t n_rows(int layer, int expert) const override {
     // The device writes it while others read.
@@ -99,7 +99,11 @@ class CudaResidentExperts final : public ResidentExperts {
   cuda::RoutedMlp mlp_ ABSL_GUARDED_BY(mu_);
 };
 
-absl::Status CudaResidentExperts::Prepare() {
+absl::Status CudaResidentExperts::Prepare(int max_rows) {
+  {
+    absl::MutexLock lock(&mu_);
+    GF_RETURN_IF_CUDA_ERROR(mlp_.Prepare(max_rows));
+  }
   std::vector<cuda::DeviceExpert> table;
   for (const auto& layer : experts_) {
     for (const auto& expert : layer) {
@@ -163,7 +167,8 @@ class CudaExpertBackend final : public ExpertBackend {
     return CallStatus(Compute(groups, x, n_rows, y));
   }
   absl::StatusOr<std::unique_ptr<ResidentExperts>> Reside(CudaResidentExperts::Experts experts,
-                                                          int top_k, CudaStream* stream) override;
+                                                          int top_k, int max_rows,
+                                                          CudaStream* stream) override;
 
  private:
   absl::StatusOr<std::shared_ptr<const HeldExpert>> Upload(const ExpertWeightsView& view);
@@ -268,7 +273,7 @@ absl::Status CudaExpertBackend::Compute(absl::Span<const HeldGroup> groups, cons
 }
 
 absl::StatusOr<std::unique_ptr<ResidentExperts>> CudaExpertBackend::Reside(
-    CudaResidentExperts::Experts experts, int top_k, CudaStream* stream) {
+    CudaResidentExperts::Experts experts, int top_k, int max_rows, CudaStream* stream) {
   const int64_t d_ff = static_cast<const CudaExpert*>(experts[0][0].get())->d_ff;
   for (const auto& layer : experts) {
     for (const auto& expert : layer) {
@@ -280,7 +285,7 @@ absl::StatusOr<std::unique_ptr<ResidentExperts>> CudaExpertBackend::Reside(
   }
   const cuda::ExpertShape shape = {d_model_, d_ff, format_};
   auto resident = std::make_unique<CudaResidentExperts>(std::move(experts), shape, top_k, stream);
-  GF_RETURN_IF_ERROR(resident->Prepare());
+  GF_RETURN_IF_ERROR(resident->Prepare(max_rows));
   return resident;
 }
 

@@ -49,6 +49,9 @@ class AttentionStack {
   // [n_rows, vocab_size].
   cudaError_t Logits(const float* x, int n_rows, float* logits, cudaStream_t stream);
 
+  // Memory for calls of so many rows and slots of their plans. They do it where it was not done.
+  cudaError_t Reserve(int n_rows, int64_t n_slots);
+
   // Of one layer; see KvCacheLayout.
   __nv_bfloat16* kv(int layer) const {
     return reinterpret_cast<__nv_bfloat16*>(kv_.get()) +
@@ -66,7 +69,6 @@ class AttentionStack {
   // device.
   cudaError_t Product(const TileShape& shape, const MatMulGroup* group, int n_rows, const void* x,
                       float* y, cudaStream_t stream) const;
-  cudaError_t Reserve(int n_rows, int64_t n_slots);
 
   const AttentionWeights* const weights_;
   const int n_kv_blocks_;

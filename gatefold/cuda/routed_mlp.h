@@ -28,9 +28,10 @@ class RoutedMlp {
   cudaError_t Run(const DeviceExpert* experts, const int32_t* routes, int n_rows, const float* x, float* y,
                   uint64_t* n_visits, cudaStream_t stream);
 
- private:
-  // Units for so many rows, and memory.
+  // Memory, and how the products are cut, for batches of n_rows. Run does it where it was not done.
   cudaError_t Prepare(int n_rows);
+
+ private:
   cudaError_t Reserve(int n_groups, int64_t n_rows);
 
   const ExpertShape shape_;
