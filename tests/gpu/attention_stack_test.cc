@@ -229,12 +229,12 @@ void AttentionStackTest::ExpectRowLaw(const AttentionModelShape& shape, bool bia
     ExpectBits(row(1, 1), whole, kLong + 25 + i, "decode beside it");
     if (i == 14) ExpectBits(row(2, 15), whole, kLong + 40 + 2, "prefill beside decode");
   }
-  // Rows of one sequence around those of another: the later ones read what the earlier ones add.
+  // Rows of one sequence around those of another: the last one reads what the first ones add.
   AttentionServer apart(model, sequences, 31);
-  apart.Step({{0, 0, kLong - 3}, {1, 0, 25}});
-  const Floats rows = apart.Step({{0, kLong - 3, 2}, {1, 25, 1}, {0, kLong - 1, 1}});
-  ExpectBits(Floats(rows.begin(), rows.begin() + 2 * d_model_), whole, kLong - 3, "before another");
-  ExpectBits(Floats(rows.end() - d_model_, rows.end()), whole, kLong - 1, "after another");
+  apart.Step({{0, 0, 60}});
+  const Floats rows = apart.Step({{0, 60, 4}, {1, 0, 1}, {0, 64, 1}});
+  ExpectBits(Floats(rows.begin(), rows.begin() + 4 * d_model_), whole, 60, "before another");
+  ExpectBits(Floats(rows.end() - d_model_, rows.end()), whole, 64, "after another");
 }
 
 // The row law.

@@ -97,7 +97,11 @@ void BulkCopy(void* to, const void* from, uint32_t bytes, uint64_t* barrier, uin
   }
 }
 
-void AwaitKernelBefore() { Device::Get().current().block->has_awaited = true; }
+void AwaitKernelBefore() {
+  Block& block = *Device::Get().current().block;
+  block.has_awaited = true;
+  AwaitChange(&block.before_ended, ~0u, 0, "the end of the kernel before");
+}
 
 void ThreadCopies::Start(char* to, const char* from) {
   std::memset(to, 0xFF, 16);

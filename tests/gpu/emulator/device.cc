@@ -36,9 +36,11 @@ uint64_t Seed() {
 const Place* place = nullptr;
 Device* const Device::the_device = new Device;
 
-Device::Device() : random_(Seed()), threads_(new Thread[kMostThreads]) {}
+Launch::Launch() : threads(new Thread[kMostThreads]) {}
 
-bool Device::IsEager() { return Draw() < pace_.finishes; }
+Device::Device() : random_(Seed()) {}
+
+bool Device::IsEager() { return Draw() < now_->pace.finishes; }
 
 void Device::Yield() {
   Thread& thread = *current_;
@@ -52,7 +54,7 @@ void Device::Resume(Thread& thread) {
                                          [this, &thread](boost::context::fiber&& back) {
                                            thread.back = std::move(back);
                                            for (;;) {  // a kernel each time
-                                             (*kernel_)();
+                                             now_->kernel();
                                              thread.has_ended = true;
                                              thread.back = std::move(thread.back).resume();
                                            }
@@ -92,16 +94,17 @@ bool Device::ResumeWarp(Block& block, int warp) {
 
 bool Device::ResumeThreads(bool stall) {
   bool any = false;
-  const size_t first_block = random_() % cluster_.size();
-  for (size_t b = 0; b < cluster_.size(); ++b) {
-    Block& block = cluster_[(first_block + b) % cluster_.size()];
+  std::vector<Block>& cluster = now_->cluster;
+  const size_t first_block = random_() % cluster.size();
+  for (size_t b = 0; b < cluster.size(); ++b) {
+    Block& block = cluster[(first_block + b) % cluster.size()];
     const int n_warps = (block.n_threads + kWarpThreads - 1) / kWarpThreads;
     const int first_warp = static_cast<int>(random_() % n_warps);
     for (int w = 0; w < n_warps; ++w) {
       const int warp = (first_warp + w) % n_warps;
-      if (stall && Draw() < pace_.stalls) continue;
+      if (stall && Draw() < now_->pace.stalls) continue;
       bool goes_on = true;
-      for (int turn = 0; turn < pace_.turns && goes_on; ++turn) {
+      for (int turn = 0; turn < now_->pace.turns && goes_on; ++turn) {
         goes_on = ResumeWarp(block, warp);
         any |= goes_on;
       }
@@ -113,17 +116,18 @@ bool Device::ResumeThreads(bool stall) {
 bool Device::FinishSome(double chance) {
   bool any = false;
   if (chance == 0) return false;
-  for (size_t i = 0; i < bulk_copies_.size();) {
+  std::vector<StartedBulkCopy>& bulk_copies = now_->bulk_copies;
+  for (size_t i = 0; i < bulk_copies.size();) {
     if (Draw() >= chance) {
       ++i;
       continue;
     }
-    const StartedBulkCopy copy = bulk_copies_[i];
-    bulk_copies_.erase(bulk_copies_.begin() + i);
+    const StartedBulkCopy copy = bulk_copies[i];
+    bulk_copies.erase(bulk_copies.begin() + i);
     FinishBulkCopy(copy);
     any = true;
   }
-  for (Block& block : cluster_) {
+  for (Block& block : now_->cluster) {
     for (WarpProducts& products : block.products) {
       while (!products.IsIdle() && Draw() < chance) {
         products.FinishOne();
@@ -141,42 +145,56 @@ bool Device::FinishSome(double chance) {
   return any;
 }
 
-void Device::RunCluster(int64_t first_block) {
-  for (size_t rank = 0; rank < cluster_.size(); ++rank) {
-    Block& block = cluster_[rank];
+void Device::BeginCluster() {
+  Launch& launch = *now_;
+  const int64_t first_block = launch.order.back();
+  launch.order.pop_back();
+  constexpr double kFinishes[] = {0, 0.05, 0.5, 1}, kStalls[] = {0, 0.5, 0.9};
+  constexpr int kTurns[] = {1, 4, 64, 1000};
+  launch.pace = {kFinishes[random_() % 4], kStalls[random_() % 3], kTurns[random_() % 4]};
+  const GridShape& grid = launch.grid;
+  for (size_t rank = 0; rank < launch.cluster.size(); ++rank) {
+    Block& block = launch.cluster[rank];
     block = Block();
     block.index = static_cast<unsigned>(first_block + rank);
     block.rank = static_cast<unsigned>(rank);
-    block.n_threads = block.n_live = grid_.n_threads;
-    block.shared = shared_[rank];
-    block.shared_bytes = grid_.shared_bytes;
+    block.n_threads = block.n_live = grid.n_threads;
+    block.shared = launch.shared[rank];
+    block.shared_bytes = grid.shared_bytes;
     std::memset(block.shared, 0xFF, block.shared_bytes);
-    block.warps.resize((grid_.n_threads + kWarpThreads - 1) / kWarpThreads);
+    block.warps.resize((grid.n_threads + kWarpThreads - 1) / kWarpThreads);
     block.products.resize(block.warps.size());
-    block.threads = &threads_[rank * grid_.n_threads];
-    for (int i = 0; i < grid_.n_threads; ++i) {
+    block.threads = &launch.threads[rank * grid.n_threads];
+    for (int i = 0; i < grid.n_threads; ++i) {
       Thread& thread = block.threads[i];
       thread.index = i;
       thread.block = &block;
       thread.place = {.thread = {static_cast<unsigned>(i), 0, 0},
                       .block = {block.index, 0, 0},
-                      .block_size = {static_cast<unsigned>(grid_.n_threads), 1, 1},
-                      .grid_size = {static_cast<unsigned>(grid_.n_blocks), 1, 1}};
+                      .block_size = {static_cast<unsigned>(grid.n_threads), 1, 1},
+                      .grid_size = {static_cast<unsigned>(grid.n_blocks), 1, 1}};
       thread.has_ended = false;
       thread.word = nullptr;
       thread.copies.Reset();
     }
   }
-  cluster_meeting_ = Meeting();
+  launch.cluster_meeting = Meeting();
+}
+
+// Lets time go by; false: nothing can happen any more.
+bool Device::GoOn() {
+  const bool any_resumed = ResumeThreads(true), any_finished = FinishSome(now_->pace.finishes);
+  return any_resumed || any_finished || ResumeThreads(false) || FinishSome(0.5) || FinishSome(1);
+}
+
+void Device::EndCluster() {
   const auto is_live = [](const Block& block) { return block.n_live > 0; };
-  while (std::any_of(cluster_.begin(), cluster_.end(), is_live)) {
-    const bool any_resumed = ResumeThreads(true), any_finished = FinishSome(pace_.finishes);
-    if (any_resumed || any_finished) continue;
-    if (!ResumeThreads(false) && !FinishSome(0.5) && !FinishSome(1)) SayWhoWaits();
+  while (std::any_of(now_->cluster.begin(), now_->cluster.end(), is_live)) {
+    if (!GoOn()) SayWhoWaits();
   }
-  if (!bulk_copies_.empty()) Fail("a block ended before copies into its shared memory did");
-  for (const Block& block : cluster_) {
-    if (grid_.overlaps && !block.has_awaited) {
+  if (!now_->bulk_copies.empty()) Fail("a block ended before copies into its shared memory did");
+  for (const Block& block : now_->cluster) {
+    if (now_->grid.overlaps && !block.has_awaited) {
       Fail("a block ended that may overlap with the kernel before, and did not wait for it");
     }
     for (const WarpProducts& products : block.products) {
@@ -185,39 +203,72 @@ void Device::RunCluster(int64_t first_block) {
   }
 }
 
-void Device::Run(const GridShape& grid, const std::function<void()>& kernel) {
-  static std::mutex mutex;
-  const std::lock_guard lock(mutex);
-  if (grid.cluster * grid.n_threads > kMostThreads) Fail("a cluster of too many threads");
-  grid_ = grid;
-  kernel_ = &kernel;
-  constexpr double kFinishes[] = {0, 0.05, 0.5, 1}, kStalls[] = {0, 0.5, 0.9};
-  constexpr int kTurns[] = {1, 4, 64, 1000};
-  for (int i = 0; i < grid.cluster; ++i) shared_.push_back(MapGuarded(grid.shared_bytes, 1024));
-  std::vector<int64_t> order(grid.n_blocks / grid.cluster);
-  for (size_t i = 0; i < order.size(); ++i) order[i] = static_cast<int64_t>(i) * grid.cluster;
-  std::shuffle(order.begin(), order.end(), random_);
-  cluster_.resize(grid.cluster);
-  for (int64_t first_block : order) {
-    pace_ = {kFinishes[random_() % 4], kStalls[random_() % 3], kTurns[random_() % 4]};
-    RunCluster(first_block);
+void Device::Begin(const GridShape& grid, std::function<void()> kernel) {
+  now_->grid = grid;
+  now_->kernel = std::move(kernel);
+  for (int i = 0; i < grid.cluster; ++i)
+    now_->shared.push_back(MapGuarded(grid.shared_bytes, 1024));
+  now_->order.resize(grid.n_blocks / grid.cluster);
+  for (size_t i = 0; i < now_->order.size(); ++i) {
+    now_->order[i] = static_cast<int64_t>(i) * grid.cluster;
   }
-  cluster_.clear();
-  for (char* shared : shared_) UnmapGuarded(shared);
-  shared_.clear();
-  kernel_ = nullptr;
+  std::shuffle(now_->order.begin(), now_->order.end(), random_);
+  now_->cluster.resize(grid.cluster);
+  BeginCluster();
+}
+
+// The kernel before has ended.
+void Device::End() {
+  for (Block& block : now_->cluster) block.before_ended = 1;
+  EndCluster();
+  while (!now_->order.empty()) {
+    BeginCluster();
+    EndCluster();
+  }
+  now_->cluster.clear();
+  for (char* shared : now_->shared) UnmapGuarded(shared);
+  now_->shared.clear();
+}
+
+// A kernel that may overlap begins as early as it could: one of its clusters goes as far as it gets
+// without the end of the kernel before, which has not begun but for such a cluster of its own.
+void Device::Run(const GridShape& grid, const void* stream, std::function<void()> kernel) {
+  if (grid.cluster * grid.n_threads > kMostThreads) Fail("a cluster of too many threads");
+  const std::lock_guard lock(mutex_);
+  if (!grid.overlaps || stream != stream_) EndBegun();
+  Launch* const before = begun_;
+  begun_ = now_ = before == &launches_[0] ? &launches_[1] : &launches_[0];
+  stream_ = stream;
+  Begin(grid, std::move(kernel));
+  for (Block& block : now_->cluster) block.before_ended = 0;
+  while (GoOn()) continue;
+  if (before == nullptr) return;
+  now_ = before;
+  End();
+}
+
+void Device::EndBegun() {
+  if (begun_ == nullptr) return;
+  now_ = begun_;
+  End();
+  begun_ = nullptr;
+}
+
+void Device::Finish() {
+  const std::lock_guard lock(mutex_);
+  EndBegun();
 }
 
 void Device::SayWhoWaits() {
   std::map<std::string, int> waiting;
-  for (const Block& block : cluster_) {
+  for (const Block& block : now_->cluster) {
     for (int i = 0; i < block.n_threads; ++i) {
       const Thread& thread = block.threads[i];
       if (!thread.has_ended) ++waiting[thread.what];
     }
   }
   std::ostringstream message;
-  message << "no thread of block " << cluster_.front().index << " can go on:";
+  message << "no thread of block " << now_->cluster.front().index << " can go on:";
   for (const auto& [what, n] : waiting) message << " " << n << " wait at " << what << ";";
   Fail(message.str());
 }
@@ -238,11 +289,17 @@ std::atomic<int>& AllowedSharedBytes(const void* kernel) {
 
 bool IsLost() { return is_lost; }
 
-void Run(const GridShape& grid, const std::function<void()>& kernel) {
+void Run(const GridShape& grid, const void* stream, std::function<void()> kernel) {
   if (lost_file != nullptr && access(lost_file, F_OK) == 0) is_lost = true;
   if (is_lost) return;
   const DeviceAccess access;
-  Device::Get().Run(grid, kernel);
+  Device::Get().Run(grid, stream, std::move(kernel));
+}
+
+void Finish() {
+  if (is_lost) return;
+  const DeviceAccess access;
+  Device::Get().Finish();
 }
 
 void Fail(const std::string& message) {

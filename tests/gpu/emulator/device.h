@@ -8,6 +8,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <random>
 #include <utility>
 #include <vector>
@@ -101,7 +102,8 @@ struct Block {
   int n_live = 0;
   char* shared = nullptr;
   int shared_bytes = 0;
-  bool has_awaited = false;  // the kernel before
+  bool has_awaited = false;   // the kernel before
+  uint32_t before_ended = 1;  // that one; a word that threads wait for
   Thread* threads = nullptr;
   std::array<Meeting, 16> meetings;  // by the barrier's number
   std::vector<Meeting> warps;
@@ -119,24 +121,8 @@ struct StartedBulkCopy {
 
 void FinishBulkCopy(const StartedBulkCopy& copy);
 
-class Device {
- public:
-  static Device& Get() { return *the_device; }
-
-  void Run(const GridShape& grid, const std::function<void()>& kernel);
-
-  Thread& current() { return *current_; }
-  const GridShape& grid() const { return grid_; }
-  std::vector<Block>& cluster() { return cluster_; }
-  Meeting& cluster_meeting() { return cluster_meeting_; }
-  bool is_running() const { return current_ != nullptr; }
-
-  void Yield();
-  void Start(const StartedBulkCopy& copy) { bulk_copies_.push_back(copy); }
-  // Whether something asynchronous that starts now is over at once.
-  bool IsEager();
-
- private:
+// A kernel that was launched, and the cluster of it that runs.
+struct Launch {
   // How time goes, drawn anew for each block or cluster.
   struct Pace {
     double finishes = 0;  // the chance of something asynchronous to end, each time around
@@ -144,10 +130,48 @@ class Device {
     int turns = 1;        // of a warp in a row, at most
   };
 
+  Launch();
+
+  GridShape grid;
+  std::function<void()> kernel;
+  std::vector<int64_t> order;  // first blocks of the clusters that have not begun
+  Pace pace;
+  std::vector<char*> shared;  // of each block of a cluster
+  std::vector<Block> cluster;
+  Meeting cluster_meeting;
+  std::vector<StartedBulkCopy> bulk_copies;
+  std::unique_ptr<Thread[]> threads;  // kept for other kernels, as their fibers cannot be destroyed
+};
+
+class Device {
+ public:
+  static Device& Get() { return *the_device; }
+
+  void Run(const GridShape& grid, const void* stream, std::function<void()> kernel);
+  // Till all kernels have ended.
+  void Finish();
+
+  Thread& current() { return *current_; }
+  const GridShape& grid() const { return now_->grid; }
+  std::vector<Block>& cluster() { return now_->cluster; }
+  Meeting& cluster_meeting() { return now_->cluster_meeting; }
+  bool is_running() const { return current_ != nullptr; }
+
+  void Yield();
+  void Start(const StartedBulkCopy& copy) { now_->bulk_copies.push_back(copy); }
+  // Whether something asynchronous that starts now is over at once.
+  bool IsEager();
+
+ private:
   static Device* const the_device;  // never destroyed: fibers cannot be
 
   Device();
-  void RunCluster(int64_t first_block);
+  void Begin(const GridShape& grid, std::function<void()> kernel);
+  void End();
+  void EndBegun();
+  void BeginCluster();
+  bool GoOn();
+  void EndCluster();
   bool ResumeThreads(bool stall);
   bool ResumeWarp(Block& block, int warp);
   bool FinishSome(double chance);
@@ -155,15 +179,12 @@ class Device {
   [[noreturn]] void SayWhoWaits();
   double Draw() { return std::uniform_real_distribution<double>()(random_); }
 
+  std::mutex mutex_;
   std::mt19937_64 random_;
-  GridShape grid_;
-  const std::function<void()>* kernel_ = nullptr;
-  Pace pace_;
-  std::unique_ptr<Thread[]> threads_;  // kept from launch to launch
-  std::vector<char*> shared_;          // of each block of the cluster, as long as a launch
-  std::vector<Block> cluster_;
-  Meeting cluster_meeting_;
-  std::vector<StartedBulkCopy> bulk_copies_;
+  std::array<Launch, 2> launches_;
+  Launch* now_ = nullptr;         // whose threads run
+  Launch* begun_ = nullptr;       // which has not ended, and
+  const void* stream_ = nullptr;  // where
   Thread* current_ = nullptr;
 };
 

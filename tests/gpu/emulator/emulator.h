@@ -11,8 +11,9 @@
 // tests that compare bits fail. A copy to pinned memory is there once the host waits for something,
 // and not before. Device memory lies between pages that nobody may touch, and what is beside it
 // there, less than a page and less than 16 bytes behind, is looked at when it is freed. Where no
-// thread can go on, the process ends and says which waits for what. One kernel runs at a time, and
-// has ended when its launch returns: streams never overlap.
+// thread can go on, the process ends and says which waits for what. Kernels run one after another,
+// and streams never overlap; but of a kernel that may overlap with the one before, one cluster goes
+// as far as it gets without that one's end before that one runs. It sees what was there earlier.
 //
 // Not shown: a race between threads that do not wait in between, as of an increment that is not
 // atomic; a __syncwarp left out beside an instruction that the whole warp takes part in, which is a
@@ -46,9 +47,10 @@ struct GridShape {
   bool overlaps = false;  // each block must say AwaitKernelBefore
 };
 
-// Runs `kernel` for every thread. Ends the process if threads wait for each other for ever. Nothing
-// once the device is lost.
-void Run(const GridShape& grid, const std::function<void()>& kernel);
+// Runs `kernel` for every thread, in the order of the launches, some time before Finish() returns.
+// Ends the process if threads wait for each other for ever. Nothing once the device is lost.
+void Run(const GridShape& grid, const void* stream, std::function<void()> kernel);
+void Finish();
 // Shared memory that launches of this kernel may ask for; 0 before it is set.
 std::atomic<int>& AllowedSharedBytes(const void* kernel);
 // Whether a kernel went astray, and with it the device: the runtime's calls fail from then on.
@@ -78,7 +80,7 @@ void MeetWarp(const char* what, void* mine, const std::function<void(void* const
 // `id` 0: all threads of the block that have not ended. Returns how many said `is`.
 int MeetBlock(int id, int n_threads, bool is);
 void MeetCluster();
-// Until the kernel before this one has ended: which it has.
+// Until the kernel before this one has ended.
 void AwaitKernelBefore();
 
 // Barriers in shared memory (mbarrier): eight bytes each.

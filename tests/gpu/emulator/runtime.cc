@@ -150,6 +150,7 @@ cudaError_t DeviceError() { return IsLost() ? cudaErrorIllegalAddress : cudaSucc
 
 // What the runtime's calls do that wait for the device.
 cudaError_t Await() {
+  Finish();
   if (!IsLost()) TheDeliveries().Bring();
   return DeviceError();
 }
@@ -184,6 +185,7 @@ using gatefold::cuda::emulator::Await;
 using gatefold::cuda::emulator::DeviceAccess;
 using gatefold::cuda::emulator::DeviceError;
 using gatefold::cuda::emulator::Fail;
+using gatefold::cuda::emulator::Finish;
 using gatefold::cuda::emulator::kMemoryBytes;
 using gatefold::cuda::emulator::kMultiprocessors;
 using gatefold::cuda::emulator::Side;
@@ -263,12 +265,14 @@ cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* attributes, const vo
 }
 
 cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind) {
+  Finish();
   const DeviceAccess access;
   if (bytes > 0) std::memcpy(to, from, bytes);
   return DeviceError();
 }
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind,
                             cudaStream_t) {
+  Finish();
   if (kind != cudaMemcpyDeviceToHost || TheMemory().TypeOf(to) != cudaMemoryTypeHost) {
     TheDeliveries().Bring();  // in the order of the stream: `from` may be what is awaited
     return cudaMemcpy(to, from, bytes, kind);
@@ -278,6 +282,7 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpy
   return DeviceError();
 }
 cudaError_t cudaMemset(void* data, int byte, size_t bytes) {
+  Finish();
   const DeviceAccess access;
   if (bytes > 0) std::memset(data, byte, bytes);
   return DeviceError();

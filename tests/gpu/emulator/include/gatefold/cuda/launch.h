@@ -33,7 +33,7 @@ int MaxActiveClusters(void (*)(Params...), const Grid&) {
 }
 
 template <typename... Params, typename... Args>
-cudaError_t LaunchKernel(void (*kernel)(Params...), const Grid& grid, cudaStream_t,
+cudaError_t LaunchKernel(void (*kernel)(Params...), const Grid& grid, cudaStream_t stream,
                          const Args&... args) {
   if (grid.n_blocks == 0) return cudaSuccess;
   if (grid.n_blocks < 0 || grid.n_blocks > INT32_MAX || grid.n_blocks % grid.cluster != 0 ||
@@ -46,8 +46,8 @@ cudaError_t LaunchKernel(void (*kernel)(Params...), const Grid& grid, cudaStream
   }
   if (emulator::IsLost()) return cudaErrorIllegalAddress;
   emulator::Run(
-      {grid.n_blocks, grid.n_threads, grid.shared_bytes, grid.cluster, grid.overlaps},
-      [&] { kernel(args...); });
+      {grid.n_blocks, grid.n_threads, grid.shared_bytes, grid.cluster, grid.overlaps}, stream,
+      [=] { kernel(args...); });
   return cudaSuccess;  // what a kernel does wrong, later calls say
 }
 
