@@ -140,7 +140,11 @@ class LocalRouterImplementation final : public LocalRouter {
     const int usual = options_.scheduler.max_step_tokens;
     const bool may_choose = local.max_step_tokens == 0;
     absl::Status stays = KeepRowsOnDevice(may_choose ? kDeviceStepTokens : usual);
-    if (may_choose && absl::IsResourceExhausted(stays)) stays = KeepRowsOnDevice(usual);
+    if (may_choose && absl::IsResourceExhausted(stays)) {
+      LogEvent(LogLevel::kInfo, "short_steps",
+               {{"max_step_tokens", absl::StrCat(usual)}, {"why", stays.message()}});
+      stays = KeepRowsOnDevice(usual);
+    }
     if (!absl::IsFailedPrecondition(stays) && !absl::IsResourceExhausted(stays)) return stays;
     LogEvent(LogLevel::kWarning, "rows_leave_device", {{"why", stays.message()}});
     return absl::OkStatus();

@@ -8,6 +8,7 @@
 #include <cmath>
 #include <thread>
 
+#include "absl/strings/str_cat.h"
 #include "attention-service/attention_backend.h"
 #include "gatefold/checkpoint/temp_dir.h"
 #include "gatefold/cluster/v1/cluster.grpc.pb.h"
@@ -169,6 +170,62 @@ TEST_F(CudaModelTest, RowsCrossWhereTheyMust) {
   const auto score = Client(local->channel()).ScoreTokens(Prompt(2, 30));
   ASSERT_TRUE(score.ok()) << score.status();
   EXPECT_TRUE(*score == *Client(cluster->channel()).ScoreTokens(Prompt(2, 30)));
+}
+
+// Of the emulated device, while there is one of these.
+struct DeviceMemory {
+  explicit DeviceMemory(size_t bytes) {
+    setenv("GATEFOLD_EMULATOR_MEMORY", absl::StrCat(bytes).c_str(), 1);
+  }
+  ~DeviceMemory() { unsetenv("GATEFOLD_EMULATOR_MEMORY"); }
+};
+
+// With less and less memory a step has 2048 rows, then 512, then rows cross, then the model does
+// not fit. Whatever there is room for at the start has the same bits.
+TEST_F(CudaModelTest, RowsLeaveADeviceThatIsShortOfMemory) {
+  const auto weights = ModelWeights::Open(folder_.path());
+  ASSERT_TRUE(weights.ok()) << weights.status();
+  if ((*MakeCudaAttentionBackend(weights->get()))->device().find("emulated") == std::string::npos) {
+    GTEST_SKIP() << "skipped: not the emulated device";
+  }
+  const auto start = [&](size_t bytes, std::string* log) {
+    ShapeOptions options;
+    options.backend = "cuda";
+    options.kv_memory = "1MiB";
+    options.max_step_tokens = 0;
+    testing::internal::CaptureStderr();
+    const DeviceMemory memory(bytes);
+    auto shape = Shape::Start(folder_.path(), options);
+    *log = testing::internal::GetCapturedStderr();
+    return shape.ok() ? *std::move(shape) : nullptr;
+  };
+  std::string log;
+  auto ample = start(size_t{1} << 30, &log);
+  ASSERT_NE(ample, nullptr) << log;
+  const auto want = Client(ample->channel()).ScoreTokens(Prompt(1, 90));
+  ASSERT_TRUE(want.ok()) << want.status();
+  ample.reset();
+
+  // Rows cross with the one, or the model does not fit; they stay with the other.
+  size_t less = size_t{1} << 20, more = size_t{64} << 20;
+  std::string log_of_more;
+  while (more - less > 128 << 10) {
+    const size_t bytes = (less + more) / 2;
+    const auto local = start(bytes, &log);
+    if (local == nullptr || log.find("rows_leave_device") != std::string::npos) {
+      less = bytes;
+    } else {
+      more = bytes;
+      log_of_more = log;
+    }
+    if (local == nullptr) continue;
+    const auto score = Client(local->channel()).ScoreTokens(Prompt(1, 90));
+    ASSERT_TRUE(score.ok()) << score.status();
+    EXPECT_TRUE(*score == *want) << bytes;
+  }
+  EXPECT_THAT(log_of_more, testing::HasSubstr("short_steps max_step_tokens=512 why="));
+  ASSERT_NE(start(less, &log), nullptr);
+  EXPECT_THAT(log, testing::ContainsRegex("rows_leave_device why=.*out of memory"));
 }
 
 TEST_F(CudaModelTest, CountsTheRowsOfExpertsOnTheDevice) {

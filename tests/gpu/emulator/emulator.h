@@ -23,7 +23,8 @@
 // of speed. Matrix products add up in another order than tensor cores do, the same for all of them.
 //
 // GATEFOLD_EMULATOR_SEED (a number) draws other orders. GATEFOLD_EMULATOR_LOST_FILE: once there is
-// a file of that name, the next kernel goes astray. Threads: launches wait for each other.
+// a file of that name, the next kernel goes astray. GATEFOLD_EMULATOR_MEMORY: bytes of the device.
+// Threads: launches wait for each other.
 
 #include <atomic>
 #include <cstddef>

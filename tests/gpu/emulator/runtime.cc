@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <map>
 #include <mutex>
@@ -22,7 +23,11 @@ struct EmulatedEvent {
 namespace gatefold::cuda::emulator {
 namespace {
 
-constexpr size_t kMemoryBytes = size_t{8} << 30;
+// GATEFOLD_EMULATOR_MEMORY: bytes, which a test may change at any time; else 8 GiB.
+size_t MemoryBytes() {
+  const char* const bytes = std::getenv("GATEFOLD_EMULATOR_MEMORY");
+  return bytes == nullptr ? size_t{8} << 30 : std::strtoull(bytes, nullptr, 10);
+}
 constexpr int kMultiprocessors = 2;  // so that workers take several pieces of work each
 
 // Whose memory: the host's may always be touched.
@@ -114,6 +119,8 @@ Memory& TheMemory() {
   return *memory;
 }
 
+size_t FreeBytes() { return MemoryBytes() - std::min(MemoryBytes(), TheMemory().used()); }
+
 }  // namespace
 
 // What a device's copies brought for pinned memory: there when somebody waits, and not before.
@@ -170,7 +177,7 @@ DeviceAccess::~DeviceAccess() {
 cudaError_t Allocate(void** data, size_t bytes, Side side) {
   *data = nullptr;
   if (bytes == 0 || IsLost()) return DeviceError();
-  if (bytes > kMemoryBytes - std::min(kMemoryBytes, TheMemory().used())) {
+  if (bytes > FreeBytes()) {
     return cudaErrorMemoryAllocation;
   }
   // A device aligns to 256; what nobody relies on would hide who reads a little too far.
@@ -186,8 +193,9 @@ using gatefold::cuda::emulator::DeviceAccess;
 using gatefold::cuda::emulator::DeviceError;
 using gatefold::cuda::emulator::Fail;
 using gatefold::cuda::emulator::Finish;
-using gatefold::cuda::emulator::kMemoryBytes;
+using gatefold::cuda::emulator::FreeBytes;
 using gatefold::cuda::emulator::kMultiprocessors;
+using gatefold::cuda::emulator::MemoryBytes;
 using gatefold::cuda::emulator::Side;
 using gatefold::cuda::emulator::TheDeliveries;
 using gatefold::cuda::emulator::TheMemory;
@@ -213,7 +221,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
   std::snprintf(properties->name, sizeof(properties->name), "emulated device");
   properties->major = 9;
   properties->multiProcessorCount = kMultiprocessors;
-  properties->totalGlobalMem = kMemoryBytes;
+  properties->totalGlobalMem = MemoryBytes();
   return cudaSuccess;
 }
 
@@ -224,8 +232,8 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int dev
 }
 
 cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
-  *total = kMemoryBytes;
-  *free = kMemoryBytes - std::min(kMemoryBytes, TheMemory().used());
+  *total = MemoryBytes();
+  *free = FreeBytes();
   return cudaSuccess;
 }
 
