@@ -38,7 +38,9 @@ Device* const Device::the_device = new Device;
 
 Launch::Launch() : threads(new Thread[kMostThreads]) {}
 
-Device::Device() : random_(Seed()) {}
+Device::Device() : random_(Seed()) {
+  std::atexit([] { emulator::Finish(); });  // what nobody waited for may be wrong as well
+}
 
 bool Device::IsEager() { return Draw() < now_->pace.finishes; }
 
@@ -231,32 +233,37 @@ void Device::End() {
 }
 
 // A kernel that may overlap begins as early as it could: one of its clusters goes as far as it gets
-// without the end of the kernel before, which has not begun but for such a cluster of its own.
+// without the end of the kernel before, while of the last few such a cluster waits, too, and
+// nothing else of them has run.
 void Device::Run(const GridShape& grid, const void* stream, std::function<void()> kernel) {
   if (grid.cluster * grid.n_threads > kMostThreads) Fail("a cluster of too many threads");
   const std::lock_guard lock(mutex_);
-  if (!grid.overlaps || stream != stream_) EndBegun();
-  Launch* const before = begun_;
-  begun_ = now_ = before == &launches_[0] ? &launches_[1] : &launches_[0];
+  if (!grid.overlaps || stream != stream_) EndAll();
   stream_ = stream;
+  const auto is_idle = [this](const Launch& launch) {
+    return std::find(begun_.begin(), begun_.end(), &launch) == begun_.end();
+  };
+  begun_.push_back(&*std::find_if(launches_.begin(), launches_.end(), is_idle));
+  now_ = begun_.back();
   Begin(grid, std::move(kernel));
   for (Block& block : now_->cluster) block.before_ended = 0;
   while (GoOn()) continue;
-  if (before == nullptr) return;
-  now_ = before;
-  End();
+  if (begun_.size() == launches_.size()) EndFirst();
 }
 
-void Device::EndBegun() {
-  if (begun_ == nullptr) return;
-  now_ = begun_;
+void Device::EndFirst() {
+  now_ = begun_.front();
   End();
-  begun_ = nullptr;
+  begun_.pop_front();
+}
+
+void Device::EndAll() {
+  while (!begun_.empty()) EndFirst();
 }
 
 void Device::Finish() {
   const std::lock_guard lock(mutex_);
-  EndBegun();
+  EndAll();
 }
 
 void Device::SayWhoWaits() {

@@ -168,7 +168,8 @@ class Device {
   Device();
   void Begin(const GridShape& grid, std::function<void()> kernel);
   void End();
-  void EndBegun();
+  void EndFirst();
+  void EndAll();
   void BeginCluster();
   bool GoOn();
   void EndCluster();
@@ -181,10 +182,10 @@ class Device {
 
   std::mutex mutex_;
   std::mt19937_64 random_;
-  std::array<Launch, 2> launches_;
+  std::array<Launch, 4> launches_;
   Launch* now_ = nullptr;         // whose threads run
-  Launch* begun_ = nullptr;       // which has not ended, and
-  const void* stream_ = nullptr;  // where
+  std::deque<Launch*> begun_;     // which have not ended, the first one first
+  const void* stream_ = nullptr;  // theirs
   Thread* current_ = nullptr;
 };
 

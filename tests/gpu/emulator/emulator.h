@@ -13,7 +13,9 @@
 // there, less than a page and less than 16 bytes behind, is looked at when it is freed. Where no
 // thread can go on, the process ends and says which waits for what. Kernels run one after another,
 // and streams never overlap; but of a kernel that may overlap with the one before, one cluster goes
-// as far as it gets without that one's end before that one runs. It sees what was there earlier.
+// as far as it gets without that one's end before that one runs, and up to two before it. It sees
+// what was there earlier. What such a kernel keeps in static shared memory till its wait is lost:
+// that memory is the same for all.
 //
 // Not shown: a race between threads that do not wait in between, as of an increment that is not
 // atomic; a __syncwarp left out beside an instruction that the whole warp takes part in, which is a

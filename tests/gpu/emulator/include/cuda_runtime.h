@@ -19,7 +19,7 @@
 #define __launch_bounds__(...)
 #define __cluster_dims__(...)
 #define __align__(n)
-#define __shared__ static  // one block runs at a time: clusters use what their launch asked for
+#define __shared__ static  // one block runs at a time, but for what goes before its wait (emulator.h)
 
 #define threadIdx (gatefold::cuda::emulator::ThreadIndex())
 #define blockIdx (gatefold::cuda::emulator::BlockIndex())
