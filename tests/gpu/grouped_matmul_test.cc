@@ -35,14 +35,24 @@ class GroupedMatMulTest : public GpuTest, public testing::WithParamInterface<boo
   }
 
   // The same for several groups, each of the first rows of x; their rows one after another, each
-  // group's rounded up to kRowsAlign, what lies between is NaN.
+  // group's rounded up to kRowsAlign, what lies between is NaN. unit_rows: other than what is chosen
+  // for them. Of two matrices: what the gate leaves.
   std::vector<float> MultiplyGroups(const TileShape& shape, const char* tiles,
-                                    const std::vector<float>& x, const std::vector<int>& n_rows) {
+                                    const std::vector<float>& x, const std::vector<int>& n_rows,
+                                    int unit_rows = 0) {
     GroupedMatMul work;
     work.shape = shape;
     std::vector<MatMulGroup> host_groups;
     for (int n : n_rows) host_groups.push_back({tiles, nullptr, nullptr, 0, n, 0});
     const int64_t padded = AssignUnits(host_groups.data(), static_cast<int>(n_rows.size()), &work);
+    if (unit_rows > 0) {
+      work.unit_rows = unit_rows;
+      work.n_units = 0;
+      for (MatMulGroup& group : host_groups) {
+        group.first_unit = work.n_units;
+        work.n_units += UnitPlaces(shape, unit_rows) * CutRows(shape.format, unit_rows, group.n_rows).n_units;
+      }
+    }
     const DeviceArray<MatMulGroup> groups(host_groups);
     std::vector<int32_t> sources(padded, -1);
     for (const MatMulGroup& group : host_groups) {
@@ -60,20 +70,41 @@ class GroupedMatMulTest : public GpuTest, public testing::WithParamInterface<boo
     work.turns = turns.get();
     work.groups = groups.get();
     work.x = activations.get();
-    work.y = y.get();
-    work.y_stride = shape.n_out;
+    DeviceArray<uint16_t> gated(ActivationBytes(padded, shape.n_out) / 2);
+    if (shape.two_matrices) {
+      work.epilogue = Epilogue::kGatedActivations;
+      work.activations = gated.get();
+    } else {
+      work.y = y.get();
+      work.y_stride = shape.n_out;
+    }
     EXPECT_CUDA(hopper() ? LaunchSm90(work, n_processors_, nullptr) : LaunchSm80(work, nullptr));
     EXPECT_CUDA(cudaDeviceSynchronize());
     EXPECT_EQ(turns.Read()[0].n_taken, 0);
     EXPECT_EQ(turns.Read()[0].n_ended, 0);
-    return y.Read();
+    std::vector<float> rows = y.Read();
+    if (!shape.two_matrices) return rows;
+    const std::vector<uint16_t> bits = gated.Read();
+    for (const MatMulGroup& group : host_groups) {
+      const int64_t rounded = RoundUp(group.n_rows, kRowsAlign);
+      const int64_t begin = group.first_row * RoundUp(shape.n_out, kInputsAlign);
+      for (int64_t row = 0; row < group.n_rows; ++row) {
+        for (int64_t out = 0; out < shape.n_out; ++out) {
+          rows[(group.first_row + row) * shape.n_out + out] =
+              FromBF16(bits[begin + ActivationOffset(row, out, rounded) / 2]);
+        }
+      }
+    }
+    return rows;
   }
 
-  // Tiles of `weights` [shape.n_out, shape.n_in].
+  // Tiles of `weights` [shape.n_out, shape.n_in], as either matrix.
   static void Pack(const TileShape& shape, const std::vector<uint16_t>& weights, DeviceArray<char>* tiles) {
     const DeviceArray<uint16_t> rows(weights);
     tiles->Fill(0);
-    EXPECT_CUDA(PackWeights(shape, rows.get(), 0, shape.n_out, 0, tiles->get(), nullptr));
+    for (int matrix = 0; matrix < (shape.two_matrices ? 2 : 1); ++matrix) {
+      EXPECT_CUDA(PackWeights(shape, rows.get(), 0, shape.n_out, matrix, tiles->get(), nullptr));
+    }
     EXPECT_CUDA(cudaDeviceSynchronize());
   }
 
@@ -87,9 +118,7 @@ std::vector<uint16_t> RandomWeights(const TileShape& shape) {
   return bits;
 }
 
-// Every width of a unit.
-constexpr int kNumsRows[] = {1,   8,   9,   16,  31,  64,  65,  81,  97,  113, 129,
-                             145, 161, 177, 193, 209, 225, 241, 256, 257, 290};
+constexpr int kNumsRows[] = {1, 8, 9, 16, 31, 64, 65, 97, 129, 161, 193, 225, 256, 257, 290};
 
 TEST_P(GroupedMatMulTest, MatchesFloat64AndKeepsItsBits) {
   for (const TileShape& shape : {TileShape{64, 128}, TileShape{200, 1000}, TileShape{384, 96}}) {
@@ -203,7 +232,27 @@ TEST_F(GatherTest, PutsRoundedRowsWhereProductsReadThem) {
   }
 }
 
-// Each in a unit of its own width.
+// By the instruction of each width there is, in either kernel of wide units, and in narrow ones.
+TEST_P(GroupedMatMulTest, UnitsOfEveryWidthGiveTheSameBits) {
+  for (WeightFormat format : {WeightFormat::kBF16, WeightFormat::kInt8, WeightFormat::kInt4}) {
+    const WideUnits wide = WideUnitsOf(format);
+    std::vector<int> n_rows;
+    for (int width = wide.step; width <= wide.most; width += wide.step) n_rows.push_back(width - 3);
+    for (const TileShape& shape : {TileShape{200, 130, false, format}, TileShape{72, 130, true, format}}) {
+      SCOPED_TRACE(testing::Message() << FormatName(format) << ", " << shape.two_matrices);
+      DeviceArray<char> tiles(shape.weight_bytes());
+      Pack(shape, RandomWeights(shape), &tiles);
+      const std::vector<float> x = RandomFloats(wide.most * shape.n_in, 1.0f, 5);
+      const auto multiply = [&](int unit_rows) {
+        return MultiplyGroups(shape, tiles.get(), x, n_rows, unit_rows);
+      };
+      const std::vector<float> narrow = multiply(kNarrowUnitRows);
+      EXPECT_EQ(-1, FirstDifference(multiply(wide.most), narrow));
+      EXPECT_EQ(-1, FirstDifference(multiply(wide.fewer), narrow));
+    }
+  }
+}
+
 TEST_P(GroupedMatMulTest, GroupsBesideDoNotShow) {
   const TileShape shape{200, 256};
   DeviceArray<char> tiles(shape.weight_bytes());
