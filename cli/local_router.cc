@@ -77,7 +77,10 @@ class LocalView final : public ClusterView {
   const ResidentExperts* const resident_;  // null: the runner computes
 };
 
+// Where rows stay on a device and its memory is ample: kDeviceSpareBytes are left for what calls
+// take when they need it, most of it parts of long contexts.
 constexpr int kDeviceStepTokens = 2048;
+constexpr size_t kDeviceSpareBytes = size_t{1} << 30;
 
 RouterOptions ToRouterOptions(const LocalRouterOptions& local) {
   RouterOptions options;
@@ -139,11 +142,12 @@ class LocalRouterImplementation final : public LocalRouter {
     // There the rows of a long prompt are computed faster the more of them come together.
     const int usual = options_.scheduler.max_step_tokens;
     const bool may_choose = local.max_step_tokens == 0;
-    absl::Status stays = KeepRowsOnDevice(may_choose ? kDeviceStepTokens : usual);
+    absl::Status stays = may_choose ? KeepRowsOnDevice(kDeviceStepTokens, kDeviceSpareBytes)
+                                    : KeepRowsOnDevice(usual, 0);
     if (may_choose && absl::IsResourceExhausted(stays)) {
       LogEvent(LogLevel::kInfo, "short_steps",
                {{"max_step_tokens", absl::StrCat(usual)}, {"why", stays.message()}});
-      stays = KeepRowsOnDevice(usual);
+      stays = KeepRowsOnDevice(usual, 0);
     }
     if (!absl::IsFailedPrecondition(stays) && !absl::IsResourceExhausted(stays)) return stays;
     LogEvent(LogLevel::kWarning, "rows_leave_device", {{"why", stays.message()}});
@@ -186,9 +190,9 @@ class LocalRouterImplementation final : public LocalRouter {
   }
 
   // Attention and experts are on one device: rows need not leave it, and the gate is there as well.
-  // max_step_tokens: of the steps from now on. FailedPrecondition or ResourceExhausted where rows
-  // must leave it.
-  absl::Status KeepRowsOnDevice(int max_step_tokens) {
+  // max_step_tokens: of the steps from now on; spare_bytes: to be left on the device.
+  // FailedPrecondition or ResourceExhausted where rows must leave it.
+  absl::Status KeepRowsOnDevice(int max_step_tokens, size_t spare_bytes) {
     const ModelConfig& config = weights_->config();
     RouterOptions options = options_;
     options.scheduler.max_step_tokens = max_step_tokens;
@@ -202,9 +206,9 @@ class LocalRouterImplementation final : public LocalRouter {
     }
     std::vector<std::vector<std::shared_ptr<const HeldExpert>>> experts(config.n_layers);
     for (const ExpertId& id : store_->Held()) experts[id.layer].push_back(store_->Find(id));
-    GF_ASSIGN_OR_RETURN(
-        auto resident,
-        backend_->Reside(std::move(experts), config.experts_per_row(), max_rows, stream));
+    GF_ASSIGN_OR_RETURN(auto resident,
+                        backend_->Reside(std::move(experts), config.experts_per_row(), max_rows,
+                                         spare_bytes, stream));
     GF_RETURN_IF_ERROR(host_->backend().KeepRowsOnDevice(max_rows));
     options_ = std::move(options);
     resident_ = std::move(resident);

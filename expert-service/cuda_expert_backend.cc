@@ -168,6 +168,7 @@ class CudaExpertBackend final : public ExpertBackend {
   }
   absl::StatusOr<std::unique_ptr<ResidentExperts>> Reside(CudaResidentExperts::Experts experts,
                                                           int top_k, int max_rows,
+                                                          size_t spare_bytes,
                                                           CudaStream* stream) override;
 
  private:
@@ -273,7 +274,8 @@ absl::Status CudaExpertBackend::Compute(absl::Span<const HeldGroup> groups, cons
 }
 
 absl::StatusOr<std::unique_ptr<ResidentExperts>> CudaExpertBackend::Reside(
-    CudaResidentExperts::Experts experts, int top_k, int max_rows, CudaStream* stream) {
+    CudaResidentExperts::Experts experts, int top_k, int max_rows, size_t spare_bytes,
+    CudaStream* stream) {
   const int64_t d_ff = static_cast<const CudaExpert*>(experts[0][0].get())->d_ff;
   for (const auto& layer : experts) {
     for (const auto& expert : layer) {
@@ -286,6 +288,13 @@ absl::StatusOr<std::unique_ptr<ResidentExperts>> CudaExpertBackend::Reside(
   const cuda::ExpertShape shape = {d_model_, d_ff, format_};
   auto resident = std::make_unique<CudaResidentExperts>(std::move(experts), shape, top_k, stream);
   GF_RETURN_IF_ERROR(resident->Prepare(max_rows));
+  size_t free = 0, total = 0;
+  GF_RETURN_IF_CUDA_ERROR(cudaMemGetInfo(&free, &total));
+  if (free < spare_bytes) {
+    return absl::ResourceExhaustedError(absl::StrCat("with room for ", max_rows, " rows a step ",
+                                                     free, " bytes are left, ", spare_bytes,
+                                                     " should be"));
+  }
   return resident;
 }
 

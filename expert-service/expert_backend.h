@@ -93,12 +93,13 @@ class ExpertBackend {
                            float* y) = 0;
 
   // For rows that stay on this backend's device. experts: of this backend, [layer][expert], kept
-  // from now on; max_rows: of a call, for whose memory there is room from the start. The stream
-  // outlives it. FailedPrecondition, saying why: there is no device, or it does not compute such
-  // experts in one go. ResourceExhausted: it has no room for more than them.
+  // from now on; max_rows: of a call, whose memory is taken here; spare_bytes: what must be left on
+  // the device for others. The stream outlives it. FailedPrecondition, saying why: there is no
+  // device, or it does not compute such experts in one go. ResourceExhausted: it has no room for
+  // more than them.
   virtual absl::StatusOr<std::unique_ptr<ResidentExperts>> Reside(
       std::vector<std::vector<std::shared_ptr<const HeldExpert>>> /*experts*/, int /*top_k*/,
-      int /*max_rows*/, CudaStream* /*stream*/) {
+      int /*max_rows*/, size_t /*spare_bytes*/, CudaStream* /*stream*/) {
     return absl::FailedPreconditionError("this backend has no device");
   }
 };

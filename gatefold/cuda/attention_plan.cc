@@ -261,8 +261,8 @@ class Planner {
 }  // namespace
 
 bool AttentionShape::IsServed() const {
-  return n_kv_heads > 0 && n_kv_heads <= INT16_MAX && n_heads > 0 && n_heads % n_kv_heads == 0 && group() <= 16 &&
-         (head_dim == 64 || head_dim == 128) && window >= 0 && scale > 0;
+  return n_kv_heads > 0 && n_kv_heads <= INT16_MAX && n_heads > 0 && n_heads % n_kv_heads == 0 &&
+         group() <= 16 && (head_dim == 64 || head_dim == 128) && window >= 0 && scale > 0;
 }
 
 size_t AttentionPlan::PackedBytes() const {

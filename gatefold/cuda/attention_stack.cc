@@ -50,7 +50,7 @@ cudaError_t AttentionStack::Reserve(int n_rows, int64_t n_slots) {
   if (parts > parts_.bytes()) GF_CUDA_RETURN_IF_ERROR(parts_.Reserve(parts + parts / 2));
   if (n_rows <= capacity_rows_) return cudaSuccess;
   capacity_rows_ = 0;
-  const int64_t rows = RoundUp(n_rows + n_rows / 2, kRowsAlign);
+  const int64_t rows = RoundUp(rows_memory_.bytes() == 0 ? n_rows : n_rows + n_rows / 2, kRowsAlign);
   const size_t activations =
       std::max(ActivationBytes(rows, shape.d_model), ActivationBytes(rows, shape.q_width()));
   const size_t products = rows * std::max(shape.qkv_width(), shape.d_model) * sizeof(float);

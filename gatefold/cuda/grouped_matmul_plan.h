@@ -20,7 +20,7 @@ GATEFOLD_HOST_DEVICE constexpr WideUnits WideUnitsOf(WeightFormat format) {
 }
 
 // How the rows of a group are cut into units: the first n_wider ones have `step` rows more than `width`,
-// and together they are the group's rows rounded up to a step, so that 270 rows are 160 and 128 and not 256
+// and together they are the group's rows rounded up to a step, so that 270 rows are 144 and 128 and not 256
 // and 14, which would take as long as 512. Narrow units are all alike; the last may be less than full.
 struct RowCut {
   int n_units, width, n_wider, step;

@@ -10,7 +10,8 @@ namespace gatefold::cuda {
 cudaError_t RoutedMlp::Reserve(int n_groups, int64_t n_rows) {
   if (n_groups <= capacity_groups_ && n_rows <= capacity_rows_) return cudaSuccess;
   const int groups = std::max({n_groups, capacity_groups_, std::min(n_experts_, 64)});
-  const int64_t rows = RoundUp(std::max<int64_t>({n_rows + n_rows / 2, capacity_rows_, 256}), kRowsAlign);
+  const int64_t wanted = activations_.bytes() == 0 ? n_rows : n_rows + n_rows / 2;
+  const int64_t rows = RoundUp(std::max<int64_t>({wanted, capacity_rows_, 256}), kRowsAlign);
   capacity_groups_ = 0;
   capacity_rows_ = 0;
   const size_t group_bytes = groups * sizeof(MatMulGroup), row_bytes = rows * sizeof(int32_t);

@@ -11,7 +11,7 @@ namespace gatefold::cuda {
 
 // Which rows visit which expert, found out on the device. Device memory, filled by PlanVisits.
 struct VisitPlan {
-  MatMulGroup* up = nullptr;  // [work.n_groups]: of the experts that are visited, by WidestUnit
+  MatMulGroup* up = nullptr;  // [work.n_groups]: of the experts that are visited, those with the widest units of `down` first
   MatMulGroup* down = nullptr;
   GroupCounts* up_counts = nullptr;
   GroupCounts* down_counts = nullptr;

@@ -181,7 +181,8 @@ struct DeviceMemory {
 };
 
 // With less and less memory a step has 2048 rows, then 512, then rows cross, then the model does
-// not fit. Whatever there is room for at the start has the same bits.
+// not fit. Whatever there is room for has the same bits. (Memory is short at the start alone: what
+// calls take beside it ends a process that does not get it.)
 TEST_F(CudaModelTest, RowsLeaveADeviceThatIsShortOfMemory) {
   const auto weights = ModelWeights::Open(folder_.path());
   ASSERT_TRUE(weights.ok()) << weights.status();
@@ -226,6 +227,16 @@ TEST_F(CudaModelTest, RowsLeaveADeviceThatIsShortOfMemory) {
   EXPECT_THAT(log_of_more, testing::HasSubstr("short_steps max_step_tokens=512 why="));
   ASSERT_NE(start(less, &log), nullptr);
   EXPECT_THAT(log, testing::ContainsRegex("rows_leave_device why=.*out of memory"));
+}
+
+// A prompt that is one step by default, and two.
+TEST_F(CudaModelTest, LongStepsChangeNoBit) {
+  const auto one = Start(Kind::kLocal, "cuda", [](ShapeOptions* o) { o->max_step_tokens = 0; });
+  const auto two = Start(Kind::kLocal, "cuda", [](ShapeOptions* o) { o->max_step_tokens = 512; });
+  ASSERT_TRUE(one != nullptr && two != nullptr);
+  const auto score = Client(one->channel()).ScoreTokens(Prompt(1, 700));
+  ASSERT_TRUE(score.ok()) << score.status();
+  EXPECT_TRUE(*score == *Client(two->channel()).ScoreTokens(Prompt(1, 700)));
 }
 
 TEST_F(CudaModelTest, CountsTheRowsOfExpertsOnTheDevice) {
