@@ -50,8 +50,10 @@ struct Shape {
   static constexpr int kStages =
       (kProcessorBytes / kBlocksPerProcessor - kBlockBytes - kAroundBytes) / kWholeStageBytes;
   static constexpr int kSharedBytes = kStages * kWholeStageBytes + kAroundBytes;
-  // What to ask for so that n blocks find room, and not one more: a kernel that overlaps with the one before
-  // would else put all of its few blocks where that one ends first.
+  // Blocks of a multiprocessor wait for each other's conversions, but where a kernel overlaps with the one
+  // before, all of its few blocks would go where that one ends first.
+  static constexpr bool kSpreads = !kWide && kFormat != WeightFormat::kBF16;
+  // What to ask for so that n blocks find room, and not one more.
   static constexpr int SharedBytesFor(int n) {
     const int too_much = kProcessorBytes / (n + 1) - kBlockBytes + 128;
     return n < kBlocksPerProcessor && too_much > kSharedBytes ? too_much : kSharedBytes;
@@ -330,7 +332,10 @@ __global__ void __cluster_dims__(S::kCluster, 1, 1) __launch_bounds__(S::kThread
 template <typename S>
 cudaError_t LaunchShape(const GroupedMatMul& work, int n_processors, cudaStream_t stream) {
   static_assert(S::kStages >= 3);
-  static const cudaError_t error = AllowShared(Kernel<S>, S::SharedBytesFor(1), false);
+  // With as little L1 as may be, which is what many blocks take: to share memory another way, a
+  // multiprocessor would have to wait until it is idle.
+  static const cudaError_t error =
+      AllowShared(Kernel<S>, S::kSpreads ? S::SharedBytesFor(1) : S::kSharedBytes, S::kSpreads);
   if (error != cudaSuccess) return error;
   Grid grid = {.n_threads = S::kThreads,
                .shared_bytes = S::kSharedBytes,
@@ -344,7 +349,9 @@ cudaError_t LaunchShape(const GroupedMatMul& work, int n_processors, cudaStream_
   }
   const int n = work.n_units < most ? work.n_units : most;
   grid.n_blocks = n * S::kCluster;
-  if constexpr (!S::kWide) grid.shared_bytes = S::SharedBytesFor((n + n_processors - 1) / n_processors);
+  if constexpr (S::kSpreads) {
+    grid.shared_bytes = S::SharedBytesFor((n + n_processors - 1) / n_processors);
+  }
   return LaunchKernel(Kernel<S>, grid, stream, work);
 }
 
