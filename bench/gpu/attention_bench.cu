@@ -28,10 +28,12 @@ struct Case {
   int context;   // positions before the step's own
   int n_tokens;  // of each sequence in the step
   int n_heads, n_kv_heads, head_dim, window;
+  bool in_order = false;  // blocks of a sequence one after another, else shuffled
 };
 
 const Case kCases[] = {
     {"decode 32 x 4096", 32, 4095, 1, 32, 8, 128, 0},
+    {"decode 32 x 4096 blocks in order", 32, 4095, 1, 32, 8, 128, 0, true},
     {"decode 1 x 4096", 1, 4095, 1, 32, 8, 128, 0},
     {"decode 8 x 4096", 8, 4095, 1, 32, 8, 128, 0},
     {"decode 64 x 1024", 64, 1023, 1, 32, 8, 128, 0},
@@ -95,7 +97,7 @@ class Bench {
     n_blocks_ = int64_t{c.n_sequences} * n_blocks_each;
     std::vector<int32_t> ids(n_blocks_);
     std::iota(ids.begin(), ids.end(), 0);
-    std::shuffle(ids.begin(), ids.end(), std::mt19937_64(1));
+    if (!c.in_order) std::shuffle(ids.begin(), ids.end(), std::mt19937_64(1));
     std::vector<int32_t> table(static_cast<size_t>(c.n_sequences) * stride_, 0);
     for (int s = 0; s < c.n_sequences; ++s) {
       for (int b = 0; b < n_blocks_each; ++b) {
