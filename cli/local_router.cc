@@ -77,8 +77,8 @@ class LocalView final : public ClusterView {
   const ResidentExperts* const resident_;  // null: the runner computes
 };
 
-// Where rows stay on a device and its memory is ample: kDeviceSpareBytes are left for what calls
-// take when they need it, most of it parts of long contexts.
+// Where rows stay on a device and its memory is ample: kDeviceSpareBytes are left for attention and
+// for what calls take when they need it, most of it parts of long contexts.
 constexpr int kDeviceStepTokens = 2048;
 constexpr size_t kDeviceSpareBytes = size_t{1} << 30;
 

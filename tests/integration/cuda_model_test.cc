@@ -14,8 +14,12 @@
 #include "gatefold/cluster/v1/cluster.grpc.pb.h"
 #include "gatefold/model/model_weights.h"
 #include "gmock/gmock.h"
+#include "grpcpp/create_channel.h"
+#include "grpcpp/security/credentials.h"
 #include "gtest/gtest.h"
 #include "tests/integration/client.h"
+#include "tests/integration/metrics_page.h"
+#include "tests/integration/process.h"
 #include "tests/integration/shape.h"
 #include "tools/random_model.h"
 
@@ -180,9 +184,10 @@ struct DeviceMemory {
   ~DeviceMemory() { unsetenv("GATEFOLD_EMULATOR_MEMORY"); }
 };
 
-// With less and less memory a step has 2048 rows, then 512, then rows cross, then the model does
-// not fit. Whatever there is room for has the same bits. (Memory is short at the start alone: what
-// calls take beside it ends a process that does not get it.)
+// With less and less memory a step has 2048 rows, then 512 (when less than a gigabyte would be
+// left), then rows cross, then the model does not fit. Whatever there is room for has the same
+// bits. (Memory is short at the start alone: what calls take beside it ends a process that does not
+// get it.)
 TEST_F(CudaModelTest, RowsLeaveADeviceThatIsShortOfMemory) {
   const auto weights = ModelWeights::Open(folder_.path());
   ASSERT_TRUE(weights.ok()) << weights.status();
@@ -201,12 +206,15 @@ TEST_F(CudaModelTest, RowsLeaveADeviceThatIsShortOfMemory) {
     return shape.ok() ? *std::move(shape) : nullptr;
   };
   std::string log;
-  auto ample = start(size_t{1} << 30, &log);
+  auto ample = start((size_t{1} << 30) + (size_t{64} << 20), &log);
   ASSERT_NE(ample, nullptr) << log;
+  EXPECT_THAT(log, testing::Not(testing::HasSubstr("short_steps")));
   const auto want = Client(ample->channel()).ScoreTokens(Prompt(1, 90));
   ASSERT_TRUE(want.ok()) << want.status();
   ample.reset();
 
+  ASSERT_NE(start(size_t{1} << 30, &log), nullptr);
+  EXPECT_THAT(log, testing::HasSubstr("short_steps"));
   // Rows cross with the one, or the model does not fit; they stay with the other.
   size_t less = size_t{1} << 20, more = size_t{64} << 20;
   std::string log_of_more;
@@ -229,13 +237,25 @@ TEST_F(CudaModelTest, RowsLeaveADeviceThatIsShortOfMemory) {
   EXPECT_THAT(log, testing::ContainsRegex("rows_leave_device why=.*out of memory"));
 }
 
-// A prompt that is one step by default, and two.
-TEST_F(CudaModelTest, LongStepsChangeNoBit) {
-  const auto one = Start(Kind::kLocal, "cuda", [](ShapeOptions* o) { o->max_step_tokens = 0; });
-  const auto two = Start(Kind::kLocal, "cuda", [](ShapeOptions* o) { o->max_step_tokens = 512; });
-  ASSERT_TRUE(one != nullptr && two != nullptr);
-  const auto score = Client(one->channel()).ScoreTokens(Prompt(1, 700));
+// A prompt that is one step by default, and two elsewhere.
+TEST_F(CudaModelTest, StepsAreLongByDefault) {
+  const TemporaryFolder sockets;
+  const std::string address = "unix:" + sockets.Path("router");
+  const auto serve = Process::Start("gatefold",
+                                    {"serve", "--model=" + folder_.path(), "--listen=" + address,
+                                     "--backend=cuda", "--metrics-port=0"},
+                                    sockets.Path("log"));
+  ASSERT_TRUE(serve.ok()) << serve.status();
+  ASSERT_TRUE((*serve)->AwaitLine("ready", absl::Now() + absl::Seconds(60)).ok());
+  Client client(grpc::CreateChannel(address, grpc::InsecureChannelCredentials()));
+  const auto score = client.ScoreTokens(Prompt(1, 700));
   ASSERT_TRUE(score.ok()) << score.status();
+  const auto page = MetricsPage::Fetch(serve->get(), "ready ");
+  ASSERT_TRUE(page.ok()) << page.status();
+  EXPECT_EQ(page->Value("gatefold_step_rows_sum"), 700);
+  EXPECT_EQ(page->Value("gatefold_step_rows_count"), 1);
+  const auto two = Start(Kind::kLocal, "cuda", [](ShapeOptions* o) { o->max_step_tokens = 512; });
+  ASSERT_NE(two, nullptr);
   EXPECT_TRUE(*score == *Client(two->channel()).ScoreTokens(Prompt(1, 700)));
 }
 

@@ -38,9 +38,9 @@ absl::StatusOr<std::string> Get(int port) {
 
 }  // namespace
 
-absl::StatusOr<MetricsPage> MetricsPage::Fetch(Process* process) {
+absl::StatusOr<MetricsPage> MetricsPage::Fetch(Process* process, const std::string& line_begin) {
   GF_ASSIGN_OR_RETURN(const std::string line,
-                      process->AwaitLine("listening on ", absl::Now() + absl::Seconds(20)));
+                      process->AwaitLine(line_begin, absl::Now() + absl::Seconds(20)));
   const size_t end = line.rfind("/metrics");
   const size_t colon = line.rfind(':', end);
   int port = 0;

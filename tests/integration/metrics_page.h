@@ -12,8 +12,9 @@ namespace gatefold {
 // `gatefold_router_retries_total{reason="busy"}`.
 class MetricsPage {
  public:
-  // Of a process that has printed where its /metrics is.
-  static absl::StatusOr<MetricsPage> Fetch(Process* process);
+  // Of a process that has printed where its /metrics is, in a line that begins so.
+  static absl::StatusOr<MetricsPage> Fetch(Process* process,
+                                           const std::string& line_begin = "listening on ");
 
   // 0 where there is none.
   double Value(const std::string& name_and_labels) const;
