@@ -14,6 +14,22 @@ int64_t PaddedRows(int n_visits, int64_t n_rows) { return n_rows + int64_t{kRows
 
 }  // namespace
 
+std::vector<const ExpertVisits*> WidestFirst(WeightFormat format, const ExpertVisits* visits, int n) {
+  std::vector<const ExpertVisits*> order;
+  int most_rows = 0;
+  for (int i = 0; i < n; ++i) {
+    order.push_back(&visits[i]);
+    most_rows = std::max(most_rows, visits[i].n_rows);
+  }
+  if (most_rows <= kNarrowUnitRows) return order;
+  const auto widest = [format](const ExpertVisits* visit) {
+    return WidestUnit(format, WideUnitsOf(format).most, visit->n_rows);
+  };
+  std::stable_sort(order.begin(), order.end(),
+                   [&](const auto* a, const auto* b) { return widest(a) > widest(b); });
+  return order;
+}
+
 ExpertMlp::~ExpertMlp() {
   cudaFree(activations_);
   cudaFree(plan_);
@@ -59,31 +75,18 @@ cudaError_t ExpertMlp::Run(const ExpertVisits* visits, int n_visits, const float
   MatMulGroup* down_groups = up_groups + capacity_visits_;
   auto* sources = reinterpret_cast<int32_t*>(plan_host_ + sources_at);
   auto* slots = reinterpret_cast<int32_t*>(plan_host_ + slots_at);
+  const std::vector<const ExpertVisits*> order = WidestFirst(shape_.format, visits, n_visits);
+  for (int i = 0; i < n_visits; ++i) {
+    const DeviceExpert& expert = *order[i]->expert;
+    up_groups[i] = {expert.w13, expert.b1, expert.b3, 0, order[i]->n_rows, 0};
+    down_groups[i] = {expert.w2, expert.b2, nullptr, 0, order[i]->n_rows, 0};
+  }
   GroupedMatMul up, down;
   up.shape = shape_.w13();
   up.epilogue = Epilogue::kGatedActivations;
   down.shape = shape_.w2();
-  std::vector<const ExpertVisits*> order;
-  for (int i = 0; i < n_visits; ++i) order.push_back(&visits[i]);
-  const auto fill = [&] {
-    for (int i = 0; i < n_visits; ++i) {
-      const DeviceExpert& expert = *order[i]->expert;
-      up_groups[i] = {expert.w13, expert.b1, expert.b3, 0, order[i]->n_rows, 0};
-      down_groups[i] = {expert.w2, expert.b2, nullptr, 0, order[i]->n_rows, 0};
-    }
-  };
-  fill();
-  AssignUnits(down_groups, n_visits, &down);
-  if (down.unit_rows > kNarrowUnitRows) {
-    const auto widest = [&](const ExpertVisits* visit) {
-      return WidestUnit(shape_.format, down.unit_rows, visit->n_rows);
-    };
-    std::stable_sort(order.begin(), order.end(),
-                     [&](const auto* a, const auto* b) { return widest(a) > widest(b); });
-    fill();
-    AssignUnits(down_groups, n_visits, &down);
-  }
   const int64_t padded = AssignUnits(up_groups, n_visits, &up);
+  AssignUnits(down_groups, n_visits, &down);
   std::fill_n(sources, padded, -1);
   std::fill_n(slots, padded, 0);  // never read: padding rows are not stored
   for (int i = 0; i < n_visits; ++i) {

@@ -3,6 +3,7 @@
 #include <cuda_runtime.h>
 
 #include <cstdint>
+#include <vector>
 
 #include "gatefold/cuda/device_memory.h"
 #include "gatefold/cuda/grouped_matmul.h"
@@ -36,6 +37,10 @@ struct ExpertVisits {
   const int32_t* slots = nullptr;
   int n_rows = 0;
 };
+
+// The order in which a batch multiplies them: by the greatest width of a wide unit (see WidestUnit). Narrow
+// units are all alike, and where there is nothing else visits stay as they are.
+std::vector<const ExpertVisits*> WidestFirst(WeightFormat format, const ExpertVisits* visits, int n);
 
 // Computes batches of visits of experts of one shape, in three launches whatever their number: gather,
 // gate and up, down. Activations between them are bfloat16, sums float32.

@@ -5,8 +5,10 @@
 #include <algorithm>
 #include <memory>
 
+#include "gatefold/cuda/grouped_matmul_plan.h"
 #include "gatefold/cuda/pack_weights.h"
 #include "gatefold/cuda/routed_mlp.h"
+#include "gatefold/cuda/visit_plan.h"
 #include "tests/gpu/gpu_test.h"
 #include "tests/gpu/quantised_reference.h"
 
@@ -217,6 +219,22 @@ TEST_F(ExpertMlpTest, ComputesInt4Weights) {
   }
 }
 
+// 300 rows are 160 and 144, 270 are 144 and 128, and 200 are one unit.
+TEST(WidestFirstTest, OrdersByTheWidestUnit) {
+  const auto order = [](const std::vector<int>& n_rows) {
+    std::vector<ExpertVisits> visits;
+    for (int n : n_rows) visits.push_back({.n_rows = n});
+    std::vector<int> ordered;
+    for (const ExpertVisits* visit : WidestFirst(WeightFormat::kBF16, visits.data(), static_cast<int>(visits.size()))) {
+      ordered.push_back(visit->n_rows);
+    }
+    return ordered;
+  };
+  EXPECT_EQ(order({10, 270, 300, 200, 3}), (std::vector{200, 300, 270, 10, 3}));
+  EXPECT_EQ(order({3, 64, 10}), (std::vector{3, 64, 10}));  // narrow
+  EXPECT_EQ(order({}), std::vector<int>());
+}
+
 TEST_F(ExpertMlpTest, ComputesNothingForNoRows) {
   Make({64, 64}, 2, false, 1);
   EXPECT_TRUE(Run(Batch(experts_, {0, 0}, 1)).empty());
@@ -281,6 +299,43 @@ class RoutedMlpTest : public ExpertMlpTest {
 
   std::unique_ptr<RoutedMlp> routed_;
 };
+
+// The same order as on the host, and what lies before each group.
+TEST_F(RoutedMlpTest, PlansGroupsWithTheWidestUnitsFirst) {
+  const std::vector<int> counts = {10, 270, 0, 300, 200};
+  std::vector<int32_t> routes;
+  for (int e = 0; e < 5; ++e) routes.insert(routes.end(), counts[e], e);
+  const int n_rows = static_cast<int>(routes.size()), n_padded = n_rows + 5 * 7;
+  GroupedMatMul up, down;
+  up.shape = ExpertShape{128, 192}.w13();
+  down.shape = ExpertShape{128, 192}.w2();
+  up.unit_rows = down.unit_rows = 256;
+  const DeviceArray<MatMulGroup> up_groups(5), down_groups(5);
+  const DeviceArray<GroupCounts> up_counts(1), down_counts(1);
+  const DeviceArray<int32_t> sources(n_padded), slots(n_padded), device_routes(routes);
+  const DeviceArray<uint64_t> n_visits(std::vector<uint64_t>(5, 0));
+  const DeviceArray<DeviceExpert> table(std::vector<DeviceExpert>(5));
+  const VisitPlan plan = {up_groups.get(),   down_groups.get(), up_counts.get(),
+                          down_counts.get(), sources.get(),     slots.get()};
+  EXPECT_CUDA(PlanVisits(table.get(), 5, device_routes.get(), n_rows, 1, up, down, plan, n_visits.get(), nullptr));
+  EXPECT_CUDA(cudaDeviceSynchronize());
+  const std::vector<MatMulGroup> groups = down_groups.Read();
+  const GroupCounts total = down_counts.Read()[0];
+  ASSERT_EQ(total.n_groups, 4);
+  const int places = UnitPlaces(down.shape, 256);
+  int64_t row = 0;
+  int unit = 0;
+  const int expected[] = {200, 300, 270, 10};
+  for (int i = 0; i < 4; ++i) {
+    EXPECT_EQ(groups[i].n_rows, expected[i]);
+    EXPECT_EQ(groups[i].first_row, row);
+    EXPECT_EQ(groups[i].first_unit, unit);
+    row += RoundUp(expected[i], kRowsAlign);
+    unit += places * CutRows(WeightFormat::kBF16, 256, expected[i]).n_units;
+  }
+  EXPECT_EQ(total.n_rows, row);
+  EXPECT_EQ(total.n_units, unit);
+}
 
 TEST_F(RoutedMlpTest, GivesTheBitsOfTheHostsPlan) {
   Make({128, 192}, 9, true, 300);
