@@ -76,7 +76,7 @@ def main() -> int:
         return 1
     lines = subprocess.run(sys.argv[1:], check=True, capture_output=True, text=True).stdout.splitlines()
     print(f"{torch.cuda.get_device_name()}, PyTorch {torch.__version__}\n")
-    print("| case | ours, us | PyTorch, us | ratio | GB/s | of copy | TFLOP/s | rope and append, us | with it, us |")
+    print("| case | ours, us | PyTorch, us | ratio | GB/s | of copy | TFLOP/s | rope and append, us | both, us |")
     print("|---|---|---|---|---|---|---|---|---|")
     for case in map(json.loads, lines):
         best = torch_best(case)

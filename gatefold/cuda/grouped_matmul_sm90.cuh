@@ -50,13 +50,24 @@ struct Shape {
   static constexpr int kStages =
       (kProcessorBytes / kBlocksPerProcessor - kBlockBytes - kAroundBytes) / kWholeStageBytes;
   static constexpr int kSharedBytes = kStages * kWholeStageBytes + kAroundBytes;
-  // Blocks of a multiprocessor wait for each other's conversions, but where a kernel overlaps with the one
-  // before, all of its few blocks would go where that one ends first.
+  // Few blocks of quantised weights are kept apart: on one multiprocessor they wait for each other's
+  // conversions, and that is where they would go if the kernel before, with which they overlap, ends there first.
   static constexpr bool kSpreads = !kWide && kFormat != WeightFormat::kBF16;
   // What to ask for so that n blocks find room, and not one more.
   static constexpr int SharedBytesFor(int n) {
     const int too_much = kProcessorBytes / (n + 1) - kBlockBytes + 128;
     return n < kBlocksPerProcessor && too_much > kSharedBytes ? too_much : kSharedBytes;
+  }
+  static constexpr bool FindsRoom(int n_blocks, int bytes) {
+    return bytes <= 227 * 1024 && n_blocks * (bytes + kBlockBytes) <= kProcessorBytes;
+  }
+  static constexpr bool SharedBytesAreRight() {
+    for (int n = 1; n <= kBlocksPerProcessor; ++n) {
+      if (!FindsRoom(n, SharedBytesFor(n)) || (n < kBlocksPerProcessor && FindsRoom(n + 1, SharedBytesFor(n)))) {
+        return false;
+      }
+    }
+    return true;
   }
   // Two groups of sums need more registers than a third of the file: the copying warp gets a warpgroup
   // to itself, which then gives its registers away.
@@ -332,6 +343,7 @@ __global__ void __cluster_dims__(S::kCluster, 1, 1) __launch_bounds__(S::kThread
 template <typename S>
 cudaError_t LaunchShape(const GroupedMatMul& work, int n_processors, cudaStream_t stream) {
   static_assert(S::kStages >= 3);
+  static_assert(S::SharedBytesAreRight());
   // With as little L1 as may be, which is what many blocks take: to share memory another way, a
   // multiprocessor would have to wait until it is idle.
   static const cudaError_t error =

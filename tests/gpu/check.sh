@@ -93,12 +93,12 @@ for stage in "${stages[@]}"; do
       run services-attention "$programs/tests/attention_test" "--gtest_filter=*Backend*"
       ;;
     memcheck)
-      sanitize memcheck products '*GroupsBesideDoNotShow*:*QuantisedWeightsAre*:*ABrokenWeight*:ExpertMlpTest.ComputesInt*:RoutedMlpTest.*'
+      sanitize memcheck products '*GroupsBesideDoNotShow*:*UnitsOfEveryWidth*:*QuantisedWeightsAre*:*ABrokenWeight*:ExpertMlpTest.ComputesInt*:RoutedMlpTest.*'
       sanitize memcheck attention '*OtherRowsOfTheStep*:*HowThePlanCuts*:*ChunkSizes*'
       sanitize memcheck rows 'RowsTest.*:RouterRowsTest.*:SamplingTest.*:AttentionStackTest.*LogitsOfARow*:AttentionStackTest.*StepMayBeRunAgain'
       ;;
     racecheck)
-      sanitize racecheck products '*GroupsBesideDoNotShow*:ExpertMlpTest.ComputesInt*'
+      sanitize racecheck products '*GroupsBesideDoNotShow*:*UnitsOfEveryWidth*:ExpertMlpTest.ComputesInt*'
       sanitize racecheck rows 'RouterRowsTest.*:RoutedMlpTest.TakesAllRowsToAllExperts'
       sanitize racecheck attention '*RotatesAndKeeps*:*RoundsItsOutput*:*OtherRowsOfTheStep*'
       ;;
