@@ -285,6 +285,9 @@ TEST_F(RemoteExpertClientTest, ASlowShardIsLeftAloneBeforeAnythingIsLate) {
   AddShard(kAll);
   AddShard(kAll);
   Connect();
+  // So that what other work on the machine costs a call does not look slow beside it.
+  constexpr int kUsualMs = 5;
+  shard(0).delay_ms = shard(1).delay_ms = kUsualMs;
   // By turns. The first calls, which also connect, are forgotten then.
   for (int i = 0; i < 4 * ShardPace::kWindow; ++i) ASSERT_TRUE(Run({{0, 0}}).ok());
   shard(1).delay_ms = 200;
@@ -295,7 +298,7 @@ TEST_F(RemoteExpertClientTest, ASlowShardIsLeftAloneBeforeAnythingIsLate) {
     n_slow += served_by_[0] == 1;
   }
   EXPECT_EQ(n_slow, 0);
-  shard(1).delay_ms = 0;
+  shard(1).delay_ms = kUsualMs;
   RunUntil([&] { return served_by_[0] == 1; });  // it is quick again
   EXPECT_EQ(counters_.hedges_won + counters_.hedges_lost, 0u);
 }
