@@ -102,7 +102,7 @@ class AttentionServiceTest : public testing::Test {
   }
 
   // What is cached of a sequence of tokens 0 to 39.
-  uint32_t OpenCached(uint64_t id, uint32_t domain) {
+  uint32_t OpenCached(uint64_t id, uint64_t domain) {
     RunAttentionRequest request = OpenRequest(id, 40);
     request.mutable_open(0)->set_cache_domain(domain);
     for (int i = 0; i < 39; ++i) request.mutable_open(0)->add_token_ids(i);

@@ -18,18 +18,18 @@ PrefixCache::PrefixCache(KvBlockPool* pool, Options options)
 
 PrefixCache::~PrefixCache() { Flush(); }
 
-std::vector<CachedBlock*> PrefixCache::Match(uint32_t domain, absl::Span<const int32_t> tokens,
+std::vector<CachedBlock*> PrefixCache::Match(uint64_t domain, absl::Span<const int32_t> tokens,
                                              int max_blocks) {
   std::vector<CachedBlock*> found;
   if (domain == 0 || !options_.enabled) return found;
   const size_t n = std::min<size_t>(tokens.size() / kBlockTokens, std::max(max_blocks, 0));
   absl::MutexLock lock(&mu_);
   uint64_t name = domain;
-  uint64_t parent = domain;
+  uint64_t parent = 0;
   while (found.size() < n) {
     const auto block_tokens = tokens.subspan(found.size() * kBlockTokens, kBlockTokens);
     name = options_.hash(name, block_tokens);
-    CachedBlock* known = Find(name, parent, block_tokens);
+    CachedBlock* known = Find(name, domain, parent, block_tokens);
     if (known == nullptr) break;
     Use(known);
     parent = known->serial_;
@@ -50,14 +50,14 @@ absl::StatusOr<std::vector<BlockId>> PrefixCache::Acquire(int count) {
   return pool_->Acquire(count);
 }
 
-CachedBlock* PrefixCache::Publish(uint32_t domain, const CachedBlock* parent,
+CachedBlock* PrefixCache::Publish(uint64_t domain, const CachedBlock* parent,
                                   absl::Span<const int32_t> tokens, BlockId block) {
   GF_CHECK(tokens.size() == kBlockTokens);
   if (domain == 0 || !options_.enabled) return nullptr;
   absl::MutexLock lock(&mu_);
   const uint64_t name = options_.hash(parent == nullptr ? domain : parent->name_, tokens);
-  const uint64_t parent_serial = parent == nullptr ? domain : parent->serial_;
-  if (CachedBlock* known = Find(name, parent_serial, tokens); known != nullptr) {
+  const uint64_t parent_serial = parent == nullptr ? 0 : parent->serial_;
+  if (CachedBlock* known = Find(name, domain, parent_serial, tokens); known != nullptr) {
     // Somebody computed the same at the same time. By the row law the bits are the same, too.
     Use(known);
     pool_->Release({block});
@@ -67,6 +67,7 @@ CachedBlock* PrefixCache::Publish(uint32_t domain, const CachedBlock* parent,
   if (entry != nullptr) return nullptr;
   entry = std::make_unique<CachedBlock>();
   entry->name_ = name;
+  entry->domain_ = domain;
   entry->serial_ = next_serial_++;
   entry->parent_ = parent_serial;
   entry->tokens_.assign(tokens.begin(), tokens.end());
@@ -104,12 +105,14 @@ int PrefixCache::n_available() const {
   return pool_->n_free() + static_cast<int>(idle_.size());
 }
 
-CachedBlock* PrefixCache::Find(uint64_t name, uint64_t parent, absl::Span<const int32_t> tokens) {
+CachedBlock* PrefixCache::Find(uint64_t name, uint64_t domain, uint64_t parent,
+                               absl::Span<const int32_t> tokens) {
   const auto it = known_.find(name);
   if (it == known_.end()) return nullptr;
   CachedBlock* known = it->second.get();
   // Its parent was compared in the same way, and so on: all tokens before are equal as well.
-  const bool equal = known->parent_ == parent && tokens == absl::MakeConstSpan(known->tokens_);
+  const bool equal = known->domain_ == domain && known->parent_ == parent &&
+                     tokens == absl::MakeConstSpan(known->tokens_);
   return equal ? known : nullptr;
 }
 

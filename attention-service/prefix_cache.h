@@ -24,9 +24,10 @@ class CachedBlock {
 
  private:
   friend class PrefixCache;
-  uint64_t name_ = 0;            // PrefixHash of its tokens and all before
-  uint64_t serial_ = 0;          // never used twice
-  uint64_t parent_ = 0;          // serial of the block before it; the domain's for the first
+  uint64_t name_ = 0;  // PrefixHash of its tokens and all before
+  uint64_t domain_ = 0;
+  uint64_t serial_ = 0;          // not 0, and never used twice
+  uint64_t parent_ = 0;          // serial of the block before it; 0 for the first
   std::vector<int32_t> tokens_;  // compared on every hit: a name alone proves nothing
   BlockId block_ = -1;
   int n_users_ = 0;                         // sequences that hold it
@@ -56,7 +57,7 @@ class PrefixCache {
   // Release. Sequences of different domains never share: what else than tokens decides about keys
   // and values (the precision of hidden states between services, for one) differs between them.
   // Domain 0: nothing is shared.
-  std::vector<CachedBlock*> Match(uint32_t domain, absl::Span<const int32_t> tokens,
+  std::vector<CachedBlock*> Match(uint64_t domain, absl::Span<const int32_t> tokens,
                                   int max_blocks);
 
   // All `count` blocks or none: kResourceExhausted, with nothing taken.
@@ -66,7 +67,7 @@ class PrefixCache {
   // is the first). Takes the block over and returns what to use in its place until Release: it or
   // an equal one that was known already. Null if it cannot be known (the cache is off, or its name
   // is taken by other tokens): the block is still the caller's, and so are those after it.
-  CachedBlock* Publish(uint32_t domain, const CachedBlock* parent, absl::Span<const int32_t> tokens,
+  CachedBlock* Publish(uint64_t domain, const CachedBlock* parent, absl::Span<const int32_t> tokens,
                        BlockId block);
 
   // Gives back what one sequence used: its known blocks in the order of their positions, and those
@@ -84,8 +85,8 @@ class PrefixCache {
   int n_available() const;
 
  private:
-  CachedBlock* Find(uint64_t name, uint64_t parent, absl::Span<const int32_t> tokens)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  CachedBlock* Find(uint64_t name, uint64_t domain, uint64_t parent,
+                    absl::Span<const int32_t> tokens) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void Use(CachedBlock* known) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // The least recently used cached block becomes free.
   void Evict() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
@@ -95,7 +96,7 @@ class PrefixCache {
   mutable absl::Mutex mu_;
   std::unordered_map<uint64_t, std::unique_ptr<CachedBlock>> known_ ABSL_GUARDED_BY(mu_);  // names
   std::list<CachedBlock*> idle_ ABSL_GUARDED_BY(mu_);  // cached ones, least recently used first
-  uint64_t next_serial_ ABSL_GUARDED_BY(mu_) = uint64_t{1} << 32;
+  uint64_t next_serial_ ABSL_GUARDED_BY(mu_) = 1;
 };
 
 }  // namespace gatefold

@@ -19,7 +19,7 @@ constexpr uint32_t kDomain = 1;
 // What a sequence does with the cache, without the computing.
 class Holder {
  public:
-  explicit Holder(PrefixCache* cache, std::vector<int32_t> tokens, uint32_t domain = kDomain)
+  explicit Holder(PrefixCache* cache, std::vector<int32_t> tokens, uint64_t domain = kDomain)
       : cache_(cache), tokens_(std::move(tokens)), domain_(domain) {
     known_ = cache->Match(domain, tokens_, 1 << 20);
     n_hits_ = static_cast<int>(known_.size());
@@ -63,7 +63,7 @@ class Holder {
  private:
   PrefixCache* const cache_;
   const std::vector<int32_t> tokens_;
-  const uint32_t domain_;
+  const uint64_t domain_;
   std::vector<CachedBlock*> known_;
   std::vector<BlockId> own_;
   int n_hits_ = 0;
@@ -82,7 +82,7 @@ class PrefixCacheTest : public testing::Test {
     pool_ = *KvBlockPool::Create(kShape, kShape.BlockBytes() * n_blocks);
     cache_ = std::make_unique<PrefixCache>(pool_.get(), std::move(options));
   }
-  int Hits(std::vector<int32_t> tokens, uint32_t domain = kDomain) {
+  int Hits(std::vector<int32_t> tokens, uint64_t domain = kDomain) {
     return Holder(cache_.get(), std::move(tokens), domain).n_hits();
   }
 
@@ -205,6 +205,7 @@ TEST_F(PrefixCacheTest, EqualNamesDoNotMakeOtherTokensAHit) {
   EXPECT_FALSE(first.PublishOne());  // its name is taken, so it stays its own
   EXPECT_EQ(first.blocks().size(), 2u);
   EXPECT_EQ(Hits(Tokens(16, 50)), 0);
+  EXPECT_EQ(Hits(Tokens(32), kDomain + 1), 0);
   EXPECT_EQ(Hits(Tokens(32)), 1);
 }
 

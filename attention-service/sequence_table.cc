@@ -22,7 +22,7 @@ SequenceTable::~SequenceTable() {
   Count(-size());
 }
 
-absl::StatusOr<int> SequenceTable::Open(const SequenceSpec& spec, uint32_t cache_domain) {
+absl::StatusOr<int> SequenceTable::Open(const SequenceSpec& spec, uint64_t cache_domain) {
   if (spec.n_positions < 1) {
     return absl::InvalidArgumentError(
         absl::StrCat("n_positions is ", spec.n_positions, ", must be at least 1"));

@@ -15,7 +15,7 @@ namespace gatefold {
 // One sequence as attention knows it.
 struct CachedSequence {
   SamplingParams sampling;
-  uint32_t cache_domain = 0;
+  uint64_t cache_domain = 0;
   int n_positions = 0;              // it may come to have
   std::vector<BlockId> blocks;      // its block table: position p is in blocks[p / block_tokens]
   std::vector<CachedBlock*> known;  // of its first blocks: those that others may share
@@ -41,7 +41,7 @@ class SequenceTable {
   // sequences of the same `cache_domain` only; 0: with none (see PrefixCache::Match).
   // Errors: kResourceExhausted; kAlreadyExists; kInvalidArgument for a length below 1 or one that
   // all KV blocks together cannot hold.
-  absl::StatusOr<int> Open(const SequenceSpec& spec, uint32_t cache_domain);
+  absl::StatusOr<int> Open(const SequenceSpec& spec, uint64_t cache_domain);
   void Close(SequenceId id);  // unknown ids are ignored
 
   // kAborted if it is not here: its keys and values must be computed again.

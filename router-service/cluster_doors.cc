@@ -8,6 +8,7 @@
 #include "gatefold/base/errors.h"
 #include "gatefold/base/log.h"
 #include "gatefold/base/status_macros.h"
+#include "gatefold/engine/prefix_hash.h"
 #include "gatefold/rpc/process.h"
 #include "router-service/readiness.h"
 
@@ -15,10 +16,10 @@ namespace gatefold {
 namespace {
 
 // Besides tokens and model, keys and values depend on how hidden states are rounded between
-// services, and, where shards of other numerics classes are allowed, on who computed them: routers
-// that differ in this must not share any.
-uint32_t CacheDomain(internal::v1::WireDtype dtype, const ClusterOptions& cluster) {
-  return 1 + 2 * static_cast<uint32_t>(dtype) + (cluster.allow_mixed_numerics ? 1 : 0);
+// services, and on the numerics of the experts that computed them: routers that differ in this must
+// not share any, and an attention-service outlives both. numerics_class 0: of any.
+uint64_t CacheDomain(internal::v1::WireDtype dtype, uint64_t numerics_class) {
+  return std::max<uint64_t>(PrefixHash(numerics_class, {static_cast<int32_t>(dtype)}), 1);
 }
 
 void LogMissing(const RoutingTable& table) {
@@ -83,6 +84,7 @@ absl::StatusOr<std::unique_ptr<ClusterDoors>> ClusterDoors::Connect(const Cluste
   }
   doors->router_id_ = RandomId();
   doors->d_model_ = config.d_model;
+  doors->mixes_numerics_ = cluster.allow_mixed_numerics;
   doors->experts_.hedge = options.hedge;
   doors->experts_.verify_share = options.verify_share;
   doors->experts_.renormalise = options.on_missing_expert == "renormalise";
@@ -94,9 +96,6 @@ absl::StatusOr<std::unique_ptr<ClusterDoors>> ClusterDoors::Connect(const Cluste
                                                            : internal::v1::WIRE_DTYPE_FLOAT32;
   doors->attention_.dtype = doors->experts_.dtype;
   GF_ASSIGN_OR_RETURN(doors->experts_.wait, ParseWaitPolicy(options.wait));
-  // What was computed without an expert must not be taken for more than that.
-  doors->attention_.cache_domain =
-      doors->experts_.renormalise ? 0 : CacheDomain(doors->attention_.dtype, cluster);
   doors->attention_.wait = doors->experts_.wait;
   doors->experts_.channels.traffic = doors->attention_.channels.traffic = doors->traffic_;
   doors->counters_ = std::make_unique<DispatchCounters>(
@@ -165,8 +164,16 @@ RouterDoors ClusterDoors::Doors(
     doors.attention = std::move(local_attention);
     doors.max_sequence_tokens = local_max_sequence_tokens;
   } else {
-    doors.attention = [this](int lane) -> absl::StatusOr<std::unique_ptr<AttentionClient>> {
-      return std::make_unique<RemoteAttentionClient>(attention_, router_id_, lane, d_model_,
+    RemoteAttentionOptions attention = attention_;
+    // What was computed without an expert must not be taken for more than that.
+    attention.cache_domain =
+        experts_.renormalise
+            ? 0
+            : CacheDomain(attention.dtype,
+                          mixes_numerics_ ? 0 : directory_->ExpertNumerics().numerics_class);
+    doors.attention = [this,
+                       attention](int lane) -> absl::StatusOr<std::unique_ptr<AttentionClient>> {
+      return std::make_unique<RemoteAttentionClient>(attention, router_id_, lane, d_model_,
                                                      directory_.get(), affinity_.get());
     };
     doors.max_sequence_tokens = MaxSequenceTokens();

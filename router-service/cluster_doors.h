@@ -43,7 +43,8 @@ class ClusterDoors {
   // another model and so may be what is missing.
   absl::Status WhyNotReady() const;
 
-  // `local_attention`: makes clients of attention in this process; null where it is remote.
+  // Once it is ready. `local_attention`: makes clients of attention in this process; null where it is
+  // remote.
   RouterDoors Doors(
       std::function<absl::StatusOr<std::unique_ptr<AttentionClient>>(int lane)> local_attention,
       int local_max_sequence_tokens) const;
@@ -63,6 +64,7 @@ class ClusterDoors {
   std::string model_fingerprint_;
   uint64_t router_id_ = 0;
   int d_model_ = 0;
+  bool mixes_numerics_ = false;
   RemoteExpertOptions experts_;
   RemoteAttentionOptions attention_;
   bool remote_attention_ = false;

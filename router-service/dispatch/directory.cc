@@ -393,7 +393,10 @@ void Directory::TakeShard(Poll* poll, internal::v1::ExpertShard* shard, WorkerEn
 void Directory::TakeEntry(Poll* poll, const absl::Status& status, WorkerEntry entry) {
   if (status.ok()) {
     Tidy(&entry.worker);
-    Judge(identity_, &numerics_[poll->expert], &entry);
+    {
+      absl::MutexLock lock(&mu_);
+      Judge(identity_, &numerics_[poll->expert], &entry);
+    }
     TakeAtMost(identity_.n_layers * identity_.experts_per_layer, &entry);
     NoteBusy(poll, &entry);
   } else {
@@ -447,6 +450,11 @@ void Directory::NoteBusy(Poll* poll, WorkerEntry* entry) {
   poll->busy_nanos = busy_nanos;
   absl::MutexLock lock(&mu_);
   (poll->expert ? busy_experts_ : busy_attention_)[poll->index] = ratio;
+}
+
+Directory::Numerics Directory::ExpertNumerics() const {
+  absl::MutexLock lock(&mu_);
+  return numerics_[true];
 }
 
 double Directory::BusyRatio(bool expert, int index) const {

@@ -99,6 +99,9 @@ class Directory {
   using ExpertRows = std::vector<std::pair<uint32_t, uint64_t>>;
   ExpertRows RowsOfShard(int index) const;
 
+  // Whose answers sequences get, since the first shard that may serve decided it.
+  Numerics ExpertNumerics() const;
+
   // Share of the time between its last two answers, about `interval` apart, that a worker spent
   // computing; 0 where it is not known.
   double BusyRatio(bool expert, int index) const;
@@ -141,12 +144,12 @@ class Directory {
   Options options_;  // never changes once it runs
   const ClusterIdentity identity_;
   std::vector<std::unique_ptr<Poll>> polls_;  // of both kinds; the thread's alone once it runs
-  // Of attention-services, of expert-services. Kept as long as the router lives:
-  // a sequence must not go on in another class because the shards of its own are away.
-  Numerics numerics_[2];
-  StreamSet streams_;  // the thread's alone, but for Wake()
+  StreamSet streams_;                         // the thread's alone, but for Wake()
 
   mutable absl::Mutex mu_;
+  // Of attention-services, of expert-services. Kept as long as the router lives:
+  // a sequence must not go on in another class because the shards of its own are away.
+  Numerics numerics_[2] ABSL_GUARDED_BY(mu_);
   std::shared_ptr<const RoutingTable> table_ ABSL_GUARDED_BY(mu_);
   std::vector<ExpertRows> rows_ ABSL_GUARDED_BY(mu_);  // by shard
   std::vector<double> busy_experts_ ABSL_GUARDED_BY(mu_), busy_attention_ ABSL_GUARDED_BY(mu_);

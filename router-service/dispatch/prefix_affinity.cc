@@ -9,7 +9,7 @@ namespace gatefold {
 PrefixAffinity::PrefixAffinity(uint32_t capacity)
     : entries_(std::max(capacity, 1u)), first_(entries_.size() + entries_.size() / 4 + 1, kNone) {}
 
-std::vector<uint64_t> PrefixAffinity::Names(uint32_t cache_domain,
+std::vector<uint64_t> PrefixAffinity::Names(uint64_t cache_domain,
                                             absl::Span<const int32_t> tokens) {
   std::vector<uint64_t> names(std::min(tokens.size() / kBlockTokens, kMaxBlocks));
   uint64_t name = cache_domain;

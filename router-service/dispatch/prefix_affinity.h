@@ -26,7 +26,7 @@ class PrefixAffinity {
   explicit PrefixAffinity(uint32_t capacity = uint32_t{1} << 17);
 
   // Names of the full blocks of `tokens`, first to last.
-  static std::vector<uint64_t> Names(uint32_t cache_domain, absl::Span<const int32_t> tokens);
+  static std::vector<uint64_t> Names(uint64_t cache_domain, absl::Span<const int32_t> tokens);
 
   // How many of these blocks, from the first on, were computed by the service of this incarnation.
   int Known(absl::Span<const uint64_t> names, uint64_t incarnation);

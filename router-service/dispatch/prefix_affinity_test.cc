@@ -14,7 +14,7 @@ namespace {
 
 constexpr int kBlock = PrefixAffinity::kBlockTokens;
 
-std::vector<uint64_t> Names(int first_token, int n_tokens, uint32_t domain = 1) {
+std::vector<uint64_t> Names(int first_token, int n_tokens, uint64_t domain = 1) {
   std::vector<int32_t> tokens(n_tokens);
   std::iota(tokens.begin(), tokens.end(), first_token);
   return PrefixAffinity::Names(domain, tokens);

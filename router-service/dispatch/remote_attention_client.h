@@ -26,7 +26,7 @@ struct RemoteAttentionOptions {
   absl::Duration call_timeout = absl::Seconds(60);  // then the service counts as hung
   // Sequences of equal domains have equal keys and values for equal tokens, whichever router opened
   // them. 0: none of this router's share any.
-  uint32_t cache_domain = 1;
+  uint64_t cache_domain = 1;
 };
 
 // Attention on one or several attention-services. A sequence lives where a prompt that begins alike

@@ -126,6 +126,30 @@ TEST_P(QuantisedExpertsTest, KeepTheRowLaw) {
   EXPECT_TRUE(observe_in_a_batch() == quiet);
 }
 
+// An attention-service outlives the change of its cluster's experts to another kind of weights.
+TEST_P(QuantisedExpertsTest, ShareNoCachedPromptWithTheCheckpoints) {
+  auto before = Start({.kind = Kind::kCluster});
+  auto alone = Start({.weights = GetParam()});
+  ASSERT_TRUE(before != nullptr && alone != nullptr);
+  auto after = Start({.kind = Kind::kCluster,
+                      .n_attention = 0,
+                      .attention_addresses = {before->attention_address()},
+                      .weights = GetParam()});
+  ASSERT_NE(after, nullptr);
+  const auto generate = [](Shape* shape, int n_cached) {
+    Client client(shape->channel());
+    const auto tokens = client.Generate(Prompt(0, 100), kOutput);
+    EXPECT_TRUE(tokens.ok()) << tokens.status();
+    EXPECT_EQ(client.n_cached_tokens(), n_cached);
+    return tokens.value_or(std::vector<int32_t>());
+  };
+  generate(before.get(), 0);
+  generate(before.get(), 96);  // six blocks
+  const std::vector<int32_t> quiet = generate(alone.get(), 0);
+  EXPECT_EQ(generate(after.get(), 0), quiet);
+  EXPECT_EQ(generate(after.get(), 96), quiet);
+}
+
 INSTANTIATE_TEST_SUITE_P(Weights, QuantisedExpertsTest, testing::Values("int8", "int4"),
                          [](const auto& info) { return std::string(info.param); });
 

@@ -71,6 +71,7 @@ class ProcessShape final : public Shape {
     experts_.resize(options.experts.size());
     const size_t n_started = options.n_started < 0 ? experts_.size() : options.n_started;
     for (size_t i = 0; i < n_started; ++i) GF_RETURN_IF_ERROR(StartExpert(static_cast<int>(i)));
+    attention_addresses_ = options.attention_addresses;
     const std::vector<std::string> kv = {
         absl::StrCat("--kv-memory=", options.kv_memory),
         absl::StrCat("--prefix-cache=", options.prefix_cache ? "on" : "off")};

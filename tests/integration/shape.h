@@ -21,6 +21,7 @@ struct ShapeOptions {
   std::map<int, std::string> models;  // by index: the folder of a service that has another one
   int n_started = -1;   // so many of them are started at once, -1: all; see StartExpert
   int n_attention = 1;  // attention-services
+  std::vector<std::string> attention_addresses = {};  // those of another shape, which outlives it
   std::string kv_memory = "64MiB";
   bool prefix_cache = true;
   std::vector<std::string> router_flags;
