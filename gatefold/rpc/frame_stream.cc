@@ -2,6 +2,8 @@
 
 #include <pthread.h>
 
+#include <algorithm>
+#include <bit>
 #include <optional>
 #include <utility>
 
@@ -11,8 +13,17 @@
 #include "gatefold/base/errors.h"
 
 namespace gatefold {
+namespace {
+
+// A size says little about the work: 2 KB may be the token ids of a long chunk. So what frames took
+// decides. A hand-off to a worker is a few percent of the longest that counts as quick.
+constexpr absl::Duration kQuick = absl::Milliseconds(1);
+constexpr int kToProve = 64;  // after a slow one; of a size that is new, one
+
+}  // namespace
 
 FrameWorkers::FrameWorkers(const StreamOptions& options) : options_(options) {
+  n_to_prove_.fill(1);
   for (int i = 0; i < options.n_workers; ++i) {
     threads_.emplace_back([this, i] {
       pthread_setname_np(pthread_self(), absl::StrCat("rpc-work-", i).c_str());
@@ -48,6 +59,18 @@ void FrameWorkers::Leave(size_t bytes) {
 void FrameWorkers::Schedule(std::shared_ptr<FrameStream> stream) {
   absl::MutexLock lock(&mu_);
   ready_.push_back(std::move(stream));
+}
+
+bool FrameWorkers::WouldBeQuick(size_t bytes) const {
+  if (options_.n_workers == 0) return true;
+  absl::MutexLock lock(&mu_);
+  return n_frames_ == 0 && n_to_prove_[std::bit_width(bytes)] == 0;
+}
+
+void FrameWorkers::Took(size_t bytes, absl::Duration time) {
+  absl::MutexLock lock(&mu_);
+  int& n = n_to_prove_[std::bit_width(bytes)];
+  n = time > kQuick ? kToProve : std::max(n - 1, 0);
 }
 
 bool FrameWorkers::OpenStream() {
@@ -90,7 +113,8 @@ void FrameStream::OnRead(bool ok, grpc::ByteBuffer message) {
       End(absl::OkStatus());
     } else {
       ++n_frames_;
-      small = !computing_ && waiting_.empty() && session_->IsSmall(message);
+      small = !computing_ && waiting_.empty() && session_->IsSmall(message) &&
+              workers_->WouldBeQuick(message.Length());
       if (small) {
         computing_ = true;
       } else {
@@ -98,8 +122,16 @@ void FrameStream::OnRead(bool ok, grpc::ByteBuffer message) {
       }
     }
   }
-  if (small) Answer(session_->OnFrame(std::move(message), absl::Now()));
+  if (small) Compute(std::move(message), absl::Now());
   Settle();
+}
+
+void FrameStream::Compute(grpc::ByteBuffer frame, absl::Time received) {
+  const size_t bytes = frame.Length();
+  const absl::Time start = absl::Now();
+  absl::StatusOr<grpc::ByteBuffer> answer = session_->OnFrame(std::move(frame), received);
+  workers_->Took(bytes, absl::Now() - start);
+  Answer(std::move(answer));
 }
 
 void FrameStream::Enqueue(grpc::ByteBuffer frame) {
@@ -128,7 +160,7 @@ void FrameStream::RunOne() {
     Answer(std::move(work->frame));
   } else if (work.has_value()) {
     const size_t bytes = work->frame.Length();
-    Answer(session_->OnFrame(std::move(work->frame), work->received));
+    Compute(std::move(work->frame), work->received);
     workers_->Leave(bytes);
   }
   Settle();

@@ -2,6 +2,7 @@
 
 // One stream of stream_server.h and the threads that compute for it. Not for services.
 
+#include <array>
 #include <deque>
 #include <memory>
 #include <thread>
@@ -9,6 +10,7 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
 #include "gatefold/rpc/server_call.h"
 #include "gatefold/rpc/stream_server.h"
 
@@ -33,6 +35,12 @@ class FrameWorkers {
   void Leave(size_t bytes);
   void Schedule(std::shared_ptr<FrameStream> stream);
 
+  // Whether whoever answers a frame of that size can expect to be done soon: no frame is with the
+  // workers, which compute by turns, and those of about that size took moments of late.
+  bool WouldBeQuick(size_t bytes) const;
+  // What one took to answer.
+  void Took(size_t bytes, absl::Duration time);
+
   bool OpenStream();  // false: there are too many
   void CloseStream();
 
@@ -40,11 +48,13 @@ class FrameWorkers {
   void Work();
 
   const StreamOptions options_;
-  absl::Mutex mu_;
+  mutable absl::Mutex mu_;
   std::deque<std::shared_ptr<FrameStream>> ready_ ABSL_GUARDED_BY(mu_);
   int n_streams_ ABSL_GUARDED_BY(mu_) = 0;
   int n_frames_ ABSL_GUARDED_BY(mu_) = 0;
   size_t n_bytes_ ABSL_GUARDED_BY(mu_) = 0;
+  // By the bits of a frame's size: so many must be quick before one is expected to be.
+  std::array<int, 65> n_to_prove_ ABSL_GUARDED_BY(mu_);
   bool stopping_ ABSL_GUARDED_BY(mu_) = false;
   std::vector<std::thread> threads_;
 };
@@ -80,6 +90,8 @@ class FrameStream final : public CallObserver, public std::enable_shared_from_th
   };
 
   void Enqueue(grpc::ByteBuffer frame) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // By whoever set computing_.
+  void Compute(grpc::ByteBuffer frame, absl::Time received) ABSL_LOCKS_EXCLUDED(mu_);
   void Answer(absl::StatusOr<grpc::ByteBuffer> answer) ABSL_LOCKS_EXCLUDED(mu_);
   void DropWaiting() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void Abandon() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);  // nobody reads answers any more

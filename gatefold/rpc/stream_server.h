@@ -4,8 +4,10 @@
 // attention and expert services.
 //
 // Small frames are answered on the poll thread itself, for a hand-off to another thread costs as
-// much as the whole hop. Others go to worker threads. Frames of one stream are answered one after
-// the other whichever thread does it; frames of several streams run side by side.
+// much as the whole hop. Others go to worker threads, and so do small ones that may take long:
+// whose like lately did, or that would wait for what a worker computes. All other calls wait for
+// the poll thread, and a service that does not say that it is alive is taken for dead. Frames of
+// one stream are answered one after the other whichever thread does it.
 
 #include <grpcpp/support/byte_buffer.h>
 
@@ -32,8 +34,8 @@ class StreamSession {
   // a worker. An error ends the stream with it: refuse a call with an answer that says so instead.
   virtual absl::StatusOr<grpc::ByteBuffer> OnFrame(grpc::ByteBuffer frame, absl::Time received) = 0;
 
-  // Whether the poll thread should answer it: for work of well below a millisecond. Runs on the
-  // poll thread, perhaps while a worker is in OnFrame.
+  // Whether the poll thread may answer it. Runs on the poll thread, perhaps while a worker is in
+  // OnFrame.
   virtual bool IsSmall(const grpc::ByteBuffer& frame) const { return frame.Length() <= 64 << 10; }
 };
 
