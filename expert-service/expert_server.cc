@@ -180,6 +180,12 @@ absl::Status ExpertServer::LoadFixed(const std::vector<ExpertId>& experts) {
 
 std::string ExpertServer::metrics_address() const { return meter_->address(); }
 
+// That no call comes says nothing of the next one. Once nobody watches, nobody calls.
+bool ExpertServer::IsNeeded() const {
+  return loader_ != nullptr && loader_->epoch() > 0 && !store_->Held().empty() &&
+         service_->n_watchers() > 0;
+}
+
 void ExpertServer::Drain() {
   const absl::Time start = absl::Now();
   service_->SetDraining();
@@ -187,11 +193,16 @@ void ExpertServer::Drain() {
   probes_->SetReady(false);
   LogEvent(LogLevel::kInfo, "draining", {{"address", address()}});
   // Routers move over within one look at the description; then no call comes any more.
-  while (absl::Now() - start < options_.drain_limit) {
-    const absl::Time quiet_since = std::max(start, meter_->last_call());
-    const absl::Time quiet_at = quiet_since + options_.drain_quiet;
-    if (absl::Now() >= quiet_at) break;
-    absl::SleepFor(quiet_at - absl::Now());
+  const absl::Time end = start + options_.drain_limit;
+  for (absl::Time now = start; now < end; now = absl::Now()) {
+    const absl::Time quiet_at = std::max(start, meter_->last_call()) + options_.drain_quiet;
+    if (now >= quiet_at && !IsNeeded()) break;
+    absl::SleepFor(std::min(std::max(quiet_at - now, absl::Milliseconds(50)), end - now));
+  }
+  if (IsNeeded()) {
+    LogEvent(LogLevel::kWarning, "drain_limit_reached",
+             {{"experts", store_->Held().size()},
+              {"seconds", absl::ToDoubleSeconds(options_.drain_limit)}});
   }
   service_->EndWatches();  // or they would have to be waited for
   server_->Shutdown(absl::Seconds(1));

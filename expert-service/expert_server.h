@@ -33,7 +33,8 @@ class ExpertServer {
   std::string address() const { return server_->address(); }
   std::string metrics_address() const;
 
-  // Announces draining, answers what still comes until nothing came for a while, and stops.
+  // Announces draining, answers what still comes until nothing came for a while and a planner, if
+  // there is one, has nothing here that others lack, and stops.
   void Drain();
 
  private:
@@ -45,6 +46,7 @@ class ExpertServer {
   std::function<absl::Status(CallContext*)> PeerCheck() const;
   absl::Status Load();
   absl::Status LoadFixed(const std::vector<ExpertId>& experts);
+  bool IsNeeded() const;  // a planner has not had it give up what it holds, and somebody may call
 
   const ExpertServiceOptions options_;
   TransportSecurity security_;

@@ -325,6 +325,7 @@ internal::v1::ExpertShard ExpertService::Describe() const {
   *shard.mutable_worker() = worker_;
   shard.mutable_worker()->set_ready(ready_);
   shard.mutable_worker()->set_draining(draining_);
+  shard.mutable_worker()->set_ending(ending_);
   shard.set_busy_nanos(busy_nanos_);
   shard.set_loaded_bytes(runner_->store().loaded_bytes());
   if (sender_ != nullptr) {

@@ -137,6 +137,9 @@ std::vector<std::optional<std::vector<uint32_t>>> Assigner::Next(
   }
   std::vector<std::optional<std::vector<uint32_t>>> next(shards.size());
   for (size_t i = 0; i < shards.size(); ++i) {
+    if (shards[i].ready && shards[i].draining && shards[i].ending) {
+      next[i] = StepOf(shards[i], {}, n_holders, now).kept;
+    }
     if (!takes_part(shards[i])) continue;
     Step& step = steps[i];
     std::sort(step.coming.begin(), step.coming.end());

@@ -13,9 +13,12 @@ namespace gatefold {
 // What a shard says of itself, for one step towards a plan.
 struct ShardView {
   bool ready = false;     // answers calls
-  bool draining = false;  // answers, and will go: it is told nothing more
+  bool draining = false;  // answers, and may go: nothing more comes to it
   uint64_t capacity_bytes = 0;
-  std::vector<uint32_t> announced;  // experts that it serves, ascending
+  std::vector<uint32_t> announced = {};  // experts that it serves, ascending
+  // It drains and will go for sure: it is told what of it is still needed. Else it keeps all, for
+  // it may be taken back.
+  bool ending = false;
 };
 
 // Turns a plan into what each shard is to be told now, so that every expert that is held somewhere

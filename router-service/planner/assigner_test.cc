@@ -84,6 +84,19 @@ TEST_F(AssignerTest, LeavesDrainingAndAbsentShardsAlone) {
   EXPECT_THAT(next[2], Optional(ElementsAre(0, 1)));
 }
 
+TEST_F(AssignerTest, TellsAShardThatEndsWhatIsStillNeeded) {
+  shards_ = {{true, true, 30, {0, 1, 2}, /*ending=*/true}, {true, false, 20, {}}};
+  plan_.experts = {{}, {0, 1}};  // for the third there is no room
+  EXPECT_THAT(Step(), ElementsAre(Optional(ElementsAre(0, 1, 2)), Optional(ElementsAre(0, 1))));
+  EXPECT_THAT(Step()[0], Optional(ElementsAre(0, 1, 2)));
+  EXPECT_THAT(Step(3)[0], Optional(ElementsAre(2)));
+  plan_.experts[1] = {0, 1, 2};
+  shards_[1].capacity_bytes = 30;
+  Step();
+  Step();
+  EXPECT_THAT(Step(3)[0], Optional(IsEmpty()));
+}
+
 TEST_F(AssignerTest, NeverAsksForMoreThanFits) {
   // Two full shards, a third that is to take two experts of each; they get others then.
   shards_ = {{true, false, 30, {0, 1, 2}}, {true, false, 30, {3, 4, 5}}, {true, false, 20, {}}};

@@ -222,8 +222,11 @@ std::vector<ShardView> ClusterPlanner::Views(const RoutingTable& table) const {
   std::vector<ShardView> views;
   for (const int i : of_plan_) {
     const WorkerEntry& entry = table.experts[i];
-    views.push_back({true, entry.state == WorkerEntry::State::kDraining,
-                     entry.shard.capacity_bytes(), Announced(entry)});
+    views.push_back({.ready = true,
+                     .draining = entry.state == WorkerEntry::State::kDraining,
+                     .capacity_bytes = entry.shard.capacity_bytes(),
+                     .announced = Announced(entry),
+                     .ending = entry.worker.ending()});
   }
   return views;
 }

@@ -61,7 +61,7 @@ class ElasticityTest : public FaultTest {
     moves_.insert(moves_.end(), seen.begin(), seen.end());
     EXPECT_TRUE(Await([&] { return Even(after); }));
     for (int i = after; i < before; ++i) {
-      const auto exit_code = shape_->expert(i)->Wait(absl::Now() + absl::Seconds(30));
+      const auto exit_code = shape_->expert(i)->Wait(absl::Now() + absl::Seconds(20));
       ASSERT_TRUE(exit_code.ok()) << exit_code.status();
       EXPECT_EQ(*exit_code, 0);
     }
@@ -82,6 +82,32 @@ TEST_F(ElasticityTest, FromTwoShardsToFiveAndBack) {
   ASSERT_TRUE(load_->AwaitTokens(100));
   EXPECT_EQ(load_->Errors(), "");
   Report("while experts move", moves_);
+}
+
+// Nobody calls, and there is nowhere else for what it holds; then there is.
+TEST_F(ElasticityTest, AShardThatEndsStaysWhileItIsNeeded) {
+  ShapeOptions options;
+  options.experts.assign(3, "none");
+  options.n_started = 2;
+  options.router_flags = {"--planner=on"};
+  // A little more than half of the experts each.
+  const uint64_t expert_bytes = 3 * 64 * 48 * 2;
+  const std::string capacity = absl::StrCat("--capacity=", 18 * expert_bytes);
+  for (const int i : {0, 1, 2}) options.expert_flags[i] = {capacity, "--drain-limit=120s"};
+  Start(options, [&] { return Even(2); });
+  load_.reset();
+  const auto n_experts_of = [&](int i) { return Shards()[i].n_experts(); };
+  const uint32_t n_held = n_experts_of(1);
+  shape_->expert(1)->Signal(SIGTERM);
+  EXPECT_EQ(shape_->expert(1)->Wait(absl::Now() + absl::Seconds(6)).status().code(),
+            absl::StatusCode::kDeadlineExceeded);
+  EXPECT_GT(n_experts_of(1), 0);
+  EXPECT_LE(n_experts_of(1), n_held);
+  ASSERT_TRUE(shape_->StartExpert(2).ok());
+  const auto exit_code = shape_->expert(1)->Wait(absl::Now() + absl::Seconds(60));
+  ASSERT_TRUE(exit_code.ok()) << exit_code.status();
+  EXPECT_EQ(*exit_code, 0);
+  EXPECT_EQ(n_experts_of(0) + n_experts_of(2), n_experts());
 }
 
 TEST_F(ElasticityTest, WhatADeadShardHeldIsLoadedElsewhere) {

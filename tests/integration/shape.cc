@@ -1,5 +1,7 @@
 #include "tests/integration/shape.h"
 
+#include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -62,6 +64,11 @@ class ProcessShape final : public Shape {
       expert_args_.back().push_back(absl::StrCat("--backend=", options.backend));
       expert_args_.back().push_back(absl::StrCat("--weights=", options.weights));
       expert_args_.back().push_back(absl::StrCat("--listen=unix:", path));
+      if (const auto flags = options.expert_flags.find(static_cast<int>(i));
+          flags != options.expert_flags.end()) {
+        std::copy(flags->second.begin(), flags->second.end(),
+                  std::back_inserter(expert_args_.back()));
+      }
       addresses_.push_back(absl::StrCat("unix:", path));
       if (!options.proxied) continue;
       const std::string proxy_path = folder_.Path(absl::StrCat("proxy-", i));

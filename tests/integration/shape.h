@@ -19,6 +19,7 @@ struct ShapeOptions {
   // One expert-service per entry, in the form of its --experts flag.
   std::vector<std::string> experts = {"0/2", "1/2"};
   std::map<int, std::string> models;  // by index: the folder of a service that has another one
+  std::map<int, std::vector<std::string>> expert_flags = {};  // by index: more of them
   int n_started = -1;   // so many of them are started at once, -1: all; see StartExpert
   int n_attention = 1;  // attention-services
   std::vector<std::string> attention_addresses = {};  // those of another shape, which outlives it
