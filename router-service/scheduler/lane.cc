@@ -293,6 +293,7 @@ void Lane::Recompute(Sequence* sequence) {
       scheduler_->observer_->OnRecompute(RecomputeReason::kMoved);
     }
   } else if (absl::IsUnavailable(opened) || absl::IsResourceExhausted(opened)) {
+    if (absl::IsResourceExhausted(opened)) sequence->WaitInLine();
     Park(sequence, RecomputeReason::kMoved);
   } else {
     sequence->End(StopCause::kError, opened);
@@ -317,6 +318,7 @@ void Lane::PreemptLastAt(int place) {
     engine_.attention->Close(last->id());
     last->ForgetComputed();
     last->ReserveAll();
+    last->WaitInLine();
     LogEvent(LogLevel::kInfo, "sequence_preempted",
              {{"request_id", last->request_id()}, {"lane", index_}});
     return Park(last, RecomputeReason::kPreempted);

@@ -418,6 +418,31 @@ TEST_F(SchedulerTest, GoesOnAfterAttentionLostTheSequence) {
   EXPECT_THAT(recorder->tokens, ElementsAre(11, 12, 13, 14, 15));
 }
 
+// Where it could go on there are no KV blocks: it stands in line, however long steps are retried.
+TEST_F(SchedulerTest, WaitsForKvBlocksAfterAttentionLostTheSequence) {
+  SchedulerOptions options;
+  options.step_retry_timeout = absl::Milliseconds(30);
+  Start(options);
+  auto recorder = std::make_shared<Recorder>();
+  absl::Notification lost;
+  recorder->on_token = [&] {
+    if (recorder->tokens.size() != 2) return;
+    absl::MutexLock lock(&shared_.mu);
+    shared_.failures = {absl::AbortedError("killed")};
+    shared_.free_sequences = -1;  // none, once its own is gone
+    lost.Notify();
+  };
+  auto handle = Submit(Request({10}, 5), recorder);
+  lost.WaitForNotification();
+  EXPECT_FALSE(recorder->done.WaitForNotificationWithTimeout(absl::Milliseconds(200)));
+  {
+    absl::MutexLock lock(&shared_.mu);
+    shared_.free_sequences = 1;
+  }
+  recorder->done.WaitForNotification();
+  EXPECT_THAT(recorder->tokens, ElementsAre(11, 12, 13, 14, 15));
+}
+
 TEST_F(SchedulerTest, ComputesOnlyWhatThePrefixCacheHasNot) {
   Start({});
   {

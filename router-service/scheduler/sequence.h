@@ -85,6 +85,8 @@ class Sequence {
     std::vector<MissingExpert> lacks;  // empty: it was not for an expert
   };
   Hold hold;
+  // It stands in line for KV blocks, as who has just come: that is no trying in vain.
+  void WaitInLine() { hold.tried_since = absl::InfiniteFuture(); }
   // Ends it for the reason it is held for.
   void EndHeld(absl::Time now);
   bool FailsTooLong(absl::Time now, absl::Duration limit) const {
