@@ -80,7 +80,8 @@ class AttentionService::Session final : public StreamSession {
       return absl::AbortedError("this service was restarted since it was described");
     }
     if (lane_ == nullptr) {
-      lane_ = service_->lanes_.Join(request.key().router_id(), request.key().lane());
+      lane_ = service_->lanes_.Join(request.key().router_id(), request.key().lane(),
+                                    request.key().generation());
     }
     absl::MutexLock lock(&lane_->mu);
     for (SequenceId id : request.close()) lane_->table.Close(id);

@@ -276,6 +276,30 @@ TEST_F(AttentionServiceTest, FreesALanesSequencesWhenItsLastStreamEnds) {
   EXPECT_EQ(host_->cache()->n_available(), host_->cache()->n_blocks());
 }
 
+// The router knows that a stream has ended, and the service does not yet.
+TEST_F(AttentionServiceTest, FreesWhatALaneHadBeforeItCameAgain) {
+  ASSERT_EQ(Open(9, 20), internal::v1::REFUSAL_REASON_UNSPECIFIED);
+  std::unique_ptr<StreamSession> before = std::move(session_);
+  session_ = *service_->OnOpen(nullptr);
+  RunAttentionRequest again = OpenRequest(9, 20);
+  again.mutable_key()->set_generation(1);
+  EXPECT_EQ(Send(again).opened(0).reason(), internal::v1::REFUSAL_REASON_UNSPECIFIED);
+  EXPECT_EQ(service_->n_sequences(), 1);
+  RunAttentionRequest embed = Embed();
+  embed.mutable_key()->set_generation(1);
+  EXPECT_FALSE(Send(embed).has_refusal());
+  // What is still under way on the stream before, and one that comes late, know nothing.
+  std::swap(before, session_);
+  EXPECT_EQ(Send(Embed()).refusal().reason(), internal::v1::REFUSAL_REASON_UNKNOWN_SEQUENCE);
+  session_ = *service_->OnOpen(nullptr);
+  EXPECT_EQ(Send(Embed()).refusal().reason(), internal::v1::REFUSAL_REASON_UNKNOWN_SEQUENCE);
+  session_.reset();
+  EXPECT_EQ(service_->n_sequences(), 1);
+  before.reset();
+  EXPECT_EQ(service_->n_sequences(), 0);
+  EXPECT_EQ(host_->cache()->n_available(), host_->cache()->n_blocks());
+}
+
 // Its rotations are computed up to there and no further, whatever the KV blocks could hold.
 TEST_F(AttentionServiceTest, RefusesSequencesLongerThanItTakes) {
   const auto host = *AttentionHost::Load(

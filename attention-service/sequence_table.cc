@@ -17,9 +17,12 @@ int BlocksFor(int n_positions) {
 
 }  // namespace
 
-SequenceTable::~SequenceTable() {
+SequenceTable::~SequenceTable() { CloseAll(); }
+
+void SequenceTable::CloseAll() {
   for (const auto& [id, sequence] : sequences_) Free(sequence);
   Count(-size());
+  sequences_.clear();
 }
 
 absl::StatusOr<int> SequenceTable::Open(const SequenceSpec& spec, uint64_t cache_domain) {

@@ -43,6 +43,7 @@ class SequenceTable {
   // all KV blocks together cannot hold.
   absl::StatusOr<int> Open(const SequenceSpec& spec, uint64_t cache_domain);
   void Close(SequenceId id);  // unknown ids are ignored
+  void CloseAll();
 
   // kAborted if it is not here: its keys and values must be computed again.
   absl::StatusOr<CachedSequence*> Find(SequenceId id);

@@ -341,6 +341,7 @@ absl::Status RemoteAttentionClient::Send(Call* call, uint64_t token, const float
   internal::v1::RunAttentionRequest& request = call->request;
   for (SequenceId id : std::exchange(peer->closing, {})) request.add_close(id);
   request.mutable_key()->set_incarnation(peer->incarnation);
+  request.mutable_key()->set_generation(peer->generation);
   int n_rows = 0;
   for (const auto& [first, count] : call->rows) n_rows += count;
   request.set_n_rows(n_rows);
@@ -394,6 +395,7 @@ void RemoteAttentionClient::Lose(int index) {
   Peer& peer = peers_[index];
   if (peer.link != nullptr) peer.link->Close();
   peer.closing.clear();
+  ++peer.generation;  // it may not know yet that the stream has ended
   std::erase_if(home_, [index](const auto& entry) { return entry.second == index; });
   directory_->SuspectAttention(index);
 }

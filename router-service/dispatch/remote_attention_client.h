@@ -56,6 +56,7 @@ class RemoteAttentionClient final : public AttentionClient {
     std::vector<SequenceId> closing;
     int64_t n_free_blocks = 0;  // as it last said
     uint64_t incarnation = 0;
+    uint32_t generation = 0;  // how often this lane has lost what it had there
   };
   // One message and what its answer fills.
   struct Call {

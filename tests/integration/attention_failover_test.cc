@@ -13,12 +13,15 @@
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/notification.h"
 #include "absl/time/clock.h"
+#include "gatefold/cluster/v1/cluster.grpc.pb.h"
 #include "gtest/gtest.h"
 #include "tests/integration/client.h"
 #include "tests/integration/shape.h"
 
 namespace gatefold {
 namespace {
+
+using Kind = ShapeOptions::Kind;
 
 constexpr char kModel[] = "tests/golden/mixtral/bf16";
 constexpr int kStreams = 16;
@@ -76,7 +79,7 @@ class AttentionFailoverTest : public testing::Test {
 
   void Start(int n_attention, int n_lanes, const std::string& kv_memory = "64MiB") {
     ShapeOptions options;
-    options.kind = ShapeOptions::Kind::kCluster;
+    options.kind = Kind::kCluster;
     options.n_attention = n_attention;
     options.n_lanes = n_lanes;
     options.kv_memory = kv_memory;
@@ -140,6 +143,34 @@ TEST_F(AttentionFailoverTest, KillingOneOfTwoComputesItsSequencesAgainAndNoOther
           << log;
     }
   }
+}
+
+// The router notices first that its connections are gone, and comes again to a service that still
+// has all sequences on them.
+TEST_F(AttentionFailoverTest, WhatAConnectionLeftBehindIsFreedWhenItsLaneComesAgain) {
+  ShapeOptions options;
+  options.kind = Kind::kCluster;
+  options.proxied_attention = true;
+  auto shape = Shape::Start(kModel, options);
+  ASSERT_TRUE(shape.ok()) << shape.status();
+  shape_ = *std::move(shape);
+  StartStreams();
+  AwaitTokens(kStreams * 10);
+  shape_->attention_proxy()->SetMode(FaultProxy::Mode::kHalfCut);
+  JoinStreams();
+  EXPECT_TRUE(absl::StrContains(shape_->router()->Log(), "step_failed"));
+  const auto cluster = cluster::v1::ClusterService::NewStub(shape_->channel());
+  const auto n_sequences = [&] {
+    grpc::ClientContext context;
+    cluster::v1::ListWorkersResponse workers;
+    EXPECT_TRUE(cluster->ListWorkers(&context, {}, &workers).ok());
+    uint32_t n = 0;
+    for (const auto& worker : workers.workers()) n += worker.n_sequences();
+    return n;
+  };
+  const absl::Time deadline = absl::Now() + absl::Seconds(20);
+  while (n_sequences() > 0 && absl::Now() < deadline) absl::SleepFor(absl::Milliseconds(50));
+  EXPECT_EQ(n_sequences(), 0);
 }
 
 TEST_F(AttentionFailoverTest, ADrainedServiceHandsItsSequencesOverAndExitsByItself) {

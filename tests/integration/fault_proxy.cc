@@ -76,7 +76,7 @@ void FaultProxy::CloseBoth(Connection* connection) {
 
 bool FaultProxy::Silent(const Connection& connection) const {
   const Mode mode = mode_;
-  return mode == Mode::kSilent ||
+  return mode == Mode::kSilent || connection.router < 0 ||
          (mode == Mode::kSilentCalls && connection.carries_calls && connection.born < n_modes_);
 }
 
@@ -84,6 +84,10 @@ void FaultProxy::Run() {
   while (!stopping_) {
     if (mode_ == Mode::kCut) {
       for (Connection& connection : connections_) CloseBoth(&connection);
+    }
+    for (Connection& connection : connections_) {
+      const bool half = mode_ == Mode::kHalfCut && connection.born < n_modes_;
+      if (half && connection.router >= 0) close(std::exchange(connection.router, -1));
     }
     std::erase_if(connections_, [](const Connection& each) { return each.dead; });
     std::vector<pollfd> fds = {{listener_, POLLIN, 0}};

@@ -23,6 +23,7 @@ class FaultProxy {
     kSilent,       // as a cut network: connections stay open and nothing passes
     kSilentCalls,  // only those that carry calls now; new ones, and descriptions, pass
     kCut,          // connections are closed, and new ones too
+    kHalfCut,      // those that there are now are closed, and only the router knows; new ones pass
     kLie,          // one bit of the answers to calls is flipped
   };
 

@@ -83,10 +83,15 @@ class ProcessShape final : public Shape {
         absl::StrCat("--kv-memory=", options.kv_memory),
         absl::StrCat("--prefix-cache=", options.prefix_cache ? "on" : "off")};
     for (int i = 0; i < options.n_attention && !colocated; ++i) {
-      attention_addresses_.push_back(
-          absl::StrCat("unix:", folder_.Path(absl::StrCat("attention-", i))));
+      const std::string path = folder_.Path(absl::StrCat("attention-", i));
+      attention_addresses_.push_back(absl::StrCat("unix:", path));
       std::vector<std::string> args = common;
       args.push_back(absl::StrCat("--listen=", attention_addresses_.back()));
+      if (options.proxied_attention) {
+        attention_addresses_.back() += "-proxy";
+        GF_ASSIGN_OR_RETURN(attention_proxies_.emplace_back(),
+                            FaultProxy::Start(path + "-proxy", path));
+      }
       args.push_back(absl::StrCat("--backend=", options.attention_backend));
       args.insert(args.end(), kv.begin(), kv.end());
       GF_ASSIGN_OR_RETURN(attention_.emplace_back(),
@@ -139,6 +144,7 @@ class ProcessShape final : public Shape {
     return absl::OkStatus();
   }
   FaultProxy* proxy(int index) override { return proxies_[index].get(); }
+  FaultProxy* attention_proxy(int index) override { return attention_proxies_[index].get(); }
   std::string expert_address(int index) override { return addresses_[index]; }
   Process* attention(int index) override { return attention_[index].get(); }
   std::string attention_address(int index) override { return attention_addresses_[index]; }
@@ -147,7 +153,7 @@ class ProcessShape final : public Shape {
 
  private:
   TemporaryFolder folder_;
-  std::vector<std::unique_ptr<FaultProxy>> proxies_;
+  std::vector<std::unique_ptr<FaultProxy>> proxies_, attention_proxies_;
   std::vector<std::string> addresses_;  // of experts, as the router is told
   std::vector<std::vector<std::string>> expert_args_;
   std::vector<std::unique_ptr<Process>> experts_;  // null: not started

@@ -29,6 +29,7 @@ struct ShapeOptions {
   int n_routers = 1;
   std::vector<std::string> planner_flags;  // not empty: a planner is a process of its own
   bool proxied = false;                    // a FaultProxy stands before each expert-service
+  bool proxied_attention = false;          // and before each attention-service
   bool metrics = false;                    // services of their own serve /metrics
   int n_lanes = 1;
   int n_threads = 1;
@@ -56,6 +57,7 @@ class Shape {
   // Starts one that was not started at once, and does not wait for it.
   virtual absl::Status StartExpert(int /*index*/) { return absl::UnimplementedError("no process"); }
   virtual FaultProxy* proxy(int /*index*/) { return nullptr; }
+  virtual FaultProxy* attention_proxy(int /*index*/ = 0) { return nullptr; }
   // As in the metric `shard` and in logs: where the router reaches it.
   virtual std::string expert_address(int /*index*/) { return ""; }
   virtual Process* attention(int /*index*/ = 0) { return nullptr; }
