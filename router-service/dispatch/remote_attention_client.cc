@@ -64,14 +64,18 @@ internal::v1::RunAttentionRequest RemoteAttentionClient::Header(
 std::vector<int> RemoteAttentionClient::LivePeers() {
   const std::shared_ptr<const RoutingTable> table = directory_->Table();
   std::vector<int> live;
+  std::vector<bool> is_home(table->attention.size());
+  for (const auto& [sequence, peer] : home_) is_home[peer] = true;
   for (int i = 0; i < static_cast<int>(table->attention.size()); ++i) {
     const WorkerEntry& entry = table->attention[i];
     if (entry.state != WorkerEntry::State::kReady) continue;
     if (peers_[i].incarnation != entry.worker.incarnation()) {
       if (peers_[i].incarnation != 0) Lose(i);
+      is_home[i] = false;
       peers_[i].incarnation = entry.worker.incarnation();
-      peers_[i].n_free_blocks = entry.attention.n_kv_blocks_free();
     }
+    // Of one that this lane does not call, the directory knows better what others have there.
+    if (!is_home[i]) peers_[i].n_free_blocks = entry.attention.n_kv_blocks_free();
     live.push_back(i);
   }
   return live;

@@ -1,0 +1,151 @@
+#include "router-service/dispatch/remote_attention_client.h"
+
+#include <unistd.h>
+
+#include <atomic>
+#include <memory>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "gatefold/base/check.h"
+#include "gatefold/base/status_macros.h"
+#include "gatefold/rpc/async_service.h"
+#include "gatefold/rpc/frame.h"
+#include "gatefold/rpc/server.h"
+#include "gatefold/rpc/stream_server.h"
+#include "gatefold/worker/worker.h"
+#include "gtest/gtest.h"
+
+namespace gatefold {
+namespace {
+
+// Opens whatever it is asked to, and says that as many KV blocks are free as the test wants.
+class FakeAttentionService final : public StreamHandler {
+ public:
+  explicit FakeAttentionService(uint64_t incarnation) : incarnation_(incarnation) {
+    ServerOptions options;
+    options.addresses = {
+        absl::StrCat("unix-abstract:gatefold-attention-", getpid(), "-", incarnation)};
+    server_ = std::make_unique<RpcServer>(options);
+    constexpr char kService[] = "gatefold.internal.v1.AttentionService";
+    AddUnary<internal::v1::AttentionServiceDescribeRequest,
+             internal::v1::AttentionServiceDescribeResponse>(
+        server_.get(), kService, "Describe",
+        [this](std::shared_ptr<CallContext>, const internal::v1::AttentionServiceDescribeRequest&,
+               Respond<internal::v1::AttentionServiceDescribeResponse> respond) {
+          internal::v1::AttentionServiceDescribeResponse response;
+          response.mutable_worker()->set_incarnation(incarnation_);
+          response.mutable_worker()->set_wire_version(kWireVersion);
+          response.mutable_worker()->set_numerics_class(1);
+          response.mutable_worker()->set_ready(true);
+          response.set_n_kv_blocks_free(n_free);
+          respond(response);
+        });
+    AddStream(server_.get(), kService, "Run", this, StreamOptions());
+    GF_CHECK(server_->Start().ok());
+  }
+  ~FakeAttentionService() override { server_->Shutdown(absl::ZeroDuration()); }
+
+  std::string address() const { return server_->address(); }
+
+  absl::StatusOr<std::unique_ptr<StreamSession>> OnOpen(
+      const std::shared_ptr<CallContext>&) override {
+    return std::make_unique<Session>(this);
+  }
+  grpc::ByteBuffer Refuse(const grpc::ByteBuffer&) override { return {}; }
+
+  std::atomic<int> n_free{100};
+  std::atomic<bool> breaks{false};           // ends the stream instead of an answer, once
+  std::atomic<uint32_t> last_generation{0};  // of a call that was answered
+
+ private:
+  class Session final : public StreamSession {
+   public:
+    explicit Session(FakeAttentionService* service) : service_(service) {}
+    absl::StatusOr<grpc::ByteBuffer> OnFrame(grpc::ByteBuffer frame, absl::Time) override {
+      internal::v1::RunAttentionRequest request;
+      FramePayload payload;
+      GF_RETURN_IF_ERROR(ReadFrame(frame, &request, &payload));
+      if (service_->breaks.exchange(false)) return absl::UnavailableError("broken");
+      service_->last_generation = request.key().generation();
+      internal::v1::RunAttentionResponse response;
+      for (int i = 0; i < request.open_size(); ++i) response.add_opened();
+      response.set_n_kv_blocks_free(service_->n_free);
+      return WriteMessage(response);
+    }
+
+   private:
+    FakeAttentionService* const service_;
+  };
+
+  const uint64_t incarnation_;
+  std::unique_ptr<RpcServer> server_;
+};
+
+class RemoteAttentionClientTest : public testing::Test {
+ protected:
+  RemoteAttentionClientTest() {
+    Directory::Options options;
+    options.attention_addresses = {first_.address(), second_.address()};
+    options.interval = options.starting_interval = absl::Milliseconds(5);
+    directory_ = *Directory::Start(options, ClusterIdentity());
+    for (const int index : {0, 1}) AwaitFree(index, 100);
+    client_ = std::make_unique<RemoteAttentionClient>(RemoteAttentionOptions{.cache_domain = 0}, 7,
+                                                      0, 8, directory_.get(), &affinity_);
+  }
+
+  void AwaitFree(int index, int n) {
+    EXPECT_TRUE(directory_->Await(
+        [=](const RoutingTable& table) {
+          return table.attention[index].state == WorkerEntry::State::kReady &&
+                 static_cast<int>(table.attention[index].attention.n_kv_blocks_free()) == n;
+        },
+        absl::Now() + absl::Seconds(20)));
+  }
+  int Open(SequenceId id) {
+    SequenceSpec spec;
+    spec.id = id;
+    spec.n_positions = 16;
+    const absl::StatusOr<int> opened = client_->Open(spec);
+    EXPECT_TRUE(opened.ok()) << opened.status();
+    return client_->PlaceOf(id);
+  }
+
+  FakeAttentionService first_{1}, second_{2};
+  std::unique_ptr<Directory> directory_;
+  PrefixAffinity affinity_{16};
+  std::unique_ptr<RemoteAttentionClient> client_;
+};
+
+// Answers tell how full a service is where the lane has sequences; other lanes fill and empty the
+// others.
+TEST_F(RemoteAttentionClientTest, KnowsHowFullServicesAreThatItDoesNotCall) {
+  EXPECT_EQ(Open(1), 0);
+  client_->Close(1);
+  client_->Flush();
+  first_.n_free = 10;
+  second_.n_free = 50;
+  AwaitFree(0, 10);
+  AwaitFree(1, 50);
+  EXPECT_EQ(Open(2), 1);
+  first_.n_free = 90;
+  AwaitFree(0, 90);
+  EXPECT_EQ(Open(3), 0);
+}
+
+TEST_F(RemoteAttentionClientTest, CountsHowOftenItLostWhatItHadSomewhere) {
+  EXPECT_EQ(Open(1), 0);
+  EXPECT_EQ(first_.last_generation, 0u);
+  first_.breaks = true;
+  second_.n_free = 5;
+  AwaitFree(1, 5);
+  EXPECT_EQ(Open(2), 1);  // where it failed it is not tried again
+  EXPECT_EQ(client_->PlaceOf(1), -1);
+  EXPECT_EQ(second_.last_generation, 0u);
+  EXPECT_EQ(Open(3), 0);
+  EXPECT_EQ(first_.last_generation, 1u);
+}
+
+}  // namespace
+}  // namespace gatefold
