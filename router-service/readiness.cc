@@ -15,6 +15,18 @@ bool IsComplete(const RoutingTable& table, bool remote_attention) {
          (!remote_attention || std::any_of(table.attention.begin(), table.attention.end(), ready));
 }
 
+bool IsIsolated(const RoutingTable& table) {
+  int n = 0;
+  for (const auto* entries : {&table.experts, &table.attention}) {
+    for (const WorkerEntry& entry : *entries) {
+      if (entry.gone) continue;
+      if (entry.state != WorkerEntry::State::kUnreachable) return false;
+      ++n;
+    }
+  }
+  return n > 0;
+}
+
 Readiness::Readiness(const Directory* directory, bool remote_attention, HealthListener* health)
     : directory_(directory),
       remote_attention_(remote_attention),
@@ -36,14 +48,16 @@ bool Readiness::stopping() const {
 }
 
 void Readiness::Run() {
-  bool ready = false;
+  bool ready = false, was_ready = false;
   while (!stopping()) {
-    const auto changed = [this, ready](const RoutingTable& table) {
-      return IsComplete(table, remote_attention_) != ready;
+    const auto changed = [&](const RoutingTable& table) {
+      const bool can_be = was_ready ? !IsIsolated(table) : IsComplete(table, remote_attention_);
+      return can_be != ready;
     };
     // The directory wakes nobody for `stopping_`, so look at it now and then.
     if (!directory_->Await(changed, absl::Now() + absl::Milliseconds(100))) continue;
     ready = !ready;
+    was_ready = true;
     health_->SetReady(ready);
     LogEvent(LogLevel::kInfo, ready ? "ready" : "not_ready",
              {{"coverage", directory_->Table()->CoverageRatio()}});

@@ -12,8 +12,14 @@ namespace gatefold {
 // Every expert of every layer has a shard, and attention is there.
 bool IsComplete(const RoutingTable& table, bool remote_attention);
 
-// Keeps a router's readiness true to its routing table: it is ready while the table is complete.
-// From construction on; owns a thread. Directory and listener outlive it.
+// None of the workers that there are can be reached.
+bool IsIsolated(const RoutingTable& table);
+
+// A router is ready once its routing table is complete, and from then on unless it is isolated.
+// What a table lacks, requests wait for, and only those that need it; were routers not ready
+// meanwhile, all of them would be at once, and callers be refused who could have waited or been
+// served. A router that reaches nobody is more likely alone with it. From construction on; owns a
+// thread. Directory and listener outlive it.
 class Readiness {
  public:
   Readiness(const Directory* directory, bool remote_attention, HealthListener* health);

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "absl/time/clock.h"
@@ -65,7 +66,7 @@ class HealthOfProcessesTest : public testing::Test {
   TemporaryFolder folder_;
 };
 
-TEST_F(HealthOfProcessesTest, ARouterIsReadyWhileEveryExpertHasAShard) {
+TEST_F(HealthOfProcessesTest, ARouterIsReadyOnceEveryExpertHasAShardAndWhileItReachesAnybody) {
   const auto router = Start("router-service", "router",
                             {absl::StrCat("--experts=", Address("expert")),
                              absl::StrCat("--attention=", Address("attention"))});
@@ -79,7 +80,15 @@ TEST_F(HealthOfProcessesTest, ARouterIsReadyWhileEveryExpertHasAShard) {
     EXPECT_EQ(Ask(process, "startup"), "SERVING");
     EXPECT_EQ(Ask(process, "liveness"), "SERVING");
   }
+  // Without its only shard it takes requests, which wait.
   expert->Signal(SIGKILL);
+  const absl::Time limit = absl::Now() + kLimit;
+  while (!absl::StrContains(router->Log(), "to=unreachable") && absl::Now() < limit) {
+    absl::SleepFor(absl::Milliseconds(20));
+  }
+  absl::SleepFor(absl::Milliseconds(300));
+  EXPECT_EQ(Ask(router.get(), "readiness"), "SERVING");
+  attention->Signal(SIGKILL);
   EXPECT_TRUE(BecomesReady(router.get(), false));
   EXPECT_EQ(Ask(router.get(), "startup"), "SERVING");
   EXPECT_EQ(Ask(router.get(), "liveness"), "SERVING");
