@@ -200,6 +200,8 @@ void ExpertService::Register(RpcServer* server) {
         *response.mutable_shard() = Describe();
         respond(response);
       });
+  MethodOptions many_ranges;  // 64 holders of a large model's experts: its bytes are the limit
+  many_ranges.max_request_parts = many_ranges.max_request_bytes;
   AddUnary<internal::v1::AssignRequest, internal::v1::AssignResponse>(
       server, kService, "Assign",
       [this](std::shared_ptr<CallContext>, const internal::v1::AssignRequest& request,
@@ -208,7 +210,8 @@ void ExpertService::Register(RpcServer* server) {
         internal::v1::AssignResponse response;
         *response.mutable_shard() = Describe();
         respond(response);
-      });
+      },
+      many_ranges);
   AddUnary<internal::v1::ExpertServiceSetDrainingRequest,
            internal::v1::ExpertServiceSetDrainingResponse>(
       server, kService, "SetDraining",

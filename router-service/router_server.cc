@@ -19,6 +19,14 @@
 #include "router-service/router_meter.h"
 
 namespace gatefold {
+namespace {
+
+// What gRPC refuses is RESOURCE_EXHAUSTED, as if it could be tried again. Up to here a request that
+// is too large is taken in, though not parsed, and told to be an INVALID_ARGUMENT.
+constexpr int64_t kLargestTakenIn = 16 << 20;
+
+}  // namespace
+
 std::string RouterOptions::ModelName() const {
   if (!model_name.empty()) return model_name;
   std::filesystem::path path(worker.model_dir);
@@ -141,8 +149,8 @@ absl::Status RouterServer::StartGateway(const ModelWeights& weights, const Route
 absl::Status RouterServer::Listen(const RouterDoors& doors) {
   ServerOptions server_options = options_.GuardedServer();
   if (!options_.worker.listen.empty()) server_options.addresses = {options_.worker.listen};
-  server_options.max_request_bytes =
-      static_cast<int>(std::min<int64_t>(kMaxMessageBytes, gateway_->max_request_bytes() + 4096));
+  server_options.max_request_bytes = static_cast<int>(std::min<int64_t>(
+      kMaxMessageBytes, std::max(kLargestTakenIn, gateway_->max_request_bytes())));
   server_options.strict_pings = true;
   server_options.max_connection_age = options_.max_connection_age;
   server_options.on_call_done = [meter = meter_](const CallRecord& call) {

@@ -84,10 +84,12 @@ class HandlerWriter final : public CallWriter {
 void MessageCall::OnRead(bool ok, grpc::ByteBuffer message) {
   if (!ok) return Finish(absl::InvalidArgumentError("the call has no request message"));
   std::unique_ptr<google::protobuf::Message> request(method_.request.New());
-  const absl::Status read = ReadMessage(message, method_.options.max_request_bytes, request.get());
+  const absl::Status read = ReadMessage(message, method_.options.max_request_bytes,
+                                        method_.options.max_request_parts, request.get());
   if (!read.ok()) return Finish(read);
   message.Clear();
-  method_.handler(context_, *request, std::make_shared<HandlerWriter>(shared_from_this()));
+  method_.handler(context_, std::move(*request),
+                  std::make_shared<HandlerWriter>(shared_from_this()));
 }
 
 StreamWrite MessageCall::Write(grpc::ByteBuffer message) {

@@ -8,7 +8,9 @@
 //          Respond<GetModelResponse> respond) { respond(...a StatusOr...); });
 //
 // Handlers run on the poll thread: they neither block nor compute, they hand work on. `request` is
-// gone when the handler returns. The types are checked against the service's descriptor.
+// gone when the handler returns; one that hands it on takes it as a GetModelRequest&& and moves it,
+// for copying a large one takes as long as parsing it. The types are checked against the service's
+// descriptor.
 
 #include <cstddef>
 #include <functional>
@@ -25,9 +27,13 @@
 namespace gatefold {
 
 inline constexpr size_t kDefaultRequestBytes = size_t{4} << 20;
+// 6 MiB of memory.
+inline constexpr size_t kDefaultRequestParts = size_t{1} << 16;
 
 struct MethodOptions {
   size_t max_request_bytes = kDefaultRequestBytes;  // larger ones are INVALID_ARGUMENT
+  // See message_parts.h; what has more of them is INVALID_ARGUMENT before it is parsed.
+  size_t max_request_parts = kDefaultRequestParts;
   // Server-streaming: messages and bytes that wait for a slow client.
   size_t max_queued_messages = 64;
   size_t max_queued_bytes = size_t{4} << 20;
@@ -54,7 +60,7 @@ class CallWriter {
 };
 
 using MessageHandler =
-    std::function<void(std::shared_ptr<CallContext>, const google::protobuf::Message& request,
+    std::function<void(std::shared_ptr<CallContext>, google::protobuf::Message&& request,
                        std::shared_ptr<CallWriter>)>;
 struct MethodShape {
   absl::string_view service;
@@ -110,9 +116,9 @@ class ServerStream {
 
 template <typename Request, typename Response>
 using UnaryHandler =
-    std::function<void(std::shared_ptr<CallContext>, const Request&, Respond<Response>)>;
+    std::function<void(std::shared_ptr<CallContext>, Request&&, Respond<Response>)>;
 template <typename Request, typename Response>
-using ServerStreamingHandler = std::function<void(std::shared_ptr<CallContext>, const Request&,
+using ServerStreamingHandler = std::function<void(std::shared_ptr<CallContext>, Request&&,
                                                   std::shared_ptr<ServerStream<Response>>)>;
 
 // service: full name, as "gatefold.cluster.v1.ClusterService". Ends the process if there is no such
@@ -124,9 +130,9 @@ void AddUnary(RpcServer* server, absl::string_view service, absl::string_view me
       server, {service, method, &Request::default_instance(), &Response::default_instance(), false},
       options,
       [handler = std::move(handler)](std::shared_ptr<CallContext> call,
-                                     const google::protobuf::Message& request,
+                                     google::protobuf::Message&& request,
                                      std::shared_ptr<rpc_internal::CallWriter> writer) {
-        handler(std::move(call), static_cast<const Request&>(request),
+        handler(std::move(call), static_cast<Request&&>(request),
                 Respond<Response>(std::move(writer)));
       });
 }
@@ -139,9 +145,9 @@ void AddServerStreaming(RpcServer* server, absl::string_view service, absl::stri
       server, {service, method, &Request::default_instance(), &Response::default_instance(), true},
       options,
       [handler = std::move(handler)](std::shared_ptr<CallContext> call,
-                                     const google::protobuf::Message& request,
+                                     google::protobuf::Message&& request,
                                      std::shared_ptr<rpc_internal::CallWriter> writer) {
-        handler(std::move(call), static_cast<const Request&>(request),
+        handler(std::move(call), static_cast<Request&&>(request),
                 std::make_shared<ServerStream<Response>>(std::move(writer)));
       });
 }

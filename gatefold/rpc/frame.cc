@@ -11,6 +11,7 @@
 #include "gatefold/base/status_macros.h"
 #include "gatefold/kernels/rows.h"
 #include "gatefold/rpc/frame_layout.h"
+#include "gatefold/rpc/message_parts.h"
 #include "gatefold/tensor/dtype.h"
 
 namespace gatefold {
@@ -171,6 +172,15 @@ absl::Status ReadMessage(const grpc::ByteBuffer& wire, size_t max_bytes,
   }
   if (layout.header_bytes > 0) layout.header.push_back({0, layout.header_bytes});
   return ParseHeader(slices, layout, message);
+}
+
+absl::Status ReadMessage(const grpc::ByteBuffer& wire, size_t max_bytes, size_t max_parts,
+                         google::protobuf::Message* message) {
+  if (wire.Valid() && wire.Length() > max_bytes) {
+    return TooLarge(message->GetTypeName(), wire.Length(), max_bytes);
+  }
+  GF_RETURN_IF_ERROR(CheckParts(wire, *message->GetDescriptor(), max_parts));
+  return ReadMessage(wire, max_bytes, message);
 }
 
 size_t WireDtypeBytes(WireDtype dtype) {

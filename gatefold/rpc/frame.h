@@ -27,7 +27,7 @@
 #include "absl/types/span.h"
 #include "gatefold/internal/v1/wire.pb.h"
 #include "gatefold/rpc/payload_buffer.h"
-#include "google/protobuf/message_lite.h"
+#include "google/protobuf/message.h"
 
 namespace gatefold {
 
@@ -94,6 +94,10 @@ absl::Status ReadFrame(const grpc::ByteBuffer& wire, google::protobuf::MessageLi
 // A whole message of at most `max_bytes`, without a payload of its own.
 absl::Status ReadMessage(const grpc::ByteBuffer& wire, size_t max_bytes,
                          google::protobuf::MessageLite* message);
+// The same where the bytes may be meant to do harm: nothing is allocated for a message that would
+// have more than `max_parts` parts (message_parts.h).
+absl::Status ReadMessage(const grpc::ByteBuffer& wire, size_t max_bytes, size_t max_parts,
+                         google::protobuf::Message* message);
 
 // Bytes per element; 0 for an unknown dtype.
 size_t WireDtypeBytes(WireDtype dtype);

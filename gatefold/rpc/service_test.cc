@@ -187,6 +187,51 @@ TEST_F(Service, RefusesRequestsPastTheLimit) {
   EXPECT_THAT(std::string(status.message()), HasSubstr("1000"));
 }
 
+TEST_F(Service, RefusesRequestsOfTooManyPartsBeforeTheyAreParsed) {
+  MethodOptions options;
+  options.max_request_parts = 1000;
+  int n_called = 0;
+  Start(
+      [&](std::shared_ptr<CallContext> /*call*/, const GetModelRequest& /*request*/,
+          Respond<GetModelResponse> respond) {
+        ++n_called;
+        respond(GetModelResponse());
+      },
+      {}, {}, options);
+  const auto get_model = [&](int n_parts) {
+    std::string bytes;
+    for (int i = 0; i < n_parts; ++i) bytes += "\x7a\x01x";  // a field that the type does not have
+    const grpc::Slice slice(bytes);
+    const grpc::ByteBuffer request(&slice, 1);
+    grpc::ByteBuffer response;
+    grpc::ClientContext context;
+    const grpc::internal::RpcMethod method("/gatefold.inference.v1.ModelService/GetModel",
+                                           grpc::internal::RpcMethod::NORMAL_RPC);
+    return grpc::internal::BlockingUnaryCall<grpc::ByteBuffer, grpc::ByteBuffer>(
+        channel_.get(), method, &context, request, &response);
+  };
+  EXPECT_TRUE(get_model(1000).ok());
+  EXPECT_EQ(n_called, 1);
+  const grpc::Status status = get_model(1001);
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_THAT(status.error_message(), HasSubstr("the limit is 1000,"));
+  EXPECT_EQ(n_called, 1);
+}
+
+TEST_F(Service, AHandlerMayTakeTheRequestAway) {
+  std::string kept;
+  const char* before = nullptr;
+  Start([&](std::shared_ptr<CallContext> /*call*/, GetModelRequest&& request,
+            Respond<GetModelResponse> respond) {
+    before = request.name().data();
+    kept = std::move(*request.mutable_name());
+    respond(GetModelResponse());
+  });
+  EXPECT_TRUE(GetModel(std::string(100, 'x')).ok());
+  EXPECT_EQ(kept, std::string(100, 'x'));
+  EXPECT_EQ(kept.data(), before);
+}
+
 TEST_F(Service, RefusesRequestsThatAreNoSuchMessage) {
   Start(Echo);
   const grpc::Slice slice("\x0a\x7fshort");  // field 1 claims 127 bytes

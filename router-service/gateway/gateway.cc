@@ -9,6 +9,7 @@
 #include "router-service/gateway/generation_collector.h"
 #include "router-service/gateway/generation_run.h"
 #include "router-service/gateway/prompt_encoder.h"
+#include "router-service/gateway/request_size.h"
 #include "router-service/gateway/score_run.h"
 
 namespace gatefold {
@@ -155,15 +156,10 @@ absl::StatusOr<cluster::v1::GenerationTrace> Gateway::TraceOf(absl::string_view 
 }
 
 int64_t Gateway::max_request_bytes() const {
-  // Ids take up to 5 bytes each; the rest is for ids, stop sequences, biases and framing.
-  constexpr int64_t kMaxIdBytes = 5, kForTheRest = 1 << 20;
-  // Parsing this much takes milliseconds, and then the refusal can name the field.
-  constexpr int64_t kStillWorthParsing = 16 << 20;
-  const RequestLimits& limits = context_.options.limits;
-  return std::max({limits.max_prompt_bytes + kForTheRest,
-                   kMaxIdBytes * context_.max_sequence_tokens + kForTheRest,
-                   kMaxIdBytes * limits.max_detokenize_ids + kForTheRest, kStillWorthParsing});
+  return MaxRequestBytes(context_.options.limits, context_.model);
 }
+
+int64_t Gateway::max_request_parts() const { return MaxRequestParts(context_.options.limits); }
 
 absl::Status Gateway::Post(std::function<void()> task) {
   if (pool_.TryPost(std::move(task))) return absl::OkStatus();

@@ -99,8 +99,9 @@ class Gateway {
   absl::Status CheckModel(absl::string_view name) const { return checker_.CheckModel(name); }
   const ModelInfo& model() const { return context_.model; }
   const ClusterView& cluster() const { return *context_.cluster; }
-  // A request message larger than this is over some limit anyway.
+  // A request message with more than this is over some limit anyway.
   int64_t max_request_bytes() const;
+  int64_t max_request_parts() const;
   int n_live_requests() const { return live_.size(); }
 
  private:

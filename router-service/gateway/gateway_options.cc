@@ -10,7 +10,7 @@ absl::Status GatewayOptions::Validate() const {
   const std::pair<const char*, int64_t> positive[] = {
       {"limits.max_prompt_bytes", limits.max_prompt_bytes},
       {"limits.max_messages", limits.max_messages},
-      {"limits.max_detokenize_ids", limits.max_detokenize_ids},
+      {"limits.max_token_ids", limits.max_token_ids},
       {"limits.max_request_id_bytes", limits.max_request_id_bytes},
       {"limits.max_candidates", limits.max_candidates},
       {"limits.max_stop_sequence_bytes", limits.max_stop_sequence_bytes},

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "absl/status/status.h"
@@ -13,8 +14,11 @@ struct RequestLimits {
   // Text of a prompt, or of all messages of a conversation together. Tokenising takes under a
   // second per MiB.
   int64_t max_prompt_bytes = 1 << 20;
-  int max_messages = 1024;  // of a conversation
-  int max_detokenize_ids = 1 << 18;
+  int max_messages = 1024;                     // of a conversation
+  static constexpr size_t kMaxRoleBytes = 64;  // of each
+  // Ids where the model's length is no limit: of a prompt that is cut to fit or only counted (as
+  // many as the model takes are always allowed), and of text to make from them.
+  int max_token_ids = 1 << 18;
   int max_request_id_bytes = 128;
   int max_candidates = 8;
   int max_stop_sequences = 16;

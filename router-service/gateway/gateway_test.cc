@@ -250,6 +250,25 @@ TEST_F(GatewayTest, RefusesToScoreMoreThanFits) {
   EXPECT_EQ(ReasonOf(answer.Await().status()), kContextLengthExceeded);
 }
 
+TEST_F(GatewayTest, RefusesTooManyIdsBeforeTheyWait) {
+  options_.limits.max_token_ids = 100;
+  options_.n_preparation_threads = 1;
+  Restart();
+  codec_->Close();
+  inference::v1::CountTokensRequest request;
+  request.mutable_prompt()->set_text("x");
+  Answer<inference::v1::CountTokensResponse> first, second;
+  gateway_->CountTokens(request, first.Done());
+  codec_->AwaitEncoding(1);  // the one thread there is
+  request.mutable_prompt()->mutable_token_ids()->mutable_ids()->Resize(101, 1);
+  gateway_->CountTokens(request, second.Done());
+  EXPECT_TRUE(second.there());
+  codec_->Open();
+  EXPECT_EQ(second.Await().status().message(),
+            "prompt.token_ids.ids: has 101 ids, the limit is 100");
+  EXPECT_TRUE(first.Await().ok());
+}
+
 TEST_F(GatewayTest, CountsTextIdsAndConversations) {
   inference::v1::Prompt prompt;
   prompt.set_text("abc");

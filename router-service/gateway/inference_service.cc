@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <memory>
 #include <utility>
 
@@ -35,11 +36,11 @@ std::shared_ptr<Caller> CallerOf(const CallContext& call) {
 }
 
 void StreamGenerate(Gateway* gateway, const std::shared_ptr<CallContext>& call,
-                    const StreamGenerateTextRequest& request,
+                    StreamGenerateTextRequest&& request,
                     std::shared_ptr<StreamPump::Stream> stream) {
   auto pump = std::make_shared<StreamPump>(std::move(stream));
   pump->Start(gateway->Generate(
-      request, call->deadline(),
+      std::move(request), call->deadline(),
       [weak = std::weak_ptr<StreamPump>(pump)] {
         if (auto pump = weak.lock()) pump->Pump();
       },
@@ -53,8 +54,8 @@ void AddShort(RpcServer* server, const char* method, const MethodOptions& option
               void (Gateway::*run)(Request, std::function<void(absl::StatusOr<Response>)>)) {
   AddUnary<Request, Response>(
       server, kService, method,
-      [gateway, run](std::shared_ptr<CallContext> /*call*/, const Request& request,
-                     Respond<Response> respond) { (gateway->*run)(request, respond); },
+      [gateway, run](std::shared_ptr<CallContext> /*call*/, Request&& request,
+                     Respond<Response> respond) { (gateway->*run)(std::move(request), respond); },
       options);
 }
 
@@ -66,10 +67,10 @@ void AddLong(RpcServer* server, const char* method, const MethodOptions& options
                  std::shared_ptr<Caller>)) {
   AddUnary<Request, Response>(
       server, kService, method,
-      [gateway, run](std::shared_ptr<CallContext> call, const Request& request,
+      [gateway, run](std::shared_ptr<CallContext> call, Request&& request,
                      Respond<Response> respond) {
         std::shared_ptr<PendingCall> pending =
-            (gateway->*run)(request, call->deadline(), respond, CallerOf(*call));
+            (gateway->*run)(std::move(request), call->deadline(), respond, CallerOf(*call));
         KeepUntilOver(call, std::move(pending));
       },
       options);
@@ -80,12 +81,13 @@ void AddLong(RpcServer* server, const char* method, const MethodOptions& options
 void AddInferenceService(RpcServer* server, Gateway* gateway) {
   MethodOptions options;
   options.max_request_bytes = gateway->max_request_bytes();
+  options.max_request_parts = std::max<size_t>(kDefaultRequestParts, gateway->max_request_parts());
   options.max_queued_messages = 4;  // more wait in the generation and merge there
   AddServerStreaming<StreamGenerateTextRequest, StreamGenerateTextResponse>(
       server, kService, "StreamGenerateText",
-      [gateway](std::shared_ptr<CallContext> call, const StreamGenerateTextRequest& request,
+      [gateway](std::shared_ptr<CallContext> call, StreamGenerateTextRequest&& request,
                 std::shared_ptr<StreamPump::Stream> stream) {
-        StreamGenerate(gateway, call, request, std::move(stream));
+        StreamGenerate(gateway, call, std::move(request), std::move(stream));
       },
       options);
   AddLong<GenerateTextRequest, GenerateTextResponse>(server, "GenerateText", options, gateway,

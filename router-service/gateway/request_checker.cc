@@ -1,5 +1,6 @@
 #include "router-service/gateway/request_checker.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "absl/strings/str_cat.h"
@@ -98,7 +99,7 @@ absl::Status RequestChecker::CheckConversation(const Conversation& conversation)
     const auto& message = conversation.messages(i);
     GF_RETURN_IF_ERROR(CheckText(message.content(), Indexed(field, i) + ".content"));
     // Templates copy the role between special tokens, so it must not be able to hold one.
-    bool is_name = !message.role().empty() && message.role().size() <= 64;
+    bool is_name = !message.role().empty() && message.role().size() <= RequestLimits::kMaxRoleBytes;
     for (const char c : message.role()) is_name = is_name && IsNameCharacter(c);
     if (!is_name) {
       return BadField(Indexed(field, i) + ".role",
@@ -108,7 +109,20 @@ absl::Status RequestChecker::CheckConversation(const Conversation& conversation)
   return absl::OkStatus();
 }
 
-absl::Status RequestChecker::CheckPrompt(const Prompt& prompt, Emptiness emptiness) const {
+absl::Status RequestChecker::CheckPromptIds(const inference::v1::TokenIds& prompt,
+                                            Excess excess) const {
+  const std::string field = "prompt.token_ids.ids";
+  const int length = model_.max_sequence_tokens;
+  if (excess == Excess::kRefused && prompt.ids_size() > length) {
+    return Annotate(ContextLengthExceeded(prompt.ids_size(), length), field);
+  }
+  GF_RETURN_IF_ERROR(
+      CheckCount(field, prompt.ids_size(), std::max(length, limits_.max_token_ids), "ids"));
+  return CheckTokenIds(prompt.ids(), field);
+}
+
+absl::Status RequestChecker::CheckPrompt(const Prompt& prompt, Emptiness emptiness,
+                                         Excess excess) const {
   const bool refuse_empty = emptiness == Emptiness::kRefused;
   if (prompt.has_add_special_tokens() && prompt.kind_case() != Prompt::kText) {
     return BadField("prompt.add_special_tokens", "goes with prompt.text only");
@@ -127,8 +141,7 @@ absl::Status RequestChecker::CheckPrompt(const Prompt& prompt, Emptiness emptine
       if (refuse_empty && prompt.token_ids().ids().empty()) {
         return BadField("prompt.token_ids", "is empty");
       }
-      // How many there may be is the model's length; see FitPrompt().
-      return CheckTokenIds(prompt.token_ids().ids(), "prompt.token_ids.ids");
+      return CheckPromptIds(prompt.token_ids(), excess);
     case Prompt::kConversation:
       if (!abilities_.conversation) {
         return BadField("prompt.conversation",
@@ -214,6 +227,8 @@ absl::Status RequestChecker::CheckConfig(const GenerationConfig& config) const {
 absl::Status RequestChecker::CheckResume(const GenerationConfig& config,
                                          const ResumeIds& resume_token_ids) const {
   if (resume_token_ids.empty()) return absl::OkStatus();
+  GF_RETURN_IF_ERROR(
+      CheckCount("resume_token_ids", resume_token_ids.size(), model_.max_sequence_tokens, "ids"));
   if (!config.has_seed()) {
     return BadField("config.seed",
                     "must be set with resume_token_ids, to the seed of the request"
@@ -257,19 +272,21 @@ absl::Status RequestChecker::Check(const GenerateTextRequest& request,
                     absl::StrCat("is ", request.priority(), ", must be in [", -limits_.max_priority,
                                  ", ", limits_.max_priority, "]"));
   }
-  return CheckPrompt(request.prompt(), Emptiness::kRefused);
+  const bool is_cut = request.truncation_policy() == inference::v1::TRUNCATION_POLICY_KEEP_END;
+  return CheckPrompt(request.prompt(), Emptiness::kRefused,
+                     is_cut ? Excess::kTaken : Excess::kRefused);
 }
 
 absl::Status RequestChecker::Check(const inference::v1::ScoreTextRequest& request) const {
   GF_RETURN_IF_ERROR(CheckModel(request.model()));
   GF_RETURN_IF_ERROR(CheckRequestId(request.request_id()));
   GF_RETURN_IF_ERROR(CheckTopLogprobs(request.top_logprobs(), "top_logprobs"));
-  return CheckPrompt(request.prompt(), Emptiness::kRefused);
+  return CheckPrompt(request.prompt(), Emptiness::kRefused, Excess::kRefused);
 }
 
 absl::Status RequestChecker::Check(const inference::v1::CountTokensRequest& request) const {
   GF_RETURN_IF_ERROR(CheckModel(request.model()));
-  return CheckPrompt(request.prompt(), Emptiness::kAllowed);
+  return CheckPrompt(request.prompt(), Emptiness::kAllowed, Excess::kTaken);
 }
 
 absl::Status RequestChecker::Check(const inference::v1::TokenizeRequest& request) const {
@@ -279,7 +296,7 @@ absl::Status RequestChecker::Check(const inference::v1::TokenizeRequest& request
                     "are tokens already; set prompt.text or "
                     "prompt.conversation");
   }
-  return CheckPrompt(request.prompt(), Emptiness::kAllowed);
+  return CheckPrompt(request.prompt(), Emptiness::kAllowed, Excess::kTaken);
 }
 
 absl::Status RequestChecker::Check(const inference::v1::DetokenizeRequest& request) const {
@@ -288,7 +305,7 @@ absl::Status RequestChecker::Check(const inference::v1::DetokenizeRequest& reque
     return absl::FailedPreconditionError("the model has no tokenizer, so ids have no text");
   }
   GF_RETURN_IF_ERROR(
-      CheckCount("token_ids", request.token_ids_size(), limits_.max_detokenize_ids, "ids"));
+      CheckCount("token_ids", request.token_ids_size(), limits_.max_token_ids, "ids"));
   return CheckTokenIds(request.token_ids(), "token_ids");
 }
 

@@ -42,7 +42,11 @@ class RequestChecker {
 
  private:
   enum class Emptiness { kAllowed, kRefused };
-  absl::Status CheckPrompt(const inference::v1::Prompt& prompt, Emptiness emptiness) const;
+  // What becomes of a prompt with more tokens than the model's length.
+  enum class Excess { kRefused, kTaken };
+  absl::Status CheckPrompt(const inference::v1::Prompt& prompt, Emptiness emptiness,
+                           Excess excess) const;
+  absl::Status CheckPromptIds(const inference::v1::TokenIds& prompt, Excess excess) const;
   absl::Status CheckText(const std::string& text, const std::string& field) const;
   absl::Status CheckConversation(const inference::v1::Conversation& conversation) const;
   absl::Status CheckConfig(const inference::v1::GenerationConfig& config) const;

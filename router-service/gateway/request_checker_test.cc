@@ -162,6 +162,46 @@ TEST_F(RequestCheckerTest, RefusesTextThatIsTooLongBeforeLookingAtIt) {
   ExpectBadField("prompt.conversation.messages", "has 2 messages, the limit is 1");
 }
 
+TEST_F(RequestCheckerTest, RefusesMoreIdsThanTheModelTakesBeforeLookingAtThem) {
+  auto* ids = request_.mutable_prompt()->mutable_token_ids();
+  ids->mutable_ids()->Resize(129, -1);
+  inference::v1::ScoreTextRequest score;
+  *score.mutable_prompt() = request_.prompt();
+  const RequestChecker checker(&model_, &limits_, {});
+  for (const absl::Status& status : {Check(), checker.Check(score)}) {
+    EXPECT_EQ(ReasonOf(status), kContextLengthExceeded);
+    EXPECT_EQ(status.message(),
+              "prompt.token_ids.ids: the prompt has 129 tokens, the limit is 128");
+  }
+  ids->mutable_ids()->Clear();
+  ids->mutable_ids()->Resize(128, 1);
+  EXPECT_EQ(Check(), absl::OkStatus());
+  config()->set_seed(0);
+  resumed_.Resize(129, -1);
+  ExpectBadField("resume_token_ids", "has 129 ids, the limit is 128");
+}
+
+TEST_F(RequestCheckerTest, IdsThatAreCutOrCountedMayBeMore) {
+  const RequestChecker checker(&model_, &limits_, {});
+  inference::v1::CountTokensRequest count;
+  request_.set_truncation_policy(inference::v1::TRUNCATION_POLICY_KEEP_END);
+  const auto set_ids = [&](int n, int32_t id) {
+    request_.mutable_prompt()->mutable_token_ids()->mutable_ids()->Clear();
+    request_.mutable_prompt()->mutable_token_ids()->mutable_ids()->Resize(n, id);
+    *count.mutable_prompt() = request_.prompt();
+  };
+  for (const int limit : {200, 128}) {
+    limits_.max_token_ids = limit == 200 ? 200 : 100;  // but what the model takes
+    set_ids(limit, 1);
+    EXPECT_EQ(Check(), absl::OkStatus());
+    EXPECT_EQ(checker.Check(count), absl::OkStatus());
+    set_ids(limit + 1, -1);
+    const std::string too_many = absl::StrCat("has ", limit + 1, " ids, the limit is ", limit);
+    ExpectBadField("prompt.token_ids.ids", too_many);
+    EXPECT_EQ(checker.Check(count).message(), "prompt.token_ids.ids: " + too_many);
+  }
+}
+
 TEST_F(RequestCheckerTest, NamesTheOffsetOfInvalidUtf8) {
   request_.mutable_prompt()->set_text("gr\xc3\xbc\xc3 x");
   ExpectBadField("prompt.text", "byte offset 4 of 7");

@@ -1,6 +1,6 @@
 // Input: a byte that picks the message type, a byte of slice size, then a message as it came from
 // the network. What ReadFrame accepts must be what generated code reads from the same bytes, and
-// writing it again must not change it.
+// writing it again must not change it. CheckParts must get through all that parsing gets through.
 
 #include <cstdint>
 #include <string>
@@ -10,6 +10,7 @@
 #include "gatefold/internal/v1/attention.pb.h"
 #include "gatefold/internal/v1/expert.pb.h"
 #include "gatefold/rpc/frame.h"
+#include "gatefold/rpc/message_parts.h"
 #include "google/protobuf/io/coded_stream.h"
 #include "google/protobuf/io/zero_copy_stream_impl_lite.h"
 #include "google/protobuf/message.h"
@@ -47,6 +48,7 @@ void Check(const std::string& bytes, size_t piece) {
   }
   Message expected;
   GF_CHECK(expected.ParseFromString(bytes));
+  GF_CHECK(gatefold::CheckParts(Cut(bytes, piece), *Message::descriptor(), bytes.size()).ok());
   std::string content(payload.size_bytes(), '\0');
   payload.CopyTo(content.data());
   GF_CHECK(content == expected.hidden_states());

@@ -2,7 +2,10 @@
 // certificates and keys are exchanged under a running stream.
 
 #include <atomic>
+#include <cinttypes>
+#include <cstdio>
 #include <filesystem>
+#include <fstream>
 #include <functional>
 #include <memory>
 #include <sstream>
@@ -194,6 +197,26 @@ class SecurityTest : public ::testing::Test {
         &context, request, &response));
   }
 
+  absl::Status Count(const std::shared_ptr<grpc::Channel>& channel,
+                     const inference::v1::CountTokensRequest& request) {
+    grpc::ClientContext context;
+    Prepare(&context, "key-of-alice");
+    inference::v1::CountTokensResponse response;
+    return FromGrpcStatus(inference::v1::InferenceService::NewStub(channel)->CountTokens(
+        &context, request, &response));
+  }
+
+  // The most that the router has ever had.
+  int64_t PeakMemoryBytes() {
+    std::ifstream file(absl::StrCat("/proc/", router_->pid(), "/status"));
+    for (std::string line; std::getline(file, line);) {
+      int64_t kib = 0;
+      if (sscanf(line.c_str(), "VmHWM: %" SCNd64 " kB", &kib) == 1) return kib << 10;
+    }
+    ADD_FAILURE() << "no VmHWM";
+    return 0;
+  }
+
   absl::Status DescribeExpert(const std::shared_ptr<grpc::Channel>& channel) {
     grpc::ClientContext context;
     Prepare(&context, "");
@@ -248,6 +271,25 @@ TEST_F(SecurityTest, LetsInWhoHasAKeyAndNobodyElse) {
             absl::StatusCode::kUnavailable);
   EXPECT_EQ(Generate(Channel(router_address_, "next-ca"), "key-of-alice").code(),
             absl::StatusCode::kUnavailable);
+}
+
+TEST_F(SecurityTest, HugeRequestsAreTheCallersFaultAndTakeLittleMemory) {
+  const auto router = Channel(router_address_, "ca");
+  EXPECT_TRUE(Generate(router, "key-of-alice").ok());
+  const int64_t before = PeakMemoryBytes();
+  inference::v1::CountTokensRequest text, messages;
+  text.mutable_prompt()->set_text(std::string(15'000'000, 'x'));
+  for (int i = 0; i < 7'500'000; ++i) {  // of two bytes
+    messages.mutable_prompt()->mutable_conversation()->add_messages();
+  }
+  for (const auto* request : {&text, &messages}) {
+    const absl::Status status = Count(router, *request);
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << status;
+    EXPECT_THAT(std::string(status.message()), ::testing::HasSubstr("the limit is"));
+  }
+  // What came in, and no message made of it: that would take half a gigabyte.
+  EXPECT_LT(PeakMemoryBytes() - before, 150'000'000);
+  EXPECT_TRUE(Generate(router, "key-of-alice").ok());
 }
 
 TEST_F(SecurityTest, WorkersAnswerOnlyTheCluster) {
