@@ -116,6 +116,54 @@ TEST_F(GatewayTest, HoldsACallersTokensAndGivesBackWhatWasNotUsed) {
   EXPECT_FALSE(alice->TakeTokens(1).ok());
 }
 
+TEST_F(GatewayTest, HoldsNoMoreThanTheModelsLengthLeaves) {
+  ApiKey key;
+  key.name = "alice";
+  key.tokens_per_minute = 1000;
+  const auto alice = std::make_shared<Caller>(key, [] { return absl::UnixEpoch(); });
+  inference::v1::GenerateTextRequest request;
+  request.mutable_prompt()->set_text("hi");  // 3 tokens of 64
+  request.mutable_config()->set_candidate_count(2);
+  request.mutable_config()->set_max_output_tokens(1'000'000);
+  Answer<inference::v1::GenerateTextResponse> answer;
+  const auto call = gateway_->GenerateWhole(request, absl::InfiniteFuture(), answer.Done(), alice);
+  service_.Await(1);
+  constexpr int kHeld = 3 + 2 * 61;
+  EXPECT_TRUE(alice->TakeTokens(1000 - kHeld).ok());
+  EXPECT_FALSE(alice->TakeTokens(1).ok());
+  for (const int i : {0, 1}) {
+    service_.Await(i).Say("four");
+    service_.Await(i).Stop();
+  }
+  EXPECT_TRUE(answer.Await().ok());
+  EXPECT_TRUE(alice->TakeTokens(kHeld - (3 + 8)).ok());
+  EXPECT_FALSE(alice->TakeTokens(1).ok());
+}
+
+TEST_F(GatewayTest, WhatIsResumedIsNotHeldAgain) {
+  ApiKey key;
+  key.name = "alice";
+  key.tokens_per_minute = 1000;
+  inference::v1::StreamGenerateTextRequest request;
+  request.mutable_request()->mutable_prompt()->set_text("hi");
+  request.mutable_request()->mutable_config()->set_seed(7);
+  request.mutable_resume_token_ids()->Resize(20, 'x');
+  int index = 0;
+  for (const auto& [max_output_tokens, n_output] : {std::pair(50, 30), std::pair(100, 41)}) {
+    const auto alice = std::make_shared<Caller>(key, [] { return absl::UnixEpoch(); });
+    request.mutable_request()->mutable_config()->set_max_output_tokens(max_output_tokens);
+    auto generation = gateway_->Generate(
+        request, absl::InfiniteFuture(), [] {}, alice);
+    Submission& submission = service_.Await(index++);
+    EXPECT_TRUE(alice->TakeTokens(1000 - 3 - n_output).ok());
+    EXPECT_FALSE(alice->TakeTokens(1).ok());
+    // All that there may be: nothing is left to give back.
+    submission.Say(std::string(n_output, 'y'));
+    submission.End(StopCause::kContextLength);
+    EXPECT_FALSE(alice->TakeTokens(1).ok());
+  }
+}
+
 TEST_F(GatewayTest, AScoreCountsItsPromptAndARefusedRequestNothing) {
   ApiKey key;
   key.name = "alice";

@@ -113,12 +113,16 @@ absl::StatusOr<GenerationRun::Prepared> GenerationRun::PrepareInputs() const {
 }
 
 absl::Status GenerationRun::TakeTokens(const Prepared& prepared) {
-  const int64_t n_output = prepared.config.max_output_tokens() - request_.resume_token_ids_size();
+  // However many were asked for, the model's length ends the output, too. What was resumed fits in
+  // either: see CheckResumed.
+  const int64_t n_prompt = static_cast<int64_t>(prepared.prompt.size());
+  const int64_t n_output = std::min<int64_t>(prepared.config.max_output_tokens(),
+                                             context_.max_sequence_tokens - n_prompt) -
+                           request_.resume_token_ids_size();
   const int64_t n_candidates = static_cast<int64_t>(prepared.candidates.size());
   absl::MutexLock lock(&mu_);
   if (events_.ended()) return absl::OkStatus();
-  return hold_.Take(caller_,
-                    static_cast<int64_t>(prepared.prompt.size()) + n_candidates * n_output);
+  return hold_.Take(caller_, n_prompt + n_candidates * n_output);
 }
 
 absl::Status GenerationRun::CheckResumed(const Prepared& prepared) const {
