@@ -279,6 +279,19 @@ TEST_F(GatewayTest, ScoresEveryPositionAndKeepsTheLastLogits) {
   EXPECT_EQ(response->usage().prompt_tokens(), 3);
 }
 
+TEST_F(GatewayTest, TheSchedulerKnowsAScoreByTheIdThatTheCallerIsTold) {
+  inference::v1::ScoreTextRequest request;
+  request.mutable_prompt()->mutable_token_ids()->add_ids(1);
+  Answer<inference::v1::ScoreTextResponse> answer;
+  auto call = gateway_->Score(request, absl::InfiniteFuture(), answer.Done());
+  Submission& submission = service_.Await(0);
+  const std::string known = submission.request.request_id;
+  EXPECT_EQ(known.size(), 32);
+  submission.listener->OnPromptScores(0, Scores({-1}));
+  submission.End(StopCause::kPromptDone);
+  EXPECT_EQ(answer.Await()->request_id(), known);
+}
+
 TEST_F(GatewayTest, AnUnscoredPositionIsAnError) {
   inference::v1::ScoreTextRequest request;
   for (const int id : {1, 5, 9}) request.mutable_prompt()->mutable_token_ids()->add_ids(id);

@@ -69,14 +69,16 @@ bool GenerationRun::Accept() {
 }
 
 void GenerationRun::Prepare() {
+  std::string request_id;
   {
     absl::MutexLock lock(&mu_);
     if (events_.ended()) return;
+    request_id = lease_->id();
   }
   absl::StatusOr<Prepared> prepared = PrepareInputs();
   if (!prepared.ok()) return Fail(prepared.status());
   if (absl::Status taken = TakeTokens(*prepared); !taken.ok()) return Fail(std::move(taken));
-  std::vector<GenerationRequest> submissions = Submissions(*prepared);
+  std::vector<GenerationRequest> submissions = Submissions(*prepared, request_id);
   if (!Install(*std::move(prepared))) return;
   for (size_t i = 0; i < submissions.size(); ++i) {
     auto handle = context_.service->Submit(std::move(submissions[i]),
@@ -145,12 +147,13 @@ bool GenerationRun::WantsPromptDetails() const {
   return output.prompt_logprobs() || output.routing_trace();
 }
 
-std::vector<GenerationRequest> GenerationRun::Submissions(const Prepared& prepared) const {
+std::vector<GenerationRequest> GenerationRun::Submissions(const Prepared& prepared,
+                                                          const std::string& request_id) const {
   std::vector<GenerationRequest> submissions;
   for (size_t i = 0; i < prepared.candidates.size(); ++i) {
     GenerationRequest request = MakeGenerationRequest(prepared.config, request_.request().output(),
                                                       context_.model, static_cast<int>(i));
-    request.request_id = request_.request().request_id();
+    request.request_id = request_id;
     request.prompt = prepared.prompt;
     if (prepared.already_stopped) {
       request.max_output_tokens = 0;  // what was asked about the prompt is all that is left

@@ -75,7 +75,8 @@ class GenerationRun : public std::enable_shared_from_this<GenerationRun> {
   // What it may come to, of the caller's tokens.
   absl::Status TakeTokens(const Prepared& prepared);
   absl::Status CheckResumed(const Prepared& prepared) const;
-  std::vector<GenerationRequest> Submissions(const Prepared& prepared) const;
+  std::vector<GenerationRequest> Submissions(const Prepared& prepared,
+                                             const std::string& request_id) const;
   // False: there is nothing to submit.
   bool Install(Prepared prepared);
   void HoldHandle(std::unique_ptr<GenerationService::Handle> handle);

@@ -468,6 +468,29 @@ TEST_F(GenerationTest, PassesDeadlinePriorityAndLimitsOn) {
   EXPECT_EQ(submission.request.max_output_tokens, 7);
 }
 
+TEST_F(GenerationTest, TheSchedulerKnowsTheIdThatTheCallerIsTold) {
+  config()->set_candidate_count(2);
+  int index = 0;
+  for (const std::string& given : {std::string(), std::string("mine")}) {
+    request_.mutable_request()->set_request_id(given);
+    Reader reader;
+    Start(&reader);
+    std::vector<std::string> known;
+    for (int candidate = 0; candidate < 2; ++candidate) {
+      Submission& submission = service_.Await(index++);
+      known.push_back(submission.request.request_id);
+      submission.Stop();
+    }
+    const std::string& told = reader.ToEnd().started().request_id();
+    EXPECT_EQ(known, std::vector<std::string>(2, told));
+    if (given.empty()) {
+      EXPECT_EQ(told.size(), 32);
+    } else {
+      EXPECT_EQ(told, given);
+    }
+  }
+}
+
 TEST_F(GenerationTest, OutOfTimeBeforeItWasSubmittedIsDeadlineExceeded) {
   deadline_ = now_;
   Start(&reader_);

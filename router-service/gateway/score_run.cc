@@ -64,12 +64,15 @@ bool ScoreRun::Accept() {
 }
 
 void ScoreRun::Prepare() {
+  std::string request_id;
   {
     absl::MutexLock lock(&mu_);
     if (done_ == nullptr) return;
+    request_id = lease_->id();
   }
   absl::StatusOr<GenerationRequest> request = PrepareInputs();
   if (!request.ok()) return End(request.status());
+  request->request_id = std::move(request_id);
   if (absl::Status taken = Install(request->prompt); !taken.ok()) return End(std::move(taken));
   auto handle =
       context_.service->Submit(*std::move(request), std::make_shared<Listener>(shared_from_this()));
@@ -94,7 +97,6 @@ absl::StatusOr<GenerationRequest> ScoreRun::PrepareInputs() const {
   output.set_routing_trace(request_.routing_trace());
   GF_RETURN_IF_ERROR(CheckResponseSize(output, context_.model, n_prompt,
                                        context_.options.limits.max_response_bytes));
-  request.request_id = request_.request_id();
   request.score_prompt = true;
   request.n_prompt_top_logprobs = static_cast<int>(request_.top_logprobs());
   request.want_last_logits = request_.last_logits();

@@ -35,6 +35,7 @@ class ScoreRun : public std::enable_shared_from_this<ScoreRun> {
  private:
   class Listener;
 
+  // All but its id.
   absl::StatusOr<GenerationRequest> PrepareInputs() const;
   // Takes the caller's tokens, too.
   absl::Status Install(const std::vector<int32_t>& prompt);

@@ -89,6 +89,8 @@ TEST_F(MissingExpertTest, AWaitIsSeenAndItsEndNamesTheExpertAndItsLastHolder) {
   EXPECT_TRUE(AwaitWaiting());
   EXPECT_TRUE(shape_->router()->Log().find("waiting_for_expert") != std::string::npos);
   request.join();
+  // Its id is the router's own, for it has none of its caller's.
+  EXPECT_TRUE(shape_->router()->Log().find("request_id=\"\"") == std::string::npos);
   EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable) << status;
   EXPECT_EQ(ReasonOf(status), kExpertUnavailable);
   EXPECT_GT(RetryDelayOf(status), absl::ZeroDuration());
