@@ -1,6 +1,9 @@
 #include "attention-service/attention_service.h"
 
+#include <grpcpp/support/proto_buffer_reader.h>
+
 #include <algorithm>
+#include <bit>
 #include <utility>
 #include <vector>
 
@@ -11,6 +14,8 @@
 #include "gatefold/engine/attention_wire.h"
 #include "gatefold/rpc/async_service.h"
 #include "gatefold/rpc/frame.h"
+#include "google/protobuf/io/coded_stream.h"
+#include "google/protobuf/wire_format_lite.h"
 
 namespace gatefold {
 namespace {
@@ -41,6 +46,29 @@ void SetRefusal(const absl::Status& status, internal::v1::Refusal* refusal) {
 class AttentionService::Session final : public StreamSession {
  public:
   explicit Session(AttentionService* service) : service_(service) {}
+
+  // By operation and rows: of frames of one size one may open a sequence, by its token ids, and the
+  // next compute a layer for them.
+  int KindOf(const grpc::ByteBuffer& frame) const override {
+    using google::protobuf::internal::WireFormatLite;
+    grpc::ByteBuffer shared(frame);  // the reader wants one that it may change
+    grpc::ProtoBufferReader reader(&shared);
+    google::protobuf::io::CodedInputStream in(&reader);
+    uint32_t operation = 0, n_rows = 0;
+    while (const uint32_t tag = in.ReadTag()) {
+      const int field = WireFormatLite::GetTagFieldNumber(tag);
+      if (field > internal::v1::RunAttentionRequest::kNRowsFieldNumber) break;
+      uint32_t* const wanted =
+          field == internal::v1::RunAttentionRequest::kOperationFieldNumber ? &operation
+          : field == internal::v1::RunAttentionRequest::kNRowsFieldNumber   ? &n_rows
+                                                                            : nullptr;
+      if (wanted == nullptr ? !WireFormatLite::SkipField(&in, tag) : !in.ReadVarint32(wanted))
+        break;
+    }
+    constexpr int kSizes = 33;  // of a uint32, in bits
+    return static_cast<int>(std::min(operation, 7u)) * kSizes +
+           static_cast<int>(std::bit_width(n_rows));
+  }
 
   absl::StatusOr<grpc::ByteBuffer> OnFrame(grpc::ByteBuffer frame, absl::Time received) override {
     const absl::Time start = absl::Now();

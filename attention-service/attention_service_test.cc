@@ -300,6 +300,28 @@ TEST_F(AttentionServiceTest, FreesWhatALaneHadBeforeItCameAgain) {
   EXPECT_EQ(host_->cache()->n_available(), host_->cache()->n_blocks());
 }
 
+// A prompt comes twice: to open its sequence, which takes no time, and to be computed.
+TEST_F(AttentionServiceTest, TellsKindsOfWorkApart) {
+  const auto kind = [&](const RunAttentionRequest& request, size_t n_rows = 0) {
+    return session_->KindOf(WriteFrame(request, PayloadBuffer(n_rows * 64 * sizeof(float))));
+  };
+  RunAttentionRequest open = OpenRequest(9, 300);
+  for (int i = 0; i < 300; ++i) open.mutable_open(0)->add_token_ids(i);
+  const int embed = kind(Span(9, 0, 300));
+  EXPECT_NE(kind(open), embed);
+  EXPECT_EQ(kind(Span(9, 0, 280)), embed);
+  EXPECT_NE(kind(Span(9, 0, 1)), embed);
+  EXPECT_NE(kind(Span(9, 0, 300, internal::v1::ATTENTION_OPERATION_ATTEND), 300), embed);
+  RunAttentionRequest hostile = Span(9, 0, 300);
+  hostile.set_n_rows(0xffffffff);
+  hostile.set_operation(static_cast<internal::v1::AttentionOperation>(0x7fffffff));
+  EXPECT_LT(kind(hostile), StreamSession::kKinds);
+  hostile.set_operation(static_cast<internal::v1::AttentionOperation>(-1));
+  EXPECT_LT(kind(hostile), StreamSession::kKinds);
+  grpc::Slice noise(std::string(100, '\xff'));
+  EXPECT_LT(session_->KindOf(grpc::ByteBuffer(&noise, 1)), StreamSession::kKinds);
+}
+
 // Its rotations are computed up to there and no further, whatever the KV blocks could hold.
 TEST_F(AttentionServiceTest, RefusesSequencesLongerThanItTakes) {
   const auto host = *AttentionHost::Load(

@@ -3,7 +3,6 @@
 #include <pthread.h>
 
 #include <algorithm>
-#include <bit>
 #include <optional>
 #include <utility>
 
@@ -18,7 +17,7 @@ namespace {
 // A size says little about the work: 2 KB may be the token ids of a long chunk. So what frames took
 // decides. A hand-off to a worker is a few percent of the longest that counts as quick.
 constexpr absl::Duration kQuick = absl::Milliseconds(1);
-constexpr int kToProve = 64;  // after a slow one; of a size that is new, one
+constexpr int kToProve = 64;  // after a slow one; of a kind that is new, one
 
 }  // namespace
 
@@ -40,19 +39,22 @@ FrameWorkers::~FrameWorkers() {
   for (std::thread& thread : threads_) thread.join();
 }
 
-bool FrameWorkers::Enter(size_t bytes) {
+bool FrameWorkers::Enter(size_t bytes, bool small) {
   absl::MutexLock lock(&mu_);
-  if (n_frames_ >= options_.max_queued_frames || n_bytes_ + bytes > options_.max_queued_bytes) {
+  if (n_bytes_ + bytes > options_.max_queued_bytes ||
+      (!small && n_large_ >= options_.max_queued_frames)) {
     return false;
   }
   ++n_frames_;
+  n_large_ += !small;
   n_bytes_ += bytes;
   return true;
 }
 
-void FrameWorkers::Leave(size_t bytes) {
+void FrameWorkers::Leave(size_t bytes, bool small) {
   absl::MutexLock lock(&mu_);
   --n_frames_;
+  n_large_ -= !small;
   n_bytes_ -= bytes;
 }
 
@@ -61,15 +63,15 @@ void FrameWorkers::Schedule(std::shared_ptr<FrameStream> stream) {
   ready_.push_back(std::move(stream));
 }
 
-bool FrameWorkers::WouldBeQuick(size_t bytes) const {
+bool FrameWorkers::WouldBeQuick(int kind) const {
   if (options_.n_workers == 0) return true;
   absl::MutexLock lock(&mu_);
-  return n_frames_ == 0 && n_to_prove_[std::bit_width(bytes)] == 0;
+  return n_frames_ == 0 && n_to_prove_.at(kind) == 0;
 }
 
-void FrameWorkers::Took(size_t bytes, absl::Duration time) {
+void FrameWorkers::Took(int kind, absl::Duration time) {
   absl::MutexLock lock(&mu_);
-  int& n = n_to_prove_[std::bit_width(bytes)];
+  int& n = n_to_prove_.at(kind);
   n = time > kQuick ? kToProve : std::max(n - 1, 0);
 }
 
@@ -105,7 +107,8 @@ void FrameWorkers::Work() {
 void FrameStream::Start() { Settle(); }
 
 void FrameStream::OnRead(bool ok, grpc::ByteBuffer message) {
-  bool small = false;
+  bool at_once = false;
+  int kind = 0;
   {
     absl::MutexLock lock(&mu_);
     reading_ = false;
@@ -113,30 +116,30 @@ void FrameStream::OnRead(bool ok, grpc::ByteBuffer message) {
       End(absl::OkStatus());
     } else {
       ++n_frames_;
-      small = !computing_ && waiting_.empty() && session_->IsSmall(message) &&
-              workers_->WouldBeQuick(message.Length());
-      if (small) {
+      const bool small = session_->IsSmall(message);
+      kind = session_->KindOf(message);
+      at_once = small && !computing_ && waiting_.empty() && workers_->WouldBeQuick(kind);
+      if (at_once) {
         computing_ = true;
       } else {
-        Enqueue(std::move(message));
+        Enqueue(std::move(message), kind, small);
       }
     }
   }
-  if (small) Compute(std::move(message), absl::Now());
+  if (at_once) Compute(std::move(message), kind, absl::Now());
   Settle();
 }
 
-void FrameStream::Compute(grpc::ByteBuffer frame, absl::Time received) {
-  const size_t bytes = frame.Length();
+void FrameStream::Compute(grpc::ByteBuffer frame, int kind, absl::Time received) {
   const absl::Time start = absl::Now();
   absl::StatusOr<grpc::ByteBuffer> answer = session_->OnFrame(std::move(frame), received);
-  workers_->Took(bytes, absl::Now() - start);
+  workers_->Took(kind, absl::Now() - start);
   Answer(std::move(answer));
 }
 
-void FrameStream::Enqueue(grpc::ByteBuffer frame) {
-  Waiting waiting{grpc::ByteBuffer(), absl::Now()};
-  if (workers_->Enter(frame.Length())) {
+void FrameStream::Enqueue(grpc::ByteBuffer frame, int kind, bool small) {
+  Waiting waiting{grpc::ByteBuffer(), absl::Now(), kind, small};
+  if (workers_->Enter(frame.Length(), small)) {
     waiting.frame = std::move(frame);
   } else {
     waiting.frame = handler_->Refuse(frame);
@@ -160,8 +163,8 @@ void FrameStream::RunOne() {
     Answer(std::move(work->frame));
   } else if (work.has_value()) {
     const size_t bytes = work->frame.Length();
-    Compute(std::move(work->frame), work->received);
-    workers_->Leave(bytes);
+    Compute(std::move(work->frame), work->kind, work->received);
+    workers_->Leave(bytes, work->small);
   }
   Settle();
 }
@@ -179,7 +182,7 @@ void FrameStream::Answer(absl::StatusOr<grpc::ByteBuffer> answer) {
 
 void FrameStream::DropWaiting() {
   for (const Waiting& waiting : waiting_) {
-    if (!waiting.refused) workers_->Leave(waiting.frame.Length());
+    if (!waiting.refused) workers_->Leave(waiting.frame.Length(), waiting.small);
   }
   waiting_.clear();
 }

@@ -31,15 +31,15 @@ class FrameWorkers {
   ~FrameWorkers();  // no stream is left by then
 
   // Takes a place for a frame of that size, to be given back by Leave. False: the queue is full.
-  bool Enter(size_t bytes);
-  void Leave(size_t bytes);
+  bool Enter(size_t bytes, bool small);
+  void Leave(size_t bytes, bool small);
   void Schedule(std::shared_ptr<FrameStream> stream);
 
-  // Whether whoever answers a frame of that size can expect to be done soon: no frame is with the
-  // workers, which compute by turns, and those of about that size took moments of late.
-  bool WouldBeQuick(size_t bytes) const;
+  // Whether whoever answers a frame of that kind can expect to be done soon: no frame is with the
+  // workers, which compute by turns, and those of that kind took moments of late.
+  bool WouldBeQuick(int kind) const;
   // What one took to answer.
-  void Took(size_t bytes, absl::Duration time);
+  void Took(int kind, absl::Duration time);
 
   bool OpenStream();  // false: there are too many
   void CloseStream();
@@ -52,9 +52,10 @@ class FrameWorkers {
   std::deque<std::shared_ptr<FrameStream>> ready_ ABSL_GUARDED_BY(mu_);
   int n_streams_ ABSL_GUARDED_BY(mu_) = 0;
   int n_frames_ ABSL_GUARDED_BY(mu_) = 0;
+  int n_large_ ABSL_GUARDED_BY(mu_) = 0;  // of them
   size_t n_bytes_ ABSL_GUARDED_BY(mu_) = 0;
-  // By the bits of a frame's size: so many must be quick before one is expected to be.
-  std::array<int, 65> n_to_prove_ ABSL_GUARDED_BY(mu_);
+  // By kind: so many frames must be quick before one is expected to be.
+  std::array<int, StreamSession::kKinds> n_to_prove_ ABSL_GUARDED_BY(mu_);
   bool stopping_ ABSL_GUARDED_BY(mu_) = false;
   std::vector<std::thread> threads_;
 };
@@ -86,12 +87,14 @@ class FrameStream final : public CallObserver, public std::enable_shared_from_th
   struct Waiting {
     grpc::ByteBuffer frame;
     absl::Time received;
+    int kind = 0;
+    bool small = false;
     bool refused = false;
   };
 
-  void Enqueue(grpc::ByteBuffer frame) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void Enqueue(grpc::ByteBuffer frame, int kind, bool small) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // By whoever set computing_.
-  void Compute(grpc::ByteBuffer frame, absl::Time received) ABSL_LOCKS_EXCLUDED(mu_);
+  void Compute(grpc::ByteBuffer frame, int kind, absl::Time received) ABSL_LOCKS_EXCLUDED(mu_);
   void Answer(absl::StatusOr<grpc::ByteBuffer> answer) ABSL_LOCKS_EXCLUDED(mu_);
   void DropWaiting() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void Abandon() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);  // nobody reads answers any more
@@ -106,7 +109,7 @@ class FrameStream final : public CallObserver, public std::enable_shared_from_th
   StreamHandler* const handler_;
   FrameWorkers* const workers_;
   const int max_frames_;
-  // Used by whoever set computing_, and by the poll thread for IsSmall.
+  // Used by whoever set computing_, and by the poll thread for IsSmall and KindOf.
   std::unique_ptr<StreamSession> session_;
 
   absl::Mutex mu_;

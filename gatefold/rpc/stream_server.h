@@ -11,6 +11,7 @@
 
 #include <grpcpp/support/byte_buffer.h>
 
+#include <bit>
 #include <cstddef>
 #include <memory>
 #include <string>
@@ -37,6 +38,12 @@ class StreamSession {
   // Whether the poll thread may answer it. Runs on the poll thread, perhaps while a worker is in
   // OnFrame.
   virtual bool IsSmall(const grpc::ByteBuffer& frame) const { return frame.Length() <= 64 << 10; }
+
+  // Frames of equal kinds take about as long as one another. Below kKinds; as IsSmall.
+  static constexpr int kKinds = 512;
+  virtual int KindOf(const grpc::ByteBuffer& frame) const {
+    return static_cast<int>(std::bit_width(frame.Length()));
+  }
 };
 
 // Opens sessions. Threads: OnOpen on the poll thread; Refuse as well, perhaps while workers run.
@@ -57,7 +64,9 @@ struct StreamOptions {
   int n_workers = 1;
   int max_streams = 256;          // more are RESOURCE_EXHAUSTED
   int max_frames_per_stream = 8;  // read and not yet answered; then reading stops
-  int max_queued_frames = 64;     // waiting for a worker, over all streams; then frames are refused
+  // Waiting for a worker, over all streams, small ones aside; then frames are refused. Small ones
+  // are bounded by the number of streams.
+  int max_queued_frames = 64;
   size_t max_queued_bytes = size_t{256} << 20;
 };
 

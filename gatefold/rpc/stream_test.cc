@@ -267,7 +267,7 @@ TEST(Stream, AnswersSeveralCallsInFlightInOrder) {
   EXPECT_GT(server.handler.frames_by_thread["rpc-work-0"], 60);
 }
 
-// Of a size: the first one shows how long they take, and after one that took long so do others.
+// Of a kind: the first one shows how long they take, and after one that took long so do others.
 TEST(Stream, AnswersFramesThatAreQuickOnThePollThread) {
   Server server;
   StreamSet set(WaitPolicy::Block());
@@ -338,6 +338,27 @@ TEST(Stream, RefusesFramesWhenTheQueueIsFull) {
   EXPECT_THAT(order, ElementsAre(2, 3, 4));
   EXPECT_THAT(refused, ElementsAre(std::pair(1, false), std::pair(2, false), std::pair(3, true),
                                    std::pair(4, true)));
+}
+
+// As many lanes as there may be, each with a call under way.
+TEST(Stream, DoesNotRefuseSmallFramesForTheirNumber) {
+  constexpr uint64_t kStreams = 100;
+  Server server;
+  StreamSet set(WaitPolicy::Block());
+  PeerStream* gated = set.Open(server.Connect(), kRun);
+  ASSERT_TRUE(gated->Send(Frame(0, kGated), 0).ok());
+  server.handler.WaitForGated(1, &set);
+  const auto channel = server.Connect();
+  for (uint64_t step = 1; step <= kStreams; ++step) {
+    ASSERT_TRUE(set.Open(channel, kRun)->Send(Frame(step, kSmall), step).ok());
+  }
+  server.handler.WaitForSessions(1 + kStreams, &set);
+  server.handler.OpenGate();
+  for (uint64_t i = 0; i <= kStreams; ++i) {
+    StreamEvent event;
+    ASSERT_TRUE(set.WaitAny(Soon(), &event));
+    EXPECT_FALSE(Answer(event).has_refusal());
+  }
 }
 
 TEST(Stream, RefusesPayloadsThatDoNotFitIntoTheQueue) {
