@@ -227,7 +227,7 @@ bool Lane::Held(Sequence* sequence, absl::Time now) const {
     return !(lacks.held && state == ExpertState::kNotHeld);
   };
   if (!hold.lacks.empty() && std::all_of(hold.lacks.begin(), hold.lacks.end(), as_it_was)) {
-    hold.waits_since = std::min(hold.waits_since, now);
+    sequence->Wait(now);
     return true;
   }
   if (hold.waits_since < now) hold.tried_since += now - hold.waits_since;
@@ -293,7 +293,6 @@ void Lane::Recompute(Sequence* sequence) {
       scheduler_->observer_->OnRecompute(RecomputeReason::kMoved);
     }
   } else if (absl::IsUnavailable(opened) || absl::IsResourceExhausted(opened)) {
-    if (absl::IsResourceExhausted(opened)) sequence->WaitInLine();
     Park(sequence, RecomputeReason::kMoved);
   } else {
     sequence->End(StopCause::kError, opened);
@@ -318,7 +317,6 @@ void Lane::PreemptLastAt(int place) {
     engine_.attention->Close(last->id());
     last->ForgetComputed();
     last->ReserveAll();
-    last->WaitInLine();
     LogEvent(LogLevel::kInfo, "sequence_preempted",
              {{"request_id", last->request_id()}, {"lane", index_}});
     return Park(last, RecomputeReason::kPreempted);
@@ -327,6 +325,7 @@ void Lane::PreemptLastAt(int place) {
 
 void Lane::Park(Sequence* sequence, RecomputeReason reason) {
   parked_.push_back(sequence);
+  sequence->Wait(absl::Now());
   if (scheduler_->observer_ != nullptr) scheduler_->observer_->OnRecompute(reason);
 }
 

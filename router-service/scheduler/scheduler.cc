@@ -156,16 +156,12 @@ void Scheduler::SweepWaiting() {
   {
     absl::MutexLock lock(&mu_);
     std::erase_if(waiting_, [&](const std::shared_ptr<Sequence>& sequence) {
-      const bool ends = sequence->cancelled() || now >= sequence->deadline() ||
-                        sequence->FailsTooLong(now, options_.step_retry_timeout);
+      const bool ends = sequence->cancelled() || now >= sequence->deadline();
       if (ends) due.push_back(sequence);
       return ends;
     });
   }
-  for (const auto& sequence : due) {
-    sequence->EndIfDue(now);
-    sequence->EndHeld(now);
-  }
+  for (const auto& sequence : due) sequence->EndIfDue(now);
 }
 
 uint64_t Scheduler::news() const {

@@ -38,6 +38,8 @@ class FakeAttention final : public AttentionClient {
     int largest_step ABSL_GUARDED_BY(mu) = 0;
     int largest_batch ABSL_GUARDED_BY(mu) = 0;
     std::vector<absl::Status> failures ABSL_GUARDED_BY(mu);  // of the next steps, last first
+    bool fills_up ABSL_GUARDED_BY(mu) = false;  // who lost a sequence opens it at the second try
+    int n_full ABSL_GUARDED_BY(mu) = 0;         // so many openings find no room
     absl::Notification* gate ABSL_GUARDED_BY(mu) = nullptr;  // steps wait for it
   };
 
@@ -46,7 +48,10 @@ class FakeAttention final : public AttentionClient {
   absl::StatusOr<int> Open(const SequenceSpec& spec) override {
     absl::MutexLock lock(&shared_->mu);
     if (shared_->away) return absl::UnavailableError("no attention-service is ready");
-    if (shared_->free_sequences == 0) return absl::ResourceExhaustedError("no KV blocks");
+    if (shared_->free_sequences == 0 || shared_->n_full > 0) {
+      shared_->n_full = std::max(0, shared_->n_full - 1);
+      return absl::ResourceExhaustedError("no KV blocks");
+    }
     --shared_->free_sequences;
     const int n_cached = std::min(shared_->n_cached, spec.max_cached);
     shared_->held[spec.id] = n_cached;
@@ -71,6 +76,7 @@ class FakeAttention final : public AttentionClient {
       if (absl::IsAborted(failure)) {
         shared_->free_sequences += static_cast<int>(shared_->held.size());
         shared_->held.clear();
+        shared_->n_full = shared_->fills_up;
       }
       return failure;
     }
@@ -441,6 +447,23 @@ TEST_F(SchedulerTest, WaitsForKvBlocksAfterAttentionLostTheSequence) {
   }
   recorder->done.WaitForNotification();
   EXPECT_THAT(recorder->tokens, ElementsAre(11, 12, 13, 14, 15));
+}
+
+// And what it waits for in line does not hide that every try fails.
+TEST_F(SchedulerTest, EndsWhatIsLostWhereverItGoesOn) {
+  SchedulerOptions options;
+  options.step_retry_timeout = absl::Milliseconds(30);
+  options.step_retry_delay = absl::Milliseconds(1);
+  Start(options);
+  {
+    absl::MutexLock lock(&shared_.mu);
+    shared_.failures.assign(100'000, absl::AbortedError("killed"));
+    shared_.fills_up = true;
+  }
+  auto recorder = std::make_shared<Recorder>();
+  auto handle = Submit(Request({10}, 5), recorder);
+  EXPECT_TRUE(recorder->done.WaitForNotificationWithTimeout(absl::Seconds(20)));
+  EXPECT_EQ(recorder->end.status.code(), absl::StatusCode::kUnavailable);
 }
 
 TEST_F(SchedulerTest, ComputesOnlyWhatThePrefixCacheHasNot) {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <memory>
 #include <vector>
@@ -76,17 +77,20 @@ class Sequence {
   // lacked. Kept until a step works.
   struct Hold {
     absl::Time since = absl::InfiniteFuture();
-    // Since when it is tried in vain, moved on by what it waited for an expert meanwhile: that may
-    // take as long as the request's deadline allows.
+    // Since when it is tried in vain, moved on by what it waited without a try meanwhile, for an
+    // expert or in line for KV blocks: that may take as long as the request's deadline allows.
     absl::Time tried_since = absl::InfiniteFuture();
-    absl::Time waits_since = absl::InfiniteFuture();  // for an expert, without a try
+    absl::Time waits_since = absl::InfiniteFuture();
     absl::Time retry_at = absl::InfinitePast();
     absl::Status why;
     std::vector<MissingExpert> lacks;  // empty: it was not for an expert
   };
   Hold hold;
-  // It stands in line for KV blocks, as who has just come: that is no trying in vain.
-  void WaitInLine() { hold.tried_since = absl::InfiniteFuture(); }
+  // From when it could be tried again until it is, it only waits. (The pause after a failure counts:
+  // what fails at once would else be tried for ever.)
+  void Wait(absl::Time now) {
+    hold.waits_since = std::min(hold.waits_since, std::max(now, hold.retry_at));
+  }
   // Ends it for the reason it is held for.
   void EndHeld(absl::Time now);
   bool FailsTooLong(absl::Time now, absl::Duration limit) const {
