@@ -180,10 +180,9 @@ absl::Status ExpertServer::LoadFixed(const std::vector<ExpertId>& experts) {
 
 std::string ExpertServer::metrics_address() const { return meter_->address(); }
 
-// That no call comes says nothing of the next one. Once nobody watches, nobody calls.
+// That no call comes says nothing of the next one.
 bool ExpertServer::IsNeeded() const {
-  return loader_ != nullptr && loader_->epoch() > 0 && !store_->Held().empty() &&
-         service_->n_watchers() > 0;
+  return loader_ != nullptr && loader_->epoch() > 0 && !store_->Held().empty();
 }
 
 void ExpertServer::Drain() {
@@ -193,13 +192,18 @@ void ExpertServer::Drain() {
   probes_->SetReady(false);
   LogEvent(LogLevel::kInfo, "draining", {{"address", address()}});
   // Routers move over within one look at the description; then no call comes any more.
+  // Who calls, watches, but for the time in which a router starts again or cannot reach the shard.
   const absl::Time end = start + options_.drain_limit;
-  for (absl::Time now = start; now < end; now = absl::Now()) {
-    const absl::Time quiet_at = std::max(start, meter_->last_call()) + options_.drain_quiet;
-    if (now >= quiet_at && !IsNeeded()) break;
-    absl::SleepFor(std::min(std::max(quiet_at - now, absl::Milliseconds(50)), end - now));
+  absl::Time watched = start, now = start;
+  bool is_over = false;
+  while (now < end && !is_over) {
+    absl::SleepFor(std::min(absl::Milliseconds(20), end - now));
+    now = absl::Now();
+    if (service_->n_watchers() > 0) watched = now;
+    is_over = now >= std::max(start, meter_->last_call()) + options_.drain_quiet &&
+              (!IsNeeded() || now >= watched + options_.drain_unwatched);
   }
-  if (IsNeeded()) {
+  if (!is_over && IsNeeded()) {
     LogEvent(LogLevel::kWarning, "drain_limit_reached",
              {{"experts", store_->Held().size()},
               {"seconds", absl::ToDoubleSeconds(options_.drain_limit)}});

@@ -46,7 +46,7 @@ class ExpertServer {
   std::function<absl::Status(CallContext*)> PeerCheck() const;
   absl::Status Load();
   absl::Status LoadFixed(const std::vector<ExpertId>& experts);
-  bool IsNeeded() const;  // a planner has not had it give up what it holds, and somebody may call
+  bool IsNeeded() const;  // a planner has not had it give up what it holds
 
   const ExpertServiceOptions options_;
   TransportSecurity security_;

@@ -23,6 +23,8 @@ struct ExpertServiceOptions {
   std::string wait = "block";       // of the thread that polls the network; see wait_policy.h
   // After SIGTERM: how long calls may still come from routers that have not noticed.
   absl::Duration drain_quiet = absl::Seconds(2);
+  // Without a router or planner that watches for so long there are none: nothing is needed.
+  absl::Duration drain_unwatched = absl::Seconds(10);
   absl::Duration drain_limit = absl::Seconds(30);
 
   absl::Status Validate() const {

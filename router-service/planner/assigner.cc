@@ -31,6 +31,25 @@ void Assigner::NoteComplete(const std::vector<ShardView>& shards, const Plan& pl
   }
 }
 
+void Assigner::NoteServed(const std::vector<int>& n_holders, absl::Time now) {
+  for (size_t item = 0; item < served_since_.size(); ++item) {
+    if (n_holders[item] == 0) {
+      served_since_[item].reset();
+    } else if (!served_since_[item].has_value()) {
+      served_since_[item] = now;
+    }
+  }
+}
+
+std::vector<uint32_t> Assigner::StillNeeded(const ShardView& shard, absl::Time now) const {
+  std::vector<uint32_t> needed;
+  for (const uint32_t item : shard.announced) {
+    const std::optional<absl::Time>& since = served_since_[item];
+    if (!since.has_value() || now < *since + grace_) needed.push_back(item);
+  }
+  return needed;
+}
+
 Assigner::Step Assigner::StepOf(const ShardView& shard, const std::vector<uint32_t>& target,
                                 const std::vector<int>& n_holders, absl::Time now) const {
   Step step;
@@ -122,6 +141,7 @@ std::vector<std::optional<std::vector<uint32_t>>> Assigner::Next(
     if (!takes_part(shard)) continue;
     for (const uint32_t item : shard.announced) ++n_holders[item];
   }
+  NoteServed(n_holders, now);
   std::vector<Step> steps(shards.size());
   bool goes_on = false;
   for (size_t i = 0; i < shards.size(); ++i) {
@@ -138,7 +158,7 @@ std::vector<std::optional<std::vector<uint32_t>>> Assigner::Next(
   std::vector<std::optional<std::vector<uint32_t>>> next(shards.size());
   for (size_t i = 0; i < shards.size(); ++i) {
     if (shards[i].ready && shards[i].draining && shards[i].ending) {
-      next[i] = StepOf(shards[i], {}, n_holders, now).kept;
+      next[i] = StillNeeded(shards[i], now);
     }
     if (!takes_part(shards[i])) continue;
     Step& step = steps[i];

@@ -32,7 +32,10 @@ struct ShardView {
 class Assigner {
  public:
   Assigner(size_t n_items, uint64_t expert_bytes, absl::Duration grace)
-      : expert_bytes_(expert_bytes), grace_(grace), complete_since_(n_items) {}
+      : expert_bytes_(expert_bytes),
+        grace_(grace),
+        complete_since_(n_items),
+        served_since_(n_items) {}
 
   // By shard, ascending: what it is to hold now; nullopt: leave it alone. To be called again
   // whenever something changed, and every now and then. Shards are those of the plan, in its order.
@@ -40,8 +43,12 @@ class Assigner {
                                                          const Plan& plan, absl::Time now);
 
  private:
-  // Since when every shard that is to hold the item has announced it.
+  // Since when every shard that is to hold the item has announced it, and since when any that
+  // stays.
   void NoteComplete(const std::vector<ShardView>& shards, const Plan& plan, absl::Time now);
+  void NoteServed(const std::vector<int>& n_holders, absl::Time now);
+  // What a shard that ends serves and others have not, or not long enough.
+  std::vector<uint32_t> StillNeeded(const ShardView& shard, absl::Time now) const;
   // What one shard is to hold: what it serves and must not be missed yet, and what fits beside it.
   struct Step {
     size_t slots = 0;
@@ -62,7 +69,8 @@ class Assigner {
 
   const uint64_t expert_bytes_;
   const absl::Duration grace_;
-  std::vector<std::optional<absl::Time>> complete_since_;  // by item; nullopt: it is not
+  std::vector<std::optional<absl::Time>> complete_since_,
+      served_since_;  // by item; nullopt: it is not
 };
 
 }  // namespace gatefold

@@ -92,6 +92,9 @@ TEST_F(AssignerTest, TellsAShardThatEndsWhatIsStillNeeded) {
   EXPECT_THAT(Step(3)[0], Optional(ElementsAre(2)));
   plan_.experts[1] = {0, 1, 2};
   shards_[1].capacity_bytes = 30;
+  // One replica is enough, should another not come.
+  shards_.push_back({false, false, 0, {}});
+  plan_.experts.push_back({2});
   Step();
   Step();
   EXPECT_THAT(Step(3)[0], Optional(IsEmpty()));
