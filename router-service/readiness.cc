@@ -15,16 +15,21 @@ bool IsComplete(const RoutingTable& table, bool remote_attention) {
          (!remote_attention || std::any_of(table.attention.begin(), table.attention.end(), ready));
 }
 
-bool IsIsolated(const RoutingTable& table) {
-  int n = 0;
+bool HasProspects(const RoutingTable& table) {
+  bool any_named = false, any_useful = false;
   for (const auto* entries : {&table.experts, &table.attention}) {
+    bool mismatched = false, useful = false;
     for (const WorkerEntry& entry : *entries) {
       if (entry.gone) continue;
-      if (entry.state != WorkerEntry::State::kUnreachable) return false;
-      ++n;
+      any_named = true;
+      mismatched |= entry.state == WorkerEntry::State::kMismatch;
+      useful |= entry.state != WorkerEntry::State::kMismatch &&
+                entry.state != WorkerEntry::State::kUnreachable;
     }
+    if (mismatched && !useful) return false;
+    any_useful |= useful;
   }
-  return n > 0;
+  return any_useful || !any_named;
 }
 
 Readiness::Readiness(const Directory* directory, bool remote_attention, HealthListener* health)
@@ -51,7 +56,7 @@ void Readiness::Run() {
   bool ready = false, was_ready = false;
   while (!stopping()) {
     const auto changed = [&](const RoutingTable& table) {
-      const bool can_be = was_ready ? !IsIsolated(table) : IsComplete(table, remote_attention_);
+      const bool can_be = was_ready ? HasProspects(table) : IsComplete(table, remote_attention_);
       return can_be != ready;
     };
     // The directory wakes nobody for `stopping_`, so look at it now and then.

@@ -12,10 +12,11 @@ namespace gatefold {
 // Every expert of every layer has a shard, and attention is there.
 bool IsComplete(const RoutingTable& table, bool remote_attention);
 
-// None of the workers that there are can be reached.
-bool IsIsolated(const RoutingTable& table);
+// Requests may wait for what the table lacks: somebody can be reached, and where workers of a kind
+// are of another model or numerics class, others of it are not.
+bool HasProspects(const RoutingTable& table);
 
-// A router is ready once its routing table is complete, and from then on unless it is isolated.
+// A router is ready once its routing table is complete, and from then on while it has prospects.
 // What a table lacks, requests wait for, and only those that need it; were routers not ready
 // meanwhile, all of them would be at once, and callers be refused who could have waited or been
 // served. A router that reaches nobody is more likely alone with it. From construction on; owns a
