@@ -35,16 +35,17 @@ class ClusterDoors {
                                                                const RouterOptions& options,
                                                                const ModelWeights& weights);
 
-  // Until every expert is covered and attention is there, or the process is told to end. Logs what
-  // is missing every few seconds. False: told to end.
+  // Until every expert is covered, attention is there and a shard that stays has decided the
+  // numerics class, or the process is told to end. Logs what is missing every few seconds. False:
+  // told to end.
   bool AwaitReady();
 
   // For callers, while it is not ready: MODEL_LOADING, or CHECKPOINT_MISMATCH if a worker serves
   // another model and so may be what is missing.
   absl::Status WhyNotReady() const;
 
-  // Once it is ready. `local_attention`: makes clients of attention in this process; null where it is
-  // remote.
+  // Once it is ready. `local_attention`: makes clients of attention in this process; null where it
+  // is remote.
   RouterDoors Doors(
       std::function<absl::StatusOr<std::unique_ptr<AttentionClient>>(int lane)> local_attention,
       int local_max_sequence_tokens) const;

@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "absl/time/clock.h"
+#include "gatefold/internal/v1/expert.grpc.pb.h"
 #include "gmock/gmock.h"
 #include "grpc/health/v1/health.grpc.pb.h"
 #include "grpcpp/create_channel.h"
@@ -93,6 +94,32 @@ TEST_F(HealthOfProcessesTest, ARouterIsReadyOnceEveryExpertHasAShardAndWhileItRe
   EXPECT_EQ(Ask(router.get(), "startup"), "SERVING");
   EXPECT_EQ(Ask(router.get(), "liveness"), "SERVING");
   ASSERT_TRUE(expert->Restart().ok());
+  EXPECT_TRUE(BecomesReady(router.get(), true));
+}
+
+// What it would serve by one that drains, others might have to go on with in another numerics
+// class.
+TEST_F(HealthOfProcessesTest, ARouterDoesNotBeginWithShardsThatDrain) {
+  const auto attention = Start("attention-service", "attention", {});
+  const auto expert = Start("expert-service", "expert", {});
+  EXPECT_TRUE(BecomesReady(expert.get(), true)) << expert->Log();
+  const auto stub = internal::v1::ExpertService::NewStub(
+      grpc::CreateChannel(Address("expert"), grpc::InsecureChannelCredentials()));
+  const auto set_draining = [&](bool draining) {
+    grpc::ClientContext context;
+    internal::v1::ExpertServiceSetDrainingRequest request;
+    internal::v1::ExpertServiceSetDrainingResponse response;
+    request.set_draining(draining);
+    return stub->SetDraining(&context, request, &response).ok();
+  };
+  ASSERT_TRUE(set_draining(true));
+  const auto router = Start("router-service", "router",
+                            {absl::StrCat("--experts=", Address("expert")),
+                             absl::StrCat("--attention=", Address("attention"))});
+  EXPECT_TRUE(router->AwaitLine("health on ", absl::Now() + kLimit).ok());
+  absl::SleepFor(absl::Seconds(1));
+  EXPECT_EQ(Ask(router.get(), "readiness"), "NOT_SERVING");
+  ASSERT_TRUE(set_draining(false));
   EXPECT_TRUE(BecomesReady(router.get(), true));
 }
 
