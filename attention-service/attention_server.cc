@@ -51,6 +51,7 @@ absl::Status AttentionServer::Listen() {
   meter_->WatchCertificate("listen", [security = security_] { return security.not_after(); });
   internal::v1::WorkerDescription worker = DescribeWorker(options_.worker, *weights_);
   worker.set_numerics_class(host_->backend().numerics_class());
+  worker.set_backend(host_->backend().name());
   worker.set_isa(host_->backend().device());
   worker.set_metrics_address(meter_->address());
   service_ = std::make_unique<AttentionService>(host_.get(), worker, meter_.get());

@@ -103,6 +103,7 @@ absl::Status ExpertServer::Listen() {
       DescribeWorker(options_.worker, config, catalog_->model_fingerprint());
   worker.set_metrics_address(meter_->address());
   worker.set_numerics_class(backend_->numerics_class());
+  worker.set_backend(backend_->name());
   worker.set_isa(backend_->device());
   GF_RETURN_IF_ERROR(OpenSources());
   service_ = std::make_unique<ExpertService>(runner_.get(), worker, meter_.get());

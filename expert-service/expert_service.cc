@@ -150,6 +150,7 @@ class ExpertService::Session final : public StreamSession {
     response.set_queue_nanos(absl::ToInt64Nanoseconds(queue));
     response.set_compute_nanos(absl::ToInt64Nanoseconds(compute));
     service_->busy_nanos_ += response.compute_nanos();
+    if (!response.has_refusal()) service_->n_rows_computed_ += request.rows_size();
     if (service_->observer_ != nullptr) {
       const int layer = response.has_refusal() ? -1 : static_cast<int>(request.key().layer());
       service_->observer_->OnCall(layer, request.rows_size(), queue, compute);
@@ -330,6 +331,7 @@ internal::v1::ExpertShard ExpertService::Describe() const {
   shard.mutable_worker()->set_draining(draining_);
   shard.mutable_worker()->set_ending(ending_);
   shard.set_busy_nanos(busy_nanos_);
+  shard.set_n_rows_computed(n_rows_computed_);
   shard.set_loaded_bytes(runner_->store().loaded_bytes());
   if (sender_ != nullptr) {
     shard.set_has_checkpoint(sender_->has_checkpoint());

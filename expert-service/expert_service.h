@@ -75,7 +75,7 @@ class ExpertService final : public StreamHandler {
   ExpertObserver* const observer_;
   ExpertLoader* loader_ = nullptr;  // null: the experts are fixed
   ExpertSender* sender_ = nullptr;  // null: nobody gets any
-  std::atomic<uint64_t> busy_nanos_{0};
+  std::atomic<uint64_t> busy_nanos_{0}, n_rows_computed_{0};
   std::atomic<bool> ending_{false};  // draining for good
   std::atomic<bool> ready_{false};
   std::atomic<bool> draining_{false};

@@ -154,6 +154,16 @@ TEST_F(ExpertServiceTest, AnOperatorDrainsAndResumesItAndItAnswersMeanwhile) {
   EXPECT_TRUE(service_->Describe().worker().draining());
 }
 
+TEST_F(ExpertServiceTest, CountsTheRowsThatItComputed) {
+  Send(Request());
+  Send(Request());
+  EXPECT_EQ(service_->Describe().n_rows_computed(), 6u);
+  RunExpertsRequest refused = Request();
+  refused.set_experts(1, 7);
+  EXPECT_TRUE(Send(refused).has_refusal());
+  EXPECT_EQ(service_->Describe().n_rows_computed(), 6u);
+}
+
 TEST_F(ExpertServiceTest, DescribesWhatItHolds) {
   const internal::v1::ExpertShard shard = service_->Describe();
   ASSERT_EQ(shard.held_size(), 4);

@@ -92,6 +92,7 @@ internal::v1::WorkerDescription DescribeWorker(const WorkerOptions& options,
   worker.set_model_fingerprint(model_fingerprint);
   worker.set_config_fingerprint(ConfigFingerprint(config));
   worker.set_numerics_class(kernels::NumericsClass());
+  worker.set_backend("cpu");
   worker.set_isa(kernels::Kernels().isa);
   worker.set_version(kVersion);
   worker.set_n_threads(NumThreads(options.n_threads));

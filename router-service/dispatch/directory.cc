@@ -32,9 +32,10 @@ std::string Tidy(absl::string_view text, size_t max_bytes) {
 
 void Tidy(internal::v1::WorkerDescription* worker) {
   for (std::string* text :
-       {worker->mutable_name(), worker->mutable_isa(), worker->mutable_version(),
-        worker->mutable_model_fingerprint(), worker->mutable_config_fingerprint(),
-        worker->mutable_metrics_address(), worker->mutable_node(), worker->mutable_zone()}) {
+       {worker->mutable_name(), worker->mutable_backend(), worker->mutable_isa(),
+        worker->mutable_version(), worker->mutable_model_fingerprint(),
+        worker->mutable_config_fingerprint(), worker->mutable_metrics_address(),
+        worker->mutable_node(), worker->mutable_zone()}) {
     *text = Tidy(*text, kMaxNameBytes);
   }
 }
@@ -197,6 +198,7 @@ absl::Status Directory::Add(const std::string& address, bool expert, bool fixed)
   Rebuild(table.get());
   absl::MutexLock lock(&mu_);
   rows_.resize(table->experts.size());
+  work_.resize(table->experts.size());
   busy_experts_.resize(table->experts.size());
   busy_attention_.resize(table->attention.size());
   table_ = std::move(table);
@@ -386,8 +388,12 @@ void Directory::TakeShard(Poll* poll, internal::v1::ExpertShard* shard, WorkerEn
   entry->worker = entry->shard.worker();
   entry->shard.clear_worker();
   ExpertRows rows = TakeRows(&entry->shard);
+  const ShardWork work = {entry->worker.incarnation(), entry->shard.n_rows_computed(),
+                          absl::Nanoseconds(entry->shard.busy_nanos())};
+  entry->shard.clear_n_rows_computed();
   absl::MutexLock lock(&mu_);
   rows_[poll->index] = std::move(rows);
+  work_[poll->index] = work;
 }
 
 void Directory::TakeEntry(Poll* poll, const absl::Status& status, WorkerEntry entry) {
@@ -466,6 +472,11 @@ double Directory::BusyRatio(bool expert, int index) const {
 Directory::ExpertRows Directory::RowsOfShard(int index) const {
   absl::MutexLock lock(&mu_);
   return rows_[index];
+}
+
+Directory::ShardWork Directory::WorkOfShard(int index) const {
+  absl::MutexLock lock(&mu_);
+  return work_[index];
 }
 
 void Directory::Update(const Poll& poll, WorkerEntry entry) {

@@ -102,6 +102,14 @@ class Directory {
   // Whose answers sequences get, since the first shard that may serve decided it.
   Numerics ExpertNumerics() const;
 
+  // What a shard had computed since its start when it was last asked.
+  struct ShardWork {
+    uint64_t incarnation = 0;
+    uint64_t n_rows = 0;
+    absl::Duration busy;
+  };
+  ShardWork WorkOfShard(int index) const;
+
   // Share of the time between its last two answers, about `interval` apart, that a worker spent
   // computing; 0 where it is not known.
   double BusyRatio(bool expert, int index) const;
@@ -152,6 +160,7 @@ class Directory {
   Numerics numerics_[2] ABSL_GUARDED_BY(mu_);
   std::shared_ptr<const RoutingTable> table_ ABSL_GUARDED_BY(mu_);
   std::vector<ExpertRows> rows_ ABSL_GUARDED_BY(mu_);  // by shard
+  std::vector<ShardWork> work_ ABSL_GUARDED_BY(mu_);   // by shard
   std::vector<double> busy_experts_ ABSL_GUARDED_BY(mu_), busy_attention_ ABSL_GUARDED_BY(mu_);
   std::vector<std::pair<bool, int>> suspects_ ABSL_GUARDED_BY(mu_);  // expert or not, index
   struct Discovered {

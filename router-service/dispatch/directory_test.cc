@@ -55,6 +55,29 @@ TEST_F(DirectoryTest, NoticesAtOnceThatAShardIsGoneAndRemembersWhatItHeld) {
   EXPECT_EQ(table->LastHolderOf(1, 3), -1);
 }
 
+TEST_F(DirectoryTest, KnowsWhatAShardHasComputedAndCallsItNoChange) {
+  shard_.SetDescription([](internal::v1::ExpertShard* shard) {
+    shard->set_n_rows_computed(5);
+    shard->set_busy_nanos(3'000'000'000);
+  });
+  Connect();
+  const Directory::ShardWork work = directory_->WorkOfShard(0);
+  EXPECT_EQ(work.incarnation, directory_->Table()->experts[0].worker.incarnation());
+  EXPECT_EQ(work.n_rows, 5u);
+  EXPECT_EQ(work.busy, absl::Seconds(3));
+  const uint64_t version = directory_->Table()->version;
+  shard_.SetDescription([](internal::v1::ExpertShard* shard) { shard->set_n_rows_computed(6); });
+  shard_.SetExperts({0, 1});
+  const auto n_rows = [&] { return directory_->WorkOfShard(0).n_rows; };
+  // The table wakes nobody for it.
+  for (int i = 0; i < 20'000 && n_rows() != 6; ++i) {
+    directory_->Await([](const RoutingTable&) { return false; },
+                      absl::Now() + absl::Milliseconds(1));
+  }
+  EXPECT_EQ(n_rows(), 6u);
+  EXPECT_EQ(directory_->Table()->version, version);
+}
+
 // Pods come and go at new addresses: those that ended are not shown for ever.
 TEST(DirectoryDiscoveryTest, TellsAShardThatEndedFromOneThatIsAway) {
   FakeShard shard("directory-gone", {0}, 2);
