@@ -24,6 +24,22 @@ bool Planned(const WorkerEntry& entry) {
                                       entry.state == WorkerEntry::State::kDraining);
 }
 
+ShardKind KindOf(const internal::v1::WorkerDescription& worker) {
+  ShardKind kind = {worker.backend().empty() ? "cpu" : worker.backend(), worker.isa()};
+  if (kind.on_cpu()) kind.n_threads = std::max(1u, worker.n_threads());
+  return kind;
+}
+
+void LogSpeeds(const ShardSpeeds& speeds) {
+  for (const ShardSpeeds::Speed& speed : speeds.Measured()) {
+    LogEvent(LogLevel::kInfo, "shard_speed",
+             {{"backend", speed.kind.backend},
+              {"device", speed.kind.device},
+              {"threads", speed.kind.n_threads},
+              {"rows_per_second", speed.rows_per_second}});
+  }
+}
+
 using ExpertRanges = google::protobuf::RepeatedPtrField<internal::v1::ExpertRange>;
 
 bool Contains(const std::vector<uint32_t>& sorted, uint32_t item) {
@@ -95,6 +111,7 @@ ClusterPlanner::ClusterPlanner(const Options& options, const Sizes& sizes, Direc
       sizes_(sizes),
       directory_(directory),
       load_(static_cast<size_t>(sizes.n_layers) * sizes.n_experts, options.half_life),
+      speeds_(options.speed_half_life),
       assigner_(static_cast<size_t>(sizes.n_layers) * sizes.n_experts, sizes.expert_bytes,
                 options.grace),
       streams_(WaitPolicy::Block()) {}
@@ -194,8 +211,10 @@ PlannerInput ClusterPlanner::MakeInput(const RoutingTable& table, absl::Time now
   for (size_t i = 0; i < table.experts.size(); ++i) {
     const WorkerEntry& entry = table.experts[i];
     if (!Planned(entry)) continue;
-    load_.Note(static_cast<int>(i), entry.worker.incarnation(),
-               directory_->RowsOfShard(static_cast<int>(i)));
+    const int index = static_cast<int>(i);
+    load_.Note(index, entry.worker.incarnation(), directory_->RowsOfShard(index));
+    const Directory::ShardWork work = directory_->WorkOfShard(index);
+    speeds_.Note(index, work.incarnation, KindOf(entry.worker), work.n_rows, work.busy);
     Shard& known = shards_[i];
     if (known.incarnation != entry.worker.incarnation()) {
       known.incarnation = entry.worker.incarnation();
@@ -205,16 +224,19 @@ PlannerInput ClusterPlanner::MakeInput(const RoutingTable& table, absl::Time now
     ShardState& state = input.shards.emplace_back();
     state.name = entry.address;
     state.capacity_bytes = entry.shard.capacity_bytes() == 0 ? all : entry.shard.capacity_bytes();
-    state.speed = std::max(1u, entry.worker.n_threads());
     state.node = entry.worker.node();
     state.zone = entry.worker.zone();
     state.draining = entry.state == WorkerEntry::State::kDraining;
     // What it was to have by the last plan. What it announces besides is on its way out.
     state.held = known.planned ? known.target : Announced(entry);
-    of_plan_.push_back(static_cast<int>(i));
+    of_plan_.push_back(index);
   }
   load_.Advance(now);
   input.load = load_.Rates();
+  if (speeds_.Advance(now)) LogSpeeds(speeds_);
+  for (size_t i = 0; i < of_plan_.size(); ++i) {
+    input.shards[i].speed = speeds_.Of(KindOf(table.experts[of_plan_[i]].worker));
+  }
   return input;
 }
 

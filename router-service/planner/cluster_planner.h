@@ -19,6 +19,7 @@
 #include "router-service/planner/holders.h"
 #include "router-service/planner/load_average.h"
 #include "router-service/planner/planner.h"
+#include "router-service/planner/shard_speeds.h"
 
 namespace gatefold {
 
@@ -29,9 +30,10 @@ class ClusterPlanner {
  public:
   struct Options {
     PlannerOptions plan;
-    absl::Duration interval = absl::Seconds(1);    // between looks, if nothing changed
-    absl::Duration grace = absl::Seconds(3);       // see Assigner
-    absl::Duration half_life = absl::Seconds(60);  // of the moving average of load
+    absl::Duration interval = absl::Seconds(1);         // between looks, if nothing changed
+    absl::Duration grace = absl::Seconds(3);            // see Assigner
+    absl::Duration half_life = absl::Seconds(60);       // of the moving average of load
+    absl::Duration speed_half_life = absl::Minutes(5);  // of that of how fast shards are
     absl::Duration answer_timeout = absl::Seconds(2);
     ChannelOptions channels;
   };
@@ -111,6 +113,7 @@ class ClusterPlanner {
   std::vector<Shard> shards_;  // as in the table
   std::vector<int> of_plan_;   // indices of the shards that take part, in the plan's order
   LoadAverage load_;
+  ShardSpeeds speeds_;
   Assigner assigner_;
   StreamSet streams_;
 

@@ -36,6 +36,12 @@ class ClusterPlannerTest : public testing::Test {
     });
   }
 
+  static uint32_t CountAssigned(const internal::v1::AssignRequest& request) {
+    uint32_t n = 0;
+    for (const internal::v1::ExpertRange& range : request.experts()) n += range.n_experts();
+    return n;
+  }
+
   std::unique_ptr<Directory> directory_;
   std::unique_ptr<ClusterPlanner> planner_;
 };
@@ -56,6 +62,25 @@ TEST_F(ClusterPlannerTest, AShardThatTellsAWrongEpochHarmsNoOther) {
   Describe(&right, 1);
   Start({&wrong, &right});
   EXPECT_EQ(right.AwaitAssigned().front().epoch(), 2);
+}
+
+// A GPU's pod has few threads, and would wait for CPUs that have many.
+TEST_F(ClusterPlannerTest, FillsShardsByTheSpeedThatTheyShow) {
+  FakeShard cpu("planner-cpu", {}, kLayers), gpu("planner-gpu", {}, kLayers);
+  const auto describe = [](FakeShard* shard, const char* backend, int threads, uint64_t rows) {
+    shard->SetDescription([=](internal::v1::ExpertShard* shard) {
+      shard->set_assignable(true);
+      shard->mutable_worker()->set_backend(backend);
+      shard->mutable_worker()->set_n_threads(threads);
+      shard->set_n_rows_computed(rows);
+      shard->set_busy_nanos(10'000'000'000);
+    });
+  };
+  describe(&cpu, "cpu", 16, 10'000);
+  describe(&gpu, "cuda", 4, 70'000);
+  Start({&cpu, &gpu});
+  EXPECT_EQ(CountAssigned(cpu.AwaitAssigned().front()), 1);
+  EXPECT_EQ(CountAssigned(gpu.AwaitAssigned().front()), 7);
 }
 
 }  // namespace
