@@ -5,6 +5,7 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/strip.h"
+#include "absl/time/clock.h"
 #include "gatefold/base/status_macros.h"
 #include "gatefold/metrics/build_info.h"
 #include "gatefold/worker/metrics_host.h"
@@ -61,6 +62,8 @@ void RouterMeter::Watch(const Directory* directory, const DispatchCounters* coun
     };
   };
   dispatch_.WatchShards(by_shard(counters->rows_served));
+  shards_ = [directory, counters] { return ShardsOf(*directory->Table(), counters->rows_served); };
+  dispatch_.WatchImbalance([this] { return balance_.Ratio(absl::Now(), shards_()); });
   dispatch_.WatchTraffic({by_shard(counters->rows_sent), by_shard(counters->messages),
                           by_shard(counters->bytes_sent), by_shard(counters->bytes_received)});
   const auto value = [](const DispatchCounters::Count& count) {
@@ -142,6 +145,9 @@ void RouterMeter::OnRequestEnded(const RequestReport& report) {
 }
 
 void RouterMeter::OnStep(const Step& step, const StepResult& result, absl::Duration /*total*/) {
+  if (const absl::Time now = absl::Now(); shards_ && balance_.Due(now)) {
+    balance_.Note(now, shards_());
+  }
   steps_.ObserveRows(step.n_rows());
   for (int phase = 0; phase < kStepPhases; ++phase) {
     steps_.Observe(StepPhaseName(static_cast<StepPhase>(phase)), result.phase_time[phase]);

@@ -1,7 +1,9 @@
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
@@ -17,6 +19,7 @@
 #include "gatefold/rpc/traffic.h"
 #include "router-service/dispatch/directory.h"
 #include "router-service/dispatch/remote_expert_client.h"
+#include "router-service/dispatch/shard_balance.h"
 #include "router-service/gateway/gateway_observer.h"
 #include "router-service/gateway/serving_stats.h"
 #include "router-service/options.h"
@@ -36,7 +39,8 @@ class RouterMeter final : public GatewayObserver, public SchedulerObserver, publ
   RouterMeter(absl::string_view backend, absl::string_view device);
   ~RouterMeter() { StopWatching(); }
 
-  // What is watched is read at each scrape until StopWatching, or the end of the meter.
+  // What is watched is read at each scrape until StopWatching, or the end of the meter. These two
+  // also at steps, whose experts are called by them.
   void Watch(const Directory* directory, const DispatchCounters* counters);
   void Watch(const ClusterPlanner* planner);
   void Watch(const GenerationService* scheduler);
@@ -72,6 +76,8 @@ class RouterMeter final : public GatewayObserver, public SchedulerObserver, publ
   StepMetrics steps_;
   DispatchMetrics dispatch_;
   RpcMetrics rpc_;
+  std::function<std::vector<ShardBalance::Shard>()> shards_;  // empty: there are none
+  ShardBalance balance_;
   const GenerationService* scheduler_ = nullptr;
   std::unique_ptr<MetricsServer> server_;
   TrafficTable* traffic_ = nullptr;  // whose attempts are observed

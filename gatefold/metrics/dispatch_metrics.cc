@@ -1,22 +1,8 @@
 #include "gatefold/metrics/dispatch_metrics.h"
 
-#include <algorithm>
 #include <utility>
 
 namespace gatefold {
-namespace {
-
-// 1 while nothing was served: an idle cluster is an even one.
-double Imbalance(const DispatchMetrics::ShardRows& shards) {
-  double most = 0, sum = 0;
-  for (const auto& [shard, n_rows] : shards) {
-    most = std::max(most, n_rows);
-    sum += n_rows;
-  }
-  return sum == 0 ? 1 : most * static_cast<double>(shards.size()) / sum;
-}
-
-}  // namespace
 
 void DispatchMetrics::WatchQueue(std::function<double()> n_queued) {
   registry_->Watch("gatefold_router_expert_queue_tokens", {}, std::move(n_queued));
@@ -83,9 +69,11 @@ void DispatchMetrics::WatchHops(std::function<std::vector<PeerHops>()> hops) {
 }
 
 void DispatchMetrics::WatchShards(std::function<ShardRows()> rows) {
-  registry_->WatchEach("gatefold_router_shard_rows_total", rows);
-  registry_->Watch("gatefold_router_imbalance_ratio", {},
-                   [rows = std::move(rows)] { return Imbalance(rows()); });
+  registry_->WatchEach("gatefold_router_shard_rows_total", std::move(rows));
+}
+
+void DispatchMetrics::WatchImbalance(std::function<double()> ratio) {
+  registry_->Watch("gatefold_router_imbalance_ratio", {}, std::move(ratio));
 }
 
 }  // namespace gatefold

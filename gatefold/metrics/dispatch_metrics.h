@@ -30,6 +30,8 @@ class DispatchMetrics {
   // By shard: (row, expert) pairs answered, which count up. Shards come and go.
   using ShardRows = std::vector<std::pair<std::string, double>>;
   void WatchShards(std::function<ShardRows()> rows);
+  // Rows per second of the busiest shard over the mean.
+  void WatchImbalance(std::function<double()> ratio);
   // By shard, too, counting up: rows, messages and bytes on the wire.
   struct ShardTraffic {
     std::function<ShardRows()> rows_sent, calls, sent_bytes, received_bytes;

@@ -101,7 +101,8 @@ Specs OfDispatchAndPlacement() {
       {"gatefold_router_hop_bytes_total", C, "peer, direction", "bytes", "router",
        "Bytes of calls and answers, before gRPC's framing; direction: sent, received"},
       {"gatefold_router_imbalance_ratio", G, "", "ratio", "router",
-       "Rows answered by the busiest shard over the mean of all shards; 1 is even"},
+       "Rows/s of the busiest shard over the mean of those that hold experts, of the last minute; "
+       "1 is even"},
       {"gatefold_router_retries_total", C, "reason", "calls", "router",
        "Calls to shards that were not answered and so sent again, by why"},
       {"gatefold_router_hedges_total", C, "won", "calls", "router",

@@ -125,6 +125,7 @@ TEST(DispatchMetricsTest, ShowsTrafficAndHowEvenItIs) {
   metrics.WatchCoverage([] { return 0.5; });
   metrics.WatchPlacementEpoch([] { return 11; });
   metrics.WatchShards([] { return DispatchMetrics::ShardRows{{"a", 30}, {"b", 10}}; });
+  metrics.WatchImbalance([] { return 1.5; });
   const std::string text = registry.Text();
   EXPECT_THAT(text, HasSubstr("gatefold_router_expert_queue_tokens 7\n"));
   EXPECT_THAT(text, HasSubstr("# TYPE gatefold_router_retries_total counter\n"
@@ -164,13 +165,6 @@ TEST(DispatchMetricsTest, ShowsHopsByPeer) {
   EXPECT_THAT(text, HasSubstr("gatefold_router_hop_seconds_total{peer=\"a\"} 0.5\n"));
   EXPECT_THAT(text, HasSubstr("hop_bytes_total{direction=\"sent\",peer=\"a\"} 100\n"));
   EXPECT_THAT(text, HasSubstr("hop_bytes_total{direction=\"received\",peer=\"a\"} 200\n"));
-}
-
-TEST(DispatchMetricsTest, CallsAnIdleClusterEven) {
-  Registry registry;
-  DispatchMetrics metrics(&registry);
-  metrics.WatchShards([] { return DispatchMetrics::ShardRows{{"a", 0}, {"b", 0}}; });
-  EXPECT_THAT(registry.Text(), HasSubstr("gatefold_router_imbalance_ratio 1\n"));
 }
 
 TEST(ExpertMetricsTest, CountsWorkByLayerAndCallsInFlight) {
