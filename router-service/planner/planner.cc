@@ -350,6 +350,36 @@ class Planner {
         Remove(MostLoadedHolder(item), item);
       }
     }
+    for (const uint32_t item : ByLoad()) {
+      const int wanted = std::max(placement_.wanted_replicas(item), 1);
+      while (static_cast<int>(placement_.holders(item).size()) > wanted) {
+        const int shard = HeldUpBy(item);
+        if (shard < 0) break;
+        Remove(shard, item);
+      }
+    }
+  }
+
+  // A spare replica costs more than room on a shard that is slow and has too much to do: replicas
+  // share an expert's rows evenly, and a step waits for the slowest of them. The shard from which
+  // one should go; -1: none.
+  int HeldUpBy(uint32_t item) const {
+    int slowest = -1;
+    double most_speed = 0;
+    for (const int shard : placement_.holders(item)) {
+      most_speed = std::max(most_speed, placement_.speed(shard));
+      if (slowest < 0 || placement_.total(shard) > placement_.total(slowest)) slowest = shard;
+    }
+    if (placement_.total(slowest) <= placement_.mean() * (1 + options_.tolerance)) return -1;
+    if (2 * placement_.speed(slowest) > most_speed) return -1;
+    // Those that are left must be as far apart as they are to be.
+    for (const int shard : placement_.holders(item)) {
+      if (options_.min_replicas > 1 && shard != slowest &&
+          placement_.Nearness(shard, item, slowest) == 2) {
+        return -1;
+      }
+    }
+    return slowest;
   }
 
   const PlannerOptions options_;

@@ -20,7 +20,8 @@ namespace gatefold {
 // room;
 // 5. shards carry load in proportion to their speed, in every layer (a layer's step waits for its
 //    slowest shard) and over all layers;
-// 6. what is loaded stays where it is, unless moving it evens out more than options.tolerance.
+// 6. what is loaded stays where it is, unless moving it evens out more than options.tolerance, or it
+//    is a replica to spare on a shard that is slow, and has too much to do.
 
 struct ShardState {
   std::string name;  // unique

@@ -324,6 +324,37 @@ TEST(Planner, KeepsASpareReplicaUntilItIsFarTooMany) {
   EXPECT_THAT(replicas, ElementsAre(2, 2, 2, 2));
 }
 
+// Rows of an expert go to all of its replicas in turn.
+TEST(Planner, TakesSpareReplicasFromASlowShardThatHasTooMuchToDo) {
+  PlannerInput input = Even(2, 8, 2, 16);
+  for (ShardState& shard : input.shards) {
+    shard.held.resize(16);
+    std::iota(shard.held.begin(), shard.held.end(), 0);
+  }
+  EXPECT_EQ(Replicas(input, MustPlan(input)), std::vector<int>(16, 2));
+  input.shards[1].speed = 0.6;
+  EXPECT_EQ(Replicas(input, MustPlan(input)), std::vector<int>(16, 2));
+  input.shards[1].speed = 0.1;
+  const Plan plan = MustPlan(input);
+  EXPECT_EQ(plan.n_loads, 0);
+  EXPECT_EQ(plan.experts[0].size(), 16u);
+  EXPECT_THAT(plan.experts[1].size(), testing::AllOf(testing::Ge(1u), testing::Le(3u)));
+  EXPECT_EQ(MustPlan(After(input, plan)).experts, plan.experts);
+  // Those that are to be there stay, and what is not too much.
+  EXPECT_EQ(Replicas(input, MustPlan(input, {.min_replicas = 2})), std::vector<int>(16, 2));
+  input.shards[1].held = {3};
+  EXPECT_THAT(MustPlan(input).experts[1], testing::Contains(3));
+}
+
+TEST(Planner, KeepsASlowSpareReplicaThatIsTheOnlyOneOnAnotherNode) {
+  PlannerInput input = Even(1, 4, 3, 4);
+  for (ShardState& shard : input.shards) shard.held = {0, 1, 2, 3};
+  input.shards[2].speed = 0.1;
+  EXPECT_EQ(MustPlan(input, {.min_replicas = 2}).experts[2].size(), 0u);
+  input.shards[0].node = input.shards[1].node = "same";
+  EXPECT_EQ(Replicas(input, MustPlan(input, {.min_replicas = 2})), std::vector<int>(4, 3));
+}
+
 TEST(Planner, PlansALargeCluster) {
   PlannerInput input = Even(58, 256, 320, 60);
   Random random(12);
