@@ -105,6 +105,7 @@ absl::StatusOr<ClusterControl::Place> ClusterControl::Find(const std::string& wo
       if (entry.gone) continue;
       const Place place = {expert, static_cast<int>(i), entry.address};
       if (worker == entry.address) return place;
+      if (entry.twin) continue;
       if (worker == NameOf(entry)) found.push_back(place);
       names.push_back(NameOf(entry));
     }
@@ -159,7 +160,7 @@ absl::StatusOr<cluster::v1::FlushKvCacheResponse> ClusterControl::FlushKvCacheNo
   const std::shared_ptr<const RoutingTable> table = directory_->Table();
   if (worker.empty()) {
     for (const WorkerEntry& entry : table->attention) {
-      if (entry.state != WorkerEntry::State::kUnreachable) to_flush.push_back(entry);
+      if (entry.state != WorkerEntry::State::kUnreachable && !entry.twin) to_flush.push_back(entry);
     }
   } else {
     GF_ASSIGN_OR_RETURN(const Place place, Find(worker));

@@ -55,7 +55,9 @@ TEST(TopViewTest, TellsRatesBetweenTwoSamples) {
   AddShard(&before, "b", 50);
   AddShard(&after, "a", 400);
   AddShard(&after, "b", 150);
-  AddShard(&after, "empty", 0)->set_n_experts(0);  // takes no part in the mean
+  // These take no part in the mean.
+  AddShard(&after, "empty", 0)->set_n_experts(0);
+  AddShard(&after, "b under another address", 0)->set_state(cluster::v1::WORKER_STATE_MISMATCH);
   const TopView view = CompareSamples(before, after);
   EXPECT_EQ(view.tokens_per_second, 10);
   EXPECT_EQ(view.workers[0].rows_per_second, 150);

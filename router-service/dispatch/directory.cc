@@ -79,9 +79,25 @@ void Judge(const ClusterIdentity& identity, Directory::Numerics* numerics, Worke
   }
 }
 
+// A pod may have an address of each family, and an operator may know a host by two names. Used as
+// two workers, a process would be a replica of itself. `others`: of its kind, itself at `index`.
+void TakeForTwin(const std::vector<WorkerEntry>& others, int index, WorkerEntry* entry) {
+  const uint64_t incarnation = entry->worker.incarnation();
+  if (!entry->in_use() || incarnation == 0) return;
+  for (size_t i = 0; i < others.size(); ++i) {
+    const WorkerEntry& other = others[i];
+    if (static_cast<int>(i) == index || !other.in_use()) continue;
+    if (other.worker.incarnation() != incarnation) continue;
+    entry->state = WorkerEntry::State::kMismatch;
+    entry->detail = absl::StrCat("the same process as ", other.address);
+    entry->twin = true;
+    return;
+  }
+}
+
 bool SameEntry(const WorkerEntry& a, const WorkerEntry& b) {
   using google::protobuf::util::MessageDifferencer;
-  return a.state == b.state && a.detail == b.detail && a.gone == b.gone &&
+  return a.state == b.state && a.detail == b.detail && a.twin == b.twin && a.gone == b.gone &&
          MessageDifferencer::Equals(a.worker, b.worker) &&
          MessageDifferencer::Equals(a.shard, b.shard) &&
          MessageDifferencer::Equals(a.attention, b.attention);
@@ -404,13 +420,17 @@ void Directory::TakeEntry(Poll* poll, const absl::Status& status, WorkerEntry en
       Judge(identity_, &numerics_[poll->expert], &entry);
     }
     TakeAtMost(identity_.n_layers * identity_.experts_per_layer, &entry);
+    const std::shared_ptr<const RoutingTable> table = Table();
+    TakeForTwin(poll->expert ? table->experts : table->attention, poll->index, &entry);
     NoteBusy(poll, &entry);
   } else {
     entry.detail = Tidy(status.message(), kMaxDetailBytes);
   }
   poll->serves = entry.state == WorkerEntry::State::kReady && entry.shard.n_loading() == 0;
   poll->reached = status.ok();
-  poll->due = absl::Now() + (poll->serves ? options_.interval : options_.starting_interval);
+  // Nothing waits for a twin.
+  const bool settled = poll->serves || entry.twin;
+  poll->due = absl::Now() + (settled ? options_.interval : options_.starting_interval);
   entry.gone = !poll->named && !poll->reached;
   if (entry.gone) poll->due = absl::InfiniteFuture();
   Update(*poll, std::move(entry));

@@ -36,10 +36,14 @@ struct WorkerEntry {
   std::string address;
   State state = State::kUnreachable;
   std::string detail;  // why it does not serve
+  bool twin = false;   // a mismatch: another entry, which serves, is the same process
   bool gone = false;   // nothing names it any more and it cannot be reached: a pod that ended
   internal::v1::WorkerDescription worker;
   internal::v1::ExpertShard shard;                           // of an expert-service
   internal::v1::AttentionServiceDescribeResponse attention;  // of an attention-service
+
+  // Answers, and nothing says that it must not serve.
+  bool in_use() const { return state != State::kUnreachable && state != State::kMismatch; }
 
   // For people.
   const std::string& name() const { return worker.name().empty() ? address : worker.name(); }

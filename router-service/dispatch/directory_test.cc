@@ -187,6 +187,87 @@ TEST(DirectoryHostileTest, ShowsNamesThatTerminalsTakeForNothingElse) {
   EXPECT_EQ(table->experts[0].worker.node().size(), 256);
 }
 
+// A pod with an address of each family, say.
+class DirectoryTwinTest : public testing::Test {
+ protected:
+  DirectoryTwinTest() {
+    for (FakeShard* address : {&a_, &b_}) Describe(address, /*incarnation=*/77);
+    Directory::Options options;
+    options.expert_addresses = {a_.address(), b_.address()};
+    options.interval = absl::Milliseconds(10);
+    ClusterIdentity identity;
+    identity.n_layers = identity.experts_per_layer = 2;
+    directory_ = *Directory::Start(options, identity);
+  }
+  static void Describe(FakeShard* shard, uint64_t incarnation) {
+    shard->SetDescription([=](internal::v1::ExpertShard* shard) {
+      shard->mutable_worker()->set_incarnation(incarnation);
+    });
+  }
+  // Shards that are used for expert 0, once that is so many and none is left to be asked.
+  std::vector<int> AwaitHolders(size_t n) {
+    EXPECT_TRUE(directory_->Await(
+        [=](const RoutingTable& table) {
+          return table.HoldersOf(0, 0).size() == n && !table.experts[0].detail.ends_with("yet") &&
+                 !table.experts[1].detail.ends_with("yet");
+        },
+        absl::Now() + absl::Seconds(20)));
+    return directory_->Table()->HoldersOf(0, 0);
+  }
+
+  FakeShard a_{"twin-a", {0}, 2}, b_{"twin-b", {0}, 2};
+  std::unique_ptr<Directory> directory_;
+};
+
+TEST_F(DirectoryTwinTest, UsesAProcessAtOneOfItsAddresses) {
+  const int used = AwaitHolders(1)[0];
+  const auto table = directory_->Table();
+  const WorkerEntry& other = table->experts[1 - used];
+  EXPECT_EQ(other.state, WorkerEntry::State::kMismatch);
+  EXPECT_EQ(other.detail, absl::StrCat("the same process as ", table->experts[used].address));
+  EXPECT_TRUE(other.twin);
+  EXPECT_EQ(table->CoverageRatio(), 0.5);
+  // And goes on with it, however often both are asked.
+  for (FakeShard* address : {&a_, &b_}) {
+    address->SetDescription([](internal::v1::ExpertShard* shard) {
+      shard->mutable_worker()->set_incarnation(77);
+      shard->mutable_worker()->set_node("another");
+    });
+  }
+  EXPECT_TRUE(directory_->Await(
+      [](const RoutingTable& table) {
+        return table.experts[0].worker.node() == "another" &&
+               table.experts[1].worker.node() == "another";
+      },
+      absl::Now() + absl::Seconds(20)));
+  EXPECT_EQ(directory_->Table()->HoldersOf(0, 0), std::vector<int>{used});
+}
+
+TEST_F(DirectoryTwinTest, GoesToTheOtherAddressWhenOneBreaks) {
+  const int used = AwaitHolders(1)[0];
+  (used == 0 ? a_ : b_).Die();
+  EXPECT_TRUE(directory_->Await(
+      [=](const RoutingTable& table) {
+        return table.HoldersOf(0, 0) == std::vector<int>{1 - used};
+      },
+      absl::Now() + absl::Seconds(20)));
+}
+
+TEST_F(DirectoryTwinTest, UsesBothOnceTheyAreProcessesOfTheirOwn) {
+  AwaitHolders(1);
+  Describe(&b_, 78);
+  EXPECT_EQ(AwaitHolders(2).size(), 2u);
+  // One that does not say which process it is is taken for one of its own.
+  Describe(&a_, 0);
+  Describe(&b_, 0);
+  EXPECT_TRUE(directory_->Await(
+      [](const RoutingTable& table) {
+        return table.experts[0].worker.incarnation() + table.experts[1].worker.incarnation() == 0;
+      },
+      absl::Now() + absl::Seconds(20)));
+  EXPECT_EQ(AwaitHolders(2).size(), 2u);
+}
+
 // Whatever is first; the other is not used, and its experts have no holder.
 TEST(DirectoryNumericsTest, UsesOneClassUnlessToldOtherwise) {
   FakeShard one("numerics-1", {0}, 2, /*numerics_class=*/1);

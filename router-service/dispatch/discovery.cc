@@ -57,6 +57,10 @@ absl::StatusOr<WorkerTargets> WorkerTargets::Parse(absl::string_view list) {
       return absl::InvalidArgumentError(
           absl::StrCat("\"", part, "\": ", address.status().message()));
     }
+    std::vector<std::string>& same = dns ? targets.names : targets.addresses;
+    if (std::find(same.begin(), same.end(), name) != same.end()) {
+      return absl::InvalidArgumentError(absl::StrCat("\"", part, "\" is there twice"));
+    }
     if (!dns) {
       targets.addresses.emplace_back(part);
     } else if (address->local() || address->port == 0) {

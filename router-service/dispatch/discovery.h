@@ -21,7 +21,7 @@ struct WorkerTargets {
   std::vector<std::string> names;  // "NAME:PORT"
 
   bool empty() const { return addresses.empty() && names.empty(); }
-  // InvalidArgument that names the part.
+  // InvalidArgument that names the part, one that is there twice too: it was meant to be another.
   static absl::StatusOr<WorkerTargets> Parse(absl::string_view list);
 };
 

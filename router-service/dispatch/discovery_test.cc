@@ -32,6 +32,15 @@ TEST(WorkerTargets, NameThePartThatIsWrong) {
   EXPECT_THAT(error("dns:unix:/x"), HasSubstr("dns:unix:/x"));
 }
 
+TEST(WorkerTargets, RefuseWhatIsThereTwice) {
+  const auto error = [](const char* list) {
+    return std::string(WorkerTargets::Parse(list).status().message());
+  };
+  EXPECT_EQ(error("a:1,b:1, a:1"), "\"a:1\" is there twice");
+  EXPECT_EQ(error("dns:a:1,dns:a:1"), "\"dns:a:1\" is there twice");
+  EXPECT_TRUE(WorkerTargets::Parse("a:1,a:2,dns:a:1").ok());
+}
+
 // DNS as the test says it is.
 class DiscoveryTest : public testing::Test {
  protected:

@@ -193,7 +193,7 @@ class FakeShard final : public StreamHandler {
   internal::v1::ExpertShard DescribeLocked() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
     internal::v1::ExpertShard shard;
     shard.mutable_worker()->set_name(name_);
-    shard.mutable_worker()->set_incarnation(7);
+    shard.mutable_worker()->set_incarnation(incarnation_);
     shard.mutable_worker()->set_wire_version(kWireVersion);
     shard.mutable_worker()->set_numerics_class(numerics_class_);
     shard.mutable_worker()->set_isa(absl::StrCat("of ", name_));
@@ -213,6 +213,7 @@ class FakeShard final : public StreamHandler {
   const std::string name_;
   const int n_layers_;
   const uint64_t numerics_class_;
+  const uint64_t incarnation_ = RandomId();
   std::unique_ptr<RpcServer> server_;
   mutable absl::Mutex mu_;
   std::set<int> experts_ ABSL_GUARDED_BY(mu_);

@@ -61,9 +61,7 @@ std::vector<ShardBalance::Shard> ShardsOf(const RoutingTable& table,
   std::vector<ShardBalance::Shard> shards;
   for (size_t i = 0; i < table.experts.size(); ++i) {
     const WorkerEntry& entry = table.experts[i];
-    const bool holds = entry.shard.held_size() > 0 &&
-                       entry.state != WorkerEntry::State::kUnreachable &&
-                       entry.state != WorkerEntry::State::kMismatch;
+    const bool holds = entry.in_use() && entry.shard.held_size() > 0;
     shards.push_back({entry.address, holds, rows_served[i]});
   }
   return shards;
