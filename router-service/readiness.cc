@@ -22,7 +22,7 @@ bool HasProspects(const RoutingTable& table) {
     for (const WorkerEntry& entry : *entries) {
       if (entry.gone) continue;
       any_named = true;
-      mismatched |= entry.state == WorkerEntry::State::kMismatch;
+      mismatched |= entry.state == WorkerEntry::State::kMismatch && !entry.twin;
       useful |= entry.state != WorkerEntry::State::kMismatch &&
                 entry.state != WorkerEntry::State::kUnreachable;
     }
