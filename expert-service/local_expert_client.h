@@ -1,6 +1,5 @@
 #pragma once
 
-#include <string>
 #include <vector>
 
 #include "expert-service/expert_runner.h"
@@ -16,7 +15,6 @@ class LocalExpertClient final : public ExpertClient {
 
   absl::Status Run(const Step& step, int layer, const float* h, const Routes& routes,
                    float* answers, uint8_t* served_by) override;
-  std::vector<std::string> ShardNames() const override { return {"local"}; }
 
  private:
   ExpertRunner* const runner_;

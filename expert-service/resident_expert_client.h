@@ -1,8 +1,6 @@
 #pragma once
 
 #include <algorithm>
-#include <string>
-#include <vector>
 
 #include "expert-service/expert_backend.h"
 #include "gatefold/engine/expert_client.h"
@@ -20,7 +18,6 @@ class ResidentExpertClient final : public ExpertClient {
     std::fill_n(served_by, routes.experts.size(), 0);
     return experts_->Run(layer, h, routes, answers);
   }
-  std::vector<std::string> ShardNames() const override { return {"local"}; }
 
  private:
   ResidentExperts* const experts_;

@@ -21,10 +21,6 @@ constexpr char kFlush[] = "/gatefold.internal.v1.AttentionService/FlushPrefixCac
 constexpr size_t kMaxAnswerBytes = size_t{1} << 20;
 constexpr char kDrainAttention[] = "/gatefold.internal.v1.AttentionService/SetDraining";
 
-const std::string& NameOf(const WorkerEntry& entry) {
-  return entry.worker.name().empty() ? entry.address : entry.worker.name();
-}
-
 }  // namespace
 
 ClusterControl::ClusterControl(const Options& options, Directory* directory,
@@ -106,8 +102,8 @@ absl::StatusOr<ClusterControl::Place> ClusterControl::Find(const std::string& wo
       const Place place = {expert, static_cast<int>(i), entry.address};
       if (worker == entry.address) return place;
       if (entry.twin) continue;
-      if (worker == NameOf(entry)) found.push_back(place);
-      names.push_back(NameOf(entry));
+      if (worker == entry.name()) found.push_back(place);
+      names.push_back(entry.name());
     }
   }
   if (found.size() == 1) return found[0];
@@ -175,11 +171,11 @@ absl::StatusOr<cluster::v1::FlushKvCacheResponse> ClusterControl::FlushKvCacheNo
     internal::v1::FlushPrefixCacheResponse flushed;
     const absl::Status called =
         Call(entry.address, kFlush, internal::v1::FlushPrefixCacheRequest(), &flushed);
-    if (!called.ok()) return Annotate(called, NameOf(entry));
+    if (!called.ok()) return Annotate(called, entry.name());
     LogEvent(LogLevel::kInfo, "kv_cache_flushed",
-             {{"worker", NameOf(entry)}, {"kv_blocks", flushed.n_kv_blocks()}});
+             {{"worker", entry.name()}, {"kv_blocks", flushed.n_kv_blocks()}});
     auto* each = response.add_workers();
-    each->set_worker(NameOf(entry));
+    each->set_worker(entry.name());
     each->set_n_kv_blocks(flushed.n_kv_blocks());
   }
   return response;

@@ -22,7 +22,7 @@ cluster::v1::WorkerState StateOf(WorkerEntry::State state) {
 }
 
 void Describe(const WorkerEntry& entry, cluster::v1::WorkerKind kind, cluster::v1::Worker* worker) {
-  worker->set_name(entry.worker.name().empty() ? entry.address : entry.worker.name());
+  worker->set_name(entry.name());
   worker->set_address(entry.address);
   worker->set_kind(kind);
   worker->set_state(StateOf(entry.state));
@@ -99,7 +99,7 @@ std::vector<cluster::v1::ExpertLoad> DirectoryView::ExpertLoads() const {
 std::vector<std::string> DirectoryView::ShardNames() const {
   std::vector<std::string> names;
   for (const WorkerEntry& entry : directory_->Table()->experts) {
-    names.push_back(entry.worker.name().empty() ? entry.address : entry.worker.name());
+    names.push_back(entry.name());
   }
   return names;
 }

@@ -1,7 +1,6 @@
 #pragma once
 
 #include <cstdint>
-#include <string>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -45,7 +44,7 @@ class ExpertClient {
 
   // Computes every (row, expert) pair of `routes` in `layer`.
   // h: [n_rows, d_model]. answers: [n_rows, top_k, d_model], unweighted, out. served_by:
-  // [n_rows, top_k], the shard (an index into ShardNames()) that answered, out; kNoShard with an
+  // [n_rows, top_k], the shard (as the client numbers them) that answered, out; kNoShard with an
   // answer of zeros where the policy lets a row go on without one of its experts, never all.
   // Errors: kUnavailable naming layer and expert, when no live shard holds it.
   virtual absl::Status Run(const Step& step, int layer, const float* h, const Routes& routes,
@@ -59,9 +58,6 @@ class ExpertClient {
   }
 
   virtual ExpertState StateOf(int /*layer*/, int /*expert*/) { return ExpertState::kLive; }
-
-  // Names by shard index; grows, never changes an entry.
-  virtual std::vector<std::string> ShardNames() const = 0;
 };
 
 }  // namespace gatefold

@@ -39,7 +39,6 @@ class OnesButOne final : public ExpertClient {
     }
     return absl::OkStatus();
   }
-  std::vector<std::string> ShardNames() const override { return {"one"}; }
 
  private:
   const std::vector<bool> drops_;

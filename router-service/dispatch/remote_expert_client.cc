@@ -31,12 +31,6 @@ RemoteExpertClient::RemoteExpertClient(const RemoteExpertOptions& options, uint6
 
 RemoteExpertClient::~RemoteExpertClient() = default;
 
-std::vector<std::string> RemoteExpertClient::ShardNames() const {
-  std::vector<std::string> names;
-  for (const WorkerEntry& entry : directory_->Table()->experts) names.push_back(entry.name());
-  return names;
-}
-
 ExpertState RemoteExpertClient::StateOf(int layer, int expert) {
   if (n_owed_ > 0) CatchUp();
   const std::shared_ptr<const RoutingTable> table = directory_->Table();

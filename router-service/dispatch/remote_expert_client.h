@@ -54,7 +54,6 @@ class RemoteExpertClient final : public ExpertClient {
                    float* answers, uint8_t* served_by) override;
   const std::vector<MissingExpert>& missing() const override { return missing_; }
   ExpertState StateOf(int layer, int expert) override;
-  std::vector<std::string> ShardNames() const override;
 
  private:
   struct Link {

@@ -20,7 +20,8 @@ class ClusterView {
   // Rows per (layer, expert) since the start, in ascending order.
   virtual std::vector<cluster::v1::ExpertLoad> ExpertLoads() const = 0;
 
-  // Names by the shard indices that TraceChunk carries; grows, never changes an entry.
+  // Names by the shard indices that TraceChunk carries. An index may be another's one day, long
+  // after its shard has gone.
   virtual std::vector<std::string> ShardNames() const = 0;
 
   // Counts up with every change of who serves what.

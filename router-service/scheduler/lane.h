@@ -12,8 +12,8 @@
 namespace gatefold {
 
 // A micro-batch that walks the layers on its own: two or more lanes overlap attention and experts.
-// Owns its engine and its running sequences; everything but the constructor, Join and ShardNames
-// happens on its thread.
+// Owns its engine and its running sequences; everything but the constructor and Join happens on
+// its thread.
 class Lane {
  public:
   Lane(int index, Scheduler* scheduler, LaneEngine engine);
@@ -21,7 +21,6 @@ class Lane {
   void Join() {  // a second time does nothing
     if (thread_.joinable()) thread_.join();
   }
-  std::vector<std::string> ShardNames() const { return engine_.experts->ShardNames(); }
 
  private:
   void Run();

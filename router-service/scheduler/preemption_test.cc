@@ -109,7 +109,6 @@ class NoExperts final : public ExpertClient {
     std::fill_n(served_by, routes.experts.size(), 0);
     return absl::OkStatus();
   }
-  std::vector<std::string> ShardNames() const override { return {"none"}; }
 };
 
 class Recorder final : public GenerationListener {

@@ -108,8 +108,6 @@ GenerationService::Load Scheduler::load() const {
           std::accumulate(n_waiting_for_expert_.begin(), n_waiting_for_expert_.end(), 0)};
 }
 
-std::vector<std::string> Scheduler::ShardNames() const { return lanes_.front()->ShardNames(); }
-
 std::shared_ptr<Sequence> Scheduler::Take(int lane) {
   absl::MutexLock lock(&mu_);
   if (stopping_ || waiting_.empty()) return nullptr;

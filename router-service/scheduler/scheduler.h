@@ -3,7 +3,6 @@
 #include <deque>
 #include <functional>
 #include <memory>
-#include <string>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
@@ -106,9 +105,6 @@ class Scheduler final : public GenerationService {
       GenerationRequest request, std::shared_ptr<GenerationListener> listener) override;
   Load load() const override;
   int max_sequence_tokens() const override { return options_.max_sequence_tokens; }
-
-  // Names by the shard indices that traces carry.
-  std::vector<std::string> ShardNames() const;
 
  private:
   friend class Lane;

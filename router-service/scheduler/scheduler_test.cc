@@ -147,7 +147,6 @@ class FakeExperts final : public ExpertClient {
     if (layer != kLayer || expert != kExpert || !shared_->gone) return ExpertState::kLive;
     return shared_->silent ? ExpertState::kSilent : ExpertState::kNotHeld;
   }
-  std::vector<std::string> ShardNames() const override { return {"none"}; }
 
  private:
   Shared* const shared_;
