@@ -7,6 +7,7 @@ namespace {
 
 constexpr absl::Duration kWindow = absl::Minutes(1);
 constexpr absl::Duration kInterval = absl::Seconds(5);  // between samples
+constexpr absl::Duration kLeast = absl::Seconds(1);     // what a rate is told from
 
 }  // namespace
 
@@ -46,7 +47,7 @@ double ShardBalance::Ratio(absl::Time now, const std::vector<Shard>& shards) {
   for (size_t i = 0; i < shards.size(); ++i) {
     if (!shards[i].holds_experts) continue;
     const Sample* const since = Since(i, shards[i]);
-    if (since == nullptr || now < since->at + kInterval) continue;
+    if (since == nullptr || now < since->at + kLeast) continue;
     const auto n_rows = static_cast<double>(shards[i].n_rows - since->shards[i].n_rows);
     const double rate = n_rows / absl::ToDoubleSeconds(now - since->at);
     most = std::max(most, rate);

@@ -31,7 +31,7 @@ class ShardBalance {
   void Note(absl::Time now, const std::vector<Shard>& shards);
 
   // 1: all alike, or nothing was served. A shard counts from when it holds experts, once that is a
-  // few seconds ago.
+  // second or more ago.
   double Ratio(absl::Time now, const std::vector<Shard>& shards);
 
  private:
