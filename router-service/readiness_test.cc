@@ -30,6 +30,14 @@ TEST(ReadinessTest, WhoWasReplacedByOthersThatCannotBeUsedIsNone) {
   EXPECT_TRUE(HasProspects(Table({State::kMismatch, State::kDraining}, {State::kReady})));
 }
 
+// Its process cannot be reached at the address that was used, and is about to be used at this one.
+TEST(ReadinessTest, AnotherAddressOfAProcessIsNoOtherWorker) {
+  RoutingTable table = Table({State::kUnreachable, State::kMismatch}, {State::kReady});
+  EXPECT_FALSE(HasProspects(table));
+  table.experts[1].twin = true;
+  EXPECT_TRUE(HasProspects(table));
+}
+
 // Scaled to zero: there is nobody to be cut off from.
 TEST(ReadinessTest, WhoIsGoneDoesNotCount) {
   RoutingTable table = Table({State::kUnreachable}, {});

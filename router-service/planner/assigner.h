@@ -69,8 +69,8 @@ class Assigner {
 
   const uint64_t expert_bytes_;
   const absl::Duration grace_;
-  std::vector<std::optional<absl::Time>> complete_since_,
-      served_since_;  // by item; nullopt: it is not
+  // By item; nullopt: it is not.
+  std::vector<std::optional<absl::Time>> complete_since_, served_since_;
 };
 
 }  // namespace gatefold

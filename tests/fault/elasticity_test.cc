@@ -110,6 +110,12 @@ TEST_F(ElasticityTest, AShardThatEndsStaysWhileItIsNeeded) {
   ASSERT_TRUE(exit_code.ok()) << exit_code.status();
   EXPECT_EQ(*exit_code, 0);
   EXPECT_EQ(n_experts_of(0) + n_experts_of(2), n_experts());
+  // Once no router has been there for ten seconds, none is.
+  shape_->router()->Signal(SIGKILL);
+  const absl::Time alone = absl::Now();
+  shape_->expert(2)->Signal(SIGTERM);
+  EXPECT_TRUE(shape_->expert(2)->Wait(alone + absl::Seconds(60)).ok());
+  EXPECT_GT(absl::Now() - alone, absl::Seconds(9));
 }
 
 TEST_F(ElasticityTest, WhatADeadShardHeldIsLoadedElsewhere) {
