@@ -1,3 +1,4 @@
+#include "gatefold/cuda/alignment.h"
 #include "gatefold/cuda/attention.h"
 #include "gatefold/cuda/attention_kernels.h"
 #include "gatefold/cuda/cuda_macros.h"
@@ -6,10 +7,6 @@ namespace gatefold::cuda {
 namespace {
 
 constexpr float kLog2E = 1.4426950408889634f;
-
-bool IsAligned(const void* pointer) {
-  return pointer != nullptr && reinterpret_cast<uintptr_t>(pointer) % 16 == 0;
-}
 
 bool IsUsable(const AttentionShape& shape, const RowBatch& rows) {
   return shape.IsServed() && rows.n_rows > 0 && rows.positions != nullptr &&

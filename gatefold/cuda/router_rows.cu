@@ -2,6 +2,7 @@
 
 #include <cfloat>
 
+#include "gatefold/cuda/alignment.h"
 #include "gatefold/cuda/launch.h"
 #include "gatefold/cuda/tiles.h"
 #include "gatefold/cuda/warp_ops.h"
@@ -334,9 +335,6 @@ __global__ void __launch_bounds__(kThreads) FoldKernel(const __grid_constant__ F
                     __fadd_rn(x.w, sum.w));
 }
 
-bool IsAligned(const void* pointer) {
-  return pointer != nullptr && reinterpret_cast<uintptr_t>(pointer) % 16 == 0;
-}
 bool IsWidth(int64_t d) { return d > 0 && d % 8 == 0 && d <= kMaxRouterWidth; }
 bool AreExperts(int n_experts, int top_k) {
   return top_k >= 1 && top_k <= n_experts && top_k <= kMaxRouterTopK &&

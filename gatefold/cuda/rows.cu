@@ -1,3 +1,4 @@
+#include "gatefold/cuda/alignment.h"
 #include "gatefold/cuda/launch.h"
 #include "gatefold/cuda/rows.h"
 #include "gatefold/cuda/tiles.h"
@@ -171,10 +172,6 @@ __global__ void __launch_bounds__(kRowThreads)
   for (int i = static_cast<int>(threadIdx.x) * 4; i < args.d; i += kRowThreads * 4) {
     *reinterpret_cast<float4*>(to + i) = *reinterpret_cast<const float4*>(from + i);
   }
-}
-
-bool IsAligned(const void* pointer) {
-  return pointer != nullptr && reinterpret_cast<uintptr_t>(pointer) % 16 == 0;
 }
 
 bool IsWidth(int64_t d) { return d > 0 && d % 8 == 0 && d <= INT32_MAX / 8; }
