@@ -15,7 +15,7 @@ usage() {
   exit 2
 }
 
-model=$root/models/gatefold-tiny-moe streams=8 tokens=100 seconds=3 port=7570
+model=$root/models/gatefold-tiny-moe streams=8 tokens=100 seconds=3 port=''
 while [ $# -gt 0 ]; do
   case $1 in
     -h | --help) sed -n '2,7p' "$0" | cut -c3-; exit 0 ;;
@@ -29,10 +29,16 @@ while [ $# -gt 0 ]; do
   esac
 done
 [[ $seconds =~ ^[0-9]{1,3}(\.[0-9]+)?$ ]] || usage "--seconds is \"$seconds\", must be below 1000"
-[[ $port =~ ^[1-9][0-9]{0,4}$ ]] || usage "--port is \"$port\", must be a port"
+[[ $port =~ ^([1-9][0-9]{0,4})?$ ]] || usage "--port is \"$port\", must be a port"
 for program in gatefold drill_streams; do
   [ -x "$bin/$program" ] || usage "$bin/$program is missing: build first, or set GATEFOLD_BIN"
 done
+
+in_use() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
+if [ -z "$port" ]; then  # one for each router
+  port=7570
+  while in_use $port || in_use $((port + 1)); do port=$((port + 2)); done
+fi
 
 folder=$(mktemp -d "${TMPDIR:-/tmp}/gatefold-drill.XXXXXX") || exit 1
 log=$folder/cluster.log
