@@ -193,6 +193,14 @@ TEST_F(CommandTest, CancelsTheRequestWhenInterrupted) {
   user.join();
 }
 
+using CommandDeathTest = CommandTest;
+
+TEST_F(CommandDeathTest, ServeEndsWellWhileItLoads) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  interrupts_.Raise();
+  EXPECT_EXIT(Run({"serve", "--model=/nowhere"}), testing::ExitedWithCode(kExitOk), "");
+}
+
 TEST_F(CommandTest, RefusesWrongUsage) {
   EXPECT_EQ(Run({}), kExitUsage);
   EXPECT_EQ(Run({"generat"}), kExitUsage);

@@ -1,6 +1,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
 #include <thread>
 
@@ -85,18 +86,21 @@ class ServeVerb final : public Verb {
     }
     options.metrics_port = metrics_port_;
     options.drain_limit = drain_limit_;
+    absl::Notification stop;
+    std::atomic<bool> loaded = false;
+    const Interrupts::Scope scope(console->interrupts, [&] {
+      if (!loaded) _exit(kExitOk);  // there is nothing to finish
+      if (!stop.HasBeenNotified()) stop.Notify();
+    });
     absl::StatusOr<std::unique_ptr<LocalRouter>> router = LocalRouter::Start(options);
     if (!router.ok()) return ModelFolderError(model_, router.status());
+    loaded = true;
 
     console->out << "ready " << (*router)->listen_address();
     if (metrics_port_ >= 0) {
       console->out << " metrics http://" << (*router)->metrics_address() << "/metrics";
     }
     console->out << std::endl;
-    absl::Notification stop;
-    const Interrupts::Scope scope(console->interrupts, [&stop] {
-      if (!stop.HasBeenNotified()) stop.Notify();
-    });
     stop.WaitForNotification();
     console->err << "finishing what is under way\n";
     (*router)->Drain();
