@@ -12,6 +12,17 @@ namespace {
 // Every group may need up to 7 rows of padding.
 int64_t PaddedRows(int n_visits, int64_t n_rows) { return n_rows + int64_t{kRowsAlign - 1} * n_visits; }
 
+// A batch's plan, in one piece: groups of either product, then per row where it comes from and where
+// it goes.
+struct PlanLayout {
+  PlanLayout(int n_visits, int64_t padded_rows)
+      : down_groups_at(n_visits * sizeof(MatMulGroup)),
+        sources_at(2 * down_groups_at),
+        slots_at(sources_at + padded_rows * sizeof(int32_t)),
+        bytes(slots_at + padded_rows * sizeof(int32_t)) {}
+  const size_t down_groups_at, sources_at, slots_at, bytes;
+};
+
 }  // namespace
 
 std::vector<const ExpertVisits*> WidestFirst(WeightFormat format, const ExpertVisits* visits, int n) {
@@ -50,9 +61,9 @@ cudaError_t ExpertMlp::Reserve(int n_visits, int64_t n_rows) {
   cudaFreeHost(plan_host_);
   activations_ = plan_ = plan_host_ = nullptr;
   capacity_rows_ = capacity_visits_ = 0;
-  plan_bytes_ = 2 * visits * sizeof(MatMulGroup) + 2 * rows * sizeof(int32_t);
-  GF_CUDA_RETURN_IF_ERROR(cudaMallocHost(&plan_host_, plan_bytes_));
-  GF_CUDA_RETURN_IF_ERROR(cudaMalloc(&plan_, plan_bytes_));
+  const size_t plan_bytes = PlanLayout(visits, rows).bytes;
+  GF_CUDA_RETURN_IF_ERROR(cudaMallocHost(&plan_host_, plan_bytes));
+  GF_CUDA_RETURN_IF_ERROR(cudaMalloc(&plan_, plan_bytes));
   GF_CUDA_RETURN_IF_ERROR(cudaMalloc(&activations_, ActivationBytes(rows, shape_.d_model) +
                                                         ActivationBytes(rows, shape_.d_ff)));
   capacity_rows_ = rows;
@@ -66,15 +77,14 @@ cudaError_t ExpertMlp::Run(const ExpertVisits* visits, int n_visits, const float
   for (int i = 0; i < n_visits; ++i) n_rows += visits[i].n_rows;
   if (n_rows == 0) return cudaSuccess;
   if (plan_sent_ != nullptr) GF_CUDA_RETURN_IF_ERROR(cudaEventSynchronize(plan_sent_));
-  GF_CUDA_RETURN_IF_ERROR(Reserve(n_visits, PaddedRows(n_visits, n_rows)));
+  const int64_t most_padded = PaddedRows(n_visits, n_rows);
+  GF_CUDA_RETURN_IF_ERROR(Reserve(n_visits, most_padded));
 
-  // The plan: groups of either product, then per row where it comes from and where it goes.
-  const size_t sources_at = 2 * capacity_visits_ * sizeof(MatMulGroup);
-  const size_t slots_at = sources_at + capacity_rows_ * sizeof(int32_t);
+  const PlanLayout layout(n_visits, most_padded);
   auto* up_groups = reinterpret_cast<MatMulGroup*>(plan_host_);
-  MatMulGroup* down_groups = up_groups + capacity_visits_;
-  auto* sources = reinterpret_cast<int32_t*>(plan_host_ + sources_at);
-  auto* slots = reinterpret_cast<int32_t*>(plan_host_ + slots_at);
+  auto* down_groups = reinterpret_cast<MatMulGroup*>(plan_host_ + layout.down_groups_at);
+  auto* sources = reinterpret_cast<int32_t*>(plan_host_ + layout.sources_at);
+  auto* slots = reinterpret_cast<int32_t*>(plan_host_ + layout.slots_at);
   const std::vector<const ExpertVisits*> order = WidestFirst(shape_.format, visits, n_visits);
   for (int i = 0; i < n_visits; ++i) {
     const DeviceExpert& expert = *order[i]->expert;
@@ -94,7 +104,7 @@ cudaError_t ExpertMlp::Run(const ExpertVisits* visits, int n_visits, const float
     std::copy_n(order[i]->slots, order[i]->n_rows, slots + up_groups[i].first_row);
   }
   GF_CUDA_RETURN_IF_ERROR(
-      cudaMemcpyAsync(plan_, plan_host_, plan_bytes_, cudaMemcpyHostToDevice, stream));
+      cudaMemcpyAsync(plan_, plan_host_, layout.bytes, cudaMemcpyHostToDevice, stream));
   GF_CUDA_RETURN_IF_ERROR(cudaEventRecord(plan_sent_, stream));
 
   char* between = activations_ + ActivationBytes(capacity_rows_, shape_.d_model);
@@ -102,12 +112,12 @@ cudaError_t ExpertMlp::Run(const ExpertVisits* visits, int n_visits, const float
   up.groups = reinterpret_cast<const MatMulGroup*>(plan_);
   up.x = activations_;
   up.activations = between;
-  down.groups = up.groups + capacity_visits_;
+  down.groups = reinterpret_cast<const MatMulGroup*>(plan_ + layout.down_groups_at);
   down.x = between;
   down.y = y;
   down.y_stride = shape_.d_model;
-  down.slots = reinterpret_cast<const int32_t*>(plan_ + slots_at);
-  GF_CUDA_RETURN_IF_ERROR(GatherActivations(x, reinterpret_cast<const int32_t*>(plan_ + sources_at),
+  down.slots = reinterpret_cast<const int32_t*>(plan_ + layout.slots_at);
+  GF_CUDA_RETURN_IF_ERROR(GatherActivations(x, reinterpret_cast<const int32_t*>(plan_ + layout.sources_at),
                                             up.groups, n_visits, padded, shape_.d_model, activations_,
                                             stream));
   GF_CUDA_RETURN_IF_ERROR(Launch(up, stream));

@@ -69,7 +69,6 @@ class ExpertMlp {
   char* plan_ = nullptr;         // the same on the device
   char* activations_ = nullptr;  // of x, then of what lies between the products
   DeviceMemory turns_;
-  size_t plan_bytes_ = 0;
   cudaEvent_t plan_sent_ = nullptr;
 };
 
