@@ -14,6 +14,8 @@ namespace gatefold {
 namespace {
 
 constexpr absl::Duration kAdmissionRetryDelay = absl::Milliseconds(5);
+// Who waits for attention is tried far more often, so after such a pause nobody has waited.
+constexpr absl::Duration kLossForgotten = absl::Seconds(1);
 constexpr absl::Duration kReportInterval = absl::Seconds(5);
 constexpr absl::Duration kFailureReportInterval = absl::Seconds(1);
 
@@ -97,11 +99,11 @@ void Lane::Admit() {
       scheduler_->Release(index_, 1);
       continue;
     }
+    const absl::Time tried = absl::Now();
     const absl::Status opened = Open(sequence.get());
-    const bool wait =
-        absl::IsUnavailable(opened) ? AwaitAttention(opened) : absl::IsResourceExhausted(opened);
+    const bool wait = absl::IsUnavailable(opened) ? AwaitAttention(opened, tried)
+                                                  : absl::IsResourceExhausted(opened);
     if (opened.ok()) {
-      attention_lost_ = absl::InfiniteFuture();
       const auto later = [&](const auto& other) { return sequence->Before(*other); };
       running_.insert(std::find_if(running_.begin(), running_.end(), later), sequence);
     } else if (wait) {
@@ -115,8 +117,11 @@ void Lane::Admit() {
   }
 }
 
-bool Lane::AwaitAttention(const absl::Status& why) {
+bool Lane::AwaitAttention(const absl::Status& why, absl::Time tried) {
   const absl::Time now = absl::Now();
+  // Whoever wanted it then has left or is with another lane: it may have been there in between.
+  if (tried - attention_missed_ > kLossForgotten) attention_lost_ = absl::InfiniteFuture();
+  attention_missed_ = now;
   if (attention_lost_ > now) {
     attention_lost_ = now;
     LogEvent(LogLevel::kWarning, "waiting_for_attention",
@@ -128,6 +133,7 @@ bool Lane::AwaitAttention(const absl::Status& why) {
 absl::Status Lane::Open(Sequence* sequence) {
   SequenceSpec spec = sequence->Spec(scheduler_->options_.headroom_tokens);
   GF_ASSIGN_OR_RETURN(const int n_cached, engine_.attention->Open(spec));
+  attention_lost_ = absl::InfiniteFuture();
   sequence->Opened(n_cached);
   return absl::OkStatus();
 }

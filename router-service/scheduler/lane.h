@@ -26,9 +26,9 @@ class Lane {
   void Run();
   void Admit();
   absl::Status Open(Sequence* sequence);
-  // None takes a sequence: whether to wait for one. For step_retry_timeout; from then on requests
-  // end.
-  bool AwaitAttention(const absl::Status& why);
+  // None took a sequence that was `tried` then: whether to wait for one. For step_retry_timeout;
+  // from then on requests end, as long as they come one after another.
+  bool AwaitAttention(const absl::Status& why, absl::Time tried);
   void SweepRunning();
   // The next step: a row of every decoding sequence, then chunks of prompts, oldest first.
   Step Next();
@@ -66,6 +66,7 @@ class Lane {
   bool starving_ = false;                             // nobody has run since one found no KV block
   absl::Time next_admission_ = absl::InfinitePast();  // the last one found no KV blocks
   absl::Time attention_lost_ = absl::InfiniteFuture();  // since then no service opens a sequence
+  absl::Time attention_missed_ = absl::InfinitePast();  // when that showed last
   bool held_ = false;  // some of `running_` did not ride in the last step
   int n_waiting_for_expert_ = 0;
   absl::Time next_report_ = absl::InfinitePast();

@@ -318,6 +318,32 @@ TEST_F(SchedulerTest, WaitsForAttentionButNotForEver) {
   EXPECT_THAT(recorder->tokens, ElementsAre(11, 12, 13));
 }
 
+// Whoever waited may have left before it came back, so that no lane saw it come.
+TEST_F(SchedulerTest, AnEarlierLossOfAttentionIsForgotten) {
+  SchedulerOptions options;
+  options.step_retry_timeout = absl::Milliseconds(500);
+  Start(options);
+  const auto set_away = [this](bool away) {
+    absl::MutexLock lock(&shared_.mu);
+    shared_.away = away;
+  };
+  set_away(true);
+  auto left = std::make_shared<Recorder>();
+  GenerationRequest hasty = Request({5, 10}, 3);
+  hasty.deadline = absl::Now() + absl::Milliseconds(20);
+  auto left_handle = Submit(std::move(hasty), left);
+  left->done.WaitForNotification();
+  EXPECT_EQ(left->end.status.code(), absl::StatusCode::kDeadlineExceeded);
+  absl::SleepFor(absl::Milliseconds(1100));  // nothing is tried meanwhile, so nothing tells
+
+  auto recorder = std::make_shared<Recorder>();
+  auto handle = Submit(Request({5, 10}, 3), recorder);
+  EXPECT_FALSE(recorder->done.WaitForNotificationWithTimeout(absl::Milliseconds(50)));
+  set_away(false);
+  recorder->done.WaitForNotification();
+  EXPECT_THAT(recorder->tokens, ElementsAre(11, 12, 13));
+}
+
 TEST_F(SchedulerTest, StopsAtWhateverMomentItIsTold) {
   for (int i = 0; i < 500; ++i) {
     Start({}, 2);
