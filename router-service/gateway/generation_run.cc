@@ -109,7 +109,7 @@ absl::StatusOr<GenerationRun::Prepared> GenerationRun::PrepareInputs() const {
     prepared.candidates.emplace_back(CandidateTranscript(
         static_cast<int>(i), context_.codec, prepared.prompt, prepared.config, request.output()));
   }
-  prepared.already_stopped = prepared.candidates[0].transcript.Resume(resumed);
+  prepared.resumed_end = ResumedEnd(prepared, prepared.candidates[0].transcript.Resume(resumed));
   GF_RETURN_IF_ERROR(CheckTimeLeft(context_.clock(), deadline_));
   return prepared;
 }
@@ -142,6 +142,16 @@ absl::Status GenerationRun::CheckResumed(const Prepared& prepared) const {
   return absl::OkStatus();
 }
 
+std::optional<StopCause> GenerationRun::ResumedEnd(const Prepared& prepared, bool stopped) const {
+  const int64_t n_resumed = request_.resume_token_ids_size();
+  const int64_t n_tokens = n_resumed + static_cast<int64_t>(prepared.prompt.size());
+  if (n_resumed == 0) return std::nullopt;
+  if (stopped) return StopCause::kListener;
+  if (n_resumed == prepared.config.max_output_tokens()) return StopCause::kMaxTokens;
+  if (n_tokens == context_.max_sequence_tokens) return StopCause::kContextLength;
+  return std::nullopt;
+}
+
 bool GenerationRun::WantsPromptDetails() const {
   const auto& output = request_.request().output();
   return output.prompt_logprobs() || output.routing_trace();
@@ -155,7 +165,7 @@ std::vector<GenerationRequest> GenerationRun::Submissions(const Prepared& prepar
                                                       context_.model, static_cast<int>(i));
     request.request_id = request_id;
     request.prompt = prepared.prompt;
-    if (prepared.already_stopped) {
+    if (prepared.resumed_end.has_value()) {
       request.max_output_tokens = 0;  // what was asked about the prompt is all that is left
     } else {
       request.resumed.assign(request_.resume_token_ids().begin(),
@@ -177,6 +187,7 @@ bool GenerationRun::Install(Prepared prepared) {
     if (events_.ended()) return false;
     config_ = std::move(prepared.config);
     candidates_ = std::move(prepared.candidates);
+    resumed_end_ = prepared.resumed_end;
     prompt_info_.set_n_tokens(prepared.prompt.size());
     prompt_info_.set_n_truncated_tokens(prepared.n_truncated);
     if (output.token_ids()) {
@@ -185,9 +196,9 @@ bool GenerationRun::Install(Prepared prepared) {
     if (output.prompt_logprobs()) prompt_logprobs_.emplace(prepared.prompt, context_.codec);
     if (!WantsPromptDetails()) {
       Open();
-      if (prepared.already_stopped) {
+      if (resumed_end_.has_value()) {
         submit = false;
-        FinishCandidate(0, StopCause::kListener, -1, &after);
+        FinishCandidate(0, *resumed_end_, -1, &after);
       }
       ClaimWake(&after);
     }
@@ -270,7 +281,7 @@ void GenerationRun::OnEnd(int index, const GenerationEnd& end) {
       End(OutcomeOf(end), &after);
     } else {
       if (index == 0 && !events_.opened()) Open();
-      FinishCandidate(index, end.cause, end.stop_token, &after);
+      FinishCandidate(index, resumed_end_.value_or(end.cause), end.stop_token, &after);
     }
     ClaimWake(&after);
   }

@@ -61,7 +61,7 @@ class GenerationRun : public std::enable_shared_from_this<GenerationRun> {
     std::vector<int32_t> prompt;
     int n_truncated = 0;
     std::vector<Candidate> candidates;
-    bool already_stopped = false;  // resumed at its end
+    std::optional<StopCause> resumed_end;  // set: what is resumed is all of the output
   };
   // What is left to do once the lock is released.
   struct Aftermath {
@@ -75,6 +75,8 @@ class GenerationRun : public std::enable_shared_from_this<GenerationRun> {
   // What it may come to, of the caller's tokens.
   absl::Status TakeTokens(const Prepared& prepared);
   absl::Status CheckResumed(const Prepared& prepared) const;
+  // How the output ended, if the resumed tokens, which stop at a stop string or not, are all of it.
+  std::optional<StopCause> ResumedEnd(const Prepared& prepared, bool stopped) const;
   std::vector<GenerationRequest> Submissions(const Prepared& prepared,
                                              const std::string& request_id) const;
   // False: there is nothing to submit.
@@ -121,6 +123,7 @@ class GenerationRun : public std::enable_shared_from_this<GenerationRun> {
   RoutingRecord routing_ ABSL_GUARDED_BY(mu_);
   std::optional<PromptLogprobs> prompt_logprobs_ ABSL_GUARDED_BY(mu_);
   std::vector<Candidate> candidates_ ABSL_GUARDED_BY(mu_);
+  std::optional<StopCause> resumed_end_ ABSL_GUARDED_BY(mu_);
   int n_cached_tokens_ ABSL_GUARDED_BY(mu_) = 0;  // of the first candidate's prompt
   uint32_t n_degraded_tokens_ ABSL_GUARDED_BY(mu_) = 0;
   GenerationTimings timings_ ABSL_GUARDED_BY(mu_);  // earliest and latest over all candidates

@@ -382,6 +382,36 @@ TEST_F(GenerationTest, ResumedAtItsStopStringEndsAtOnce) {
   EXPECT_EQ(service_.n_submitted(), 0);
 }
 
+TEST_F(GenerationTest, ResumedAtItsLengthTellsOfThePromptWhatWasAsked) {
+  output()->set_prompt_logprobs(true);
+  output()->set_routing_trace(true);
+  config()->set_seed(3);
+  service_.max_tokens = 5;  // <bos> h i, and two
+  Restart();
+  request_.add_resume_token_ids('a');
+  request_.add_resume_token_ids('b');
+  int index = 0;
+  for (const auto& [max_output_tokens, reason] :
+       {std::pair(2, inference::v1::FINISH_REASON_LENGTH),
+        std::pair(9, inference::v1::FINISH_REASON_CONTEXT_LENGTH)}) {
+    Reader reader;
+    config()->set_max_output_tokens(max_output_tokens);
+    Start(&reader);
+    Submission& submission = service_.Await(index++);
+    EXPECT_TRUE(submission.request.score_prompt);
+    EXPECT_EQ(submission.request.max_output_tokens, 0);
+    EXPECT_TRUE(submission.request.resumed.empty());
+    submission.listener->OnTrace(Trace(0, 3));
+    submission.End(StopCause::kPromptDone);
+    const Said& said = reader.ToEnd();
+    EXPECT_EQ(said.status, absl::OkStatus());
+    EXPECT_EQ(said.started().prompt().routing_trace().n_tokens(), 3);
+    EXPECT_EQ(said.text(), "");
+    EXPECT_EQ(said.finish().reason(), reason);
+    EXPECT_EQ(said.summary().usage().output_tokens(), 2);
+  }
+}
+
 TEST_F(GenerationTest, TellsLogprobsWithRawBytes) {
   output()->set_top_logprobs(2);
   Submission& submission = StartAndAwait();
