@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <vector>
 
@@ -195,6 +196,18 @@ TEST_F(AttentionServiceTest, RefusesSamplingThatIsNoNumber) {
   const RunAttentionResponse response = Send(request);
   EXPECT_EQ(response.opened(0).reason(), kBad);
   EXPECT_THAT(response.opened(0).message(), HasSubstr("temperature"));
+}
+
+// A router lets requests have them, and attention in its own process draws with them.
+TEST_F(AttentionServiceTest, TakesTheSmallestRepetitionPenaltyAndNotZero) {
+  const std::pair<float, internal::v1::RefusalReason> expected[] = {
+      {std::numeric_limits<float>::denorm_min(), internal::v1::REFUSAL_REASON_UNSPECIFIED},
+      {0.0f, kBad}};
+  for (const auto& [penalty, reason] : expected) {
+    RunAttentionRequest request = OpenRequest(1, 16);
+    request.mutable_open(0)->mutable_sampling()->set_repetition_penalty(penalty);
+    EXPECT_EQ(Send(request).opened(0).reason(), reason) << penalty;
+  }
 }
 
 TEST_F(AttentionServiceTest, SaysThatItsCacheIsFull) {

@@ -27,12 +27,13 @@ absl::Status Within(absl::string_view field, float value, float low, float high)
 
 absl::StatusOr<SamplingParams> FromProto(const internal::v1::Sampling& message) {
   constexpr float kHuge = 1e30f;
+  constexpr float kTiny = std::numeric_limits<float>::denorm_min();
   GF_RETURN_IF_ERROR(Within("sampling.temperature", message.temperature(), 0, kHuge));
   GF_RETURN_IF_ERROR(Below("sampling.top_k", message.top_k(), kMaxPositions));
   GF_RETURN_IF_ERROR(Within("sampling.top_p", message.top_p(), 0, 1));
   GF_RETURN_IF_ERROR(Within("sampling.min_p", message.min_p(), 0, 1));
   GF_RETURN_IF_ERROR(
-      Within("sampling.repetition_penalty", message.repetition_penalty(), 1e-6f, kHuge));
+      Within("sampling.repetition_penalty", message.repetition_penalty(), kTiny, kHuge));
   GF_RETURN_IF_ERROR(
       Within("sampling.presence_penalty", message.presence_penalty(), -kHuge, kHuge));
   GF_RETURN_IF_ERROR(
