@@ -178,9 +178,14 @@ bool RemoteAttentionClient::AnotherIsReady(int peer) const {
   return false;
 }
 
-void RemoteAttentionClient::FlushDraining() {
+void RemoteAttentionClient::FlushUncalled(const Step& step) {
+  std::vector<bool> called(peers_.size());
+  for (const StepSpan& span : step.spans) {
+    if (const int home = PlaceOf(span.sequence); home >= 0) called[home] = true;
+  }
   for (int i = 0; i < static_cast<int>(peers_.size()); ++i) {
-    if (!peers_[i].closing.empty() && In(i, WorkerEntry::State::kDraining)) return Flush();
+    if (peers_[i].closing.empty()) continue;
+    if (!called[i] || In(i, WorkerEntry::State::kDraining)) return Flush();
   }
 }
 
@@ -223,7 +228,7 @@ std::vector<RemoteAttentionClient::Call> RemoteAttentionClient::SpanCalls(const 
 
 absl::Status RemoteAttentionClient::EmbedAndAttend(const Step& step, float* x) {
   failed_.clear();
-  FlushDraining();
+  FlushUncalled(step);
   GF_RETURN_IF_ERROR(FindHomes(step, !LivePeers().empty()));
   std::vector<Call> calls = SpanCalls(step);
   for (Call& call : calls) {

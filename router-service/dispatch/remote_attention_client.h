@@ -78,8 +78,10 @@ class RemoteAttentionClient final : public AttentionClient {
   absl::Status FindHomes(const Step& step, bool any_live);
   // One call per service that has some of the step's sequences, for their spans.
   std::vector<Call> SpanCalls(const Step& step) const;
-  // A service that drains waits for the end of its sequences: tells it of those that left.
-  void FlushDraining();
+  // Tells services of the sequences that left them where the step would not: one that has none of
+  // its spans would keep their KV blocks for as long as the lane is busy elsewhere, and one that
+  // drains waits for its end.
+  void FlushUncalled(const Step& step);
   bool In(int peer, WorkerEntry::State state) const;
   bool AnotherIsReady(int peer) const;
   // Sends all calls with the rows of x they name, waits for all answers, and writes answered rows

@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <memory>
 #include <string>
@@ -20,7 +21,8 @@
 namespace gatefold {
 namespace {
 
-// Opens whatever it is asked to, and says that as many KV blocks are free as the test wants.
+// Opens whatever it is asked to, computes zeros, and says that as many KV blocks are free as the
+// test wants.
 class FakeAttentionService final : public StreamHandler {
  public:
   explicit FakeAttentionService(uint64_t incarnation) : incarnation_(incarnation) {
@@ -58,6 +60,7 @@ class FakeAttentionService final : public StreamHandler {
   std::atomic<int> n_free{100};
   std::atomic<bool> breaks{false};           // ends the stream instead of an answer, once
   std::atomic<uint32_t> last_generation{0};  // of a call that was answered
+  std::atomic<int> n_open{0};
 
  private:
   class Session final : public StreamSession {
@@ -69,10 +72,17 @@ class FakeAttentionService final : public StreamHandler {
       GF_RETURN_IF_ERROR(ReadFrame(frame, &request, &payload));
       if (service_->breaks.exchange(false)) return absl::UnavailableError("broken");
       service_->last_generation = request.key().generation();
+      service_->n_open += request.open_size() - request.close_size();
       internal::v1::RunAttentionResponse response;
       for (int i = 0; i < request.open_size(); ++i) response.add_opened();
       response.set_n_kv_blocks_free(service_->n_free);
-      return WriteMessage(response);
+      response.set_dtype(request.dtype());
+      response.set_n_rows(request.n_rows());
+      response.set_d_model(request.d_model());
+      GF_ASSIGN_OR_RETURN(OutgoingRows rows,
+                          OutgoingRows::Make(request.dtype(), request.n_rows(), request.d_model()));
+      std::fill_n(rows.data(), request.n_rows() * request.d_model(), 0.0f);
+      return WriteFrame(response, rows.TakePayload());
     }
 
    private:
@@ -145,6 +155,24 @@ TEST_F(RemoteAttentionClientTest, CountsHowOftenItLostWhatItHadSomewhere) {
   EXPECT_EQ(second_.last_generation, 0u);
   EXPECT_EQ(Open(3), 0);
   EXPECT_EQ(first_.last_generation, 1u);
+}
+
+// A lane that is busy at one service must not keep what ended at another.
+TEST_F(RemoteAttentionClientTest, ClosesWhereTheNextStepCallsNobody) {
+  second_.n_free = 50;
+  AwaitFree(1, 50);
+  EXPECT_EQ(Open(1), 0);
+  first_.n_free = 10;
+  EXPECT_EQ(Open(2), 0);  // its answer says so
+  EXPECT_EQ(Open(3), 1);
+  client_->Close(3);
+  Step step;
+  step.spans = {{1, 0, 1}};
+  step.token_ids = {5};
+  float x[8];
+  EXPECT_EQ(client_->EmbedAndAttend(step, x), absl::OkStatus());
+  EXPECT_EQ(first_.n_open, 2);
+  EXPECT_EQ(second_.n_open, 0);
 }
 
 }  // namespace
