@@ -31,7 +31,8 @@ struct ExpertBatch {
   size_t n_open;                              // slots that are not answered
   Slots unsent;                               // of them, those that no call under way answers
   std::vector<uint8_t> n_carriers;            // by slot: calls under way that would answer it
-  std::vector<int> n_dropped;                 // by row: slots it goes on without; empty: none
+  std::vector<bool> dropped;                  // by slot: its row goes on without it; empty: none
+  std::vector<int> n_dropped;                 // by row: such slots; empty: none
   uint64_t n_degraded = 0;                    // rows with some of those
   std::vector<bool> avoid;                    // by shard: failed in this batch
   std::vector<int> silent;                    // shards whose answers rows are left without
@@ -46,7 +47,10 @@ struct ExpertBatch {
 
   int row(size_t slot) const { return static_cast<int>(slot / routes.top_k); }
   int expert(size_t slot) const { return routes.experts[slot]; }
-  bool answered(size_t slot) const { return served_by[slot] != kNoShard; }
+  // Or dropped: no answer is wanted any more.
+  bool answered(size_t slot) const {
+    return served_by[slot] != kNoShard || (!dropped.empty() && dropped[slot]);
+  }
 
   // Shards that hold the slot's expert.
   const std::vector<int>& Holders(size_t slot) const;

@@ -129,6 +129,7 @@ absl::Status RemoteExpertClient::Send(const ExpertBatch& batch, const ExpertCall
 }
 
 void RemoteExpertClient::Drop(ExpertBatch* batch, ExpertBatch::Slots* slots) {
+  batch->dropped.resize(batch->routes.experts.size());
   batch->n_dropped.resize(batch->routes.n_rows);
   std::vector<int> n_lost = batch->n_dropped;  // by row
   for (size_t slot : *slots) ++n_lost[batch->row(slot)];
@@ -137,6 +138,7 @@ void RemoteExpertClient::Drop(ExpertBatch* batch, ExpertBatch::Slots* slots) {
     // Held, it is there and does not answer: that is no reason to go on without it.
     if (n_lost[row] == batch->routes.top_k || !batch->Holders(slot).empty()) return false;
     batch->n_degraded += batch->n_dropped[row]++ == 0;
+    batch->dropped[slot] = true;  // a call under way may still answer it
     --batch->n_open;
     std::memset(batch->answers + slot * d_model_, 0, d_model_ * sizeof(float));
     return true;

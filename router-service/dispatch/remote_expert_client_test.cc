@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/synchronization/notification.h"
 #include "absl/time/clock.h"
 #include "gatefold/base/errors.h"
 #include "gmock/gmock.h"
@@ -388,6 +389,44 @@ TEST_F(RemoteExpertClientTest, RowsGoOnWithoutAnExpertOnlyIfTheyMay) {
   ASSERT_EQ(client_->missing().size(), 2u);
   for (const MissingExpert& missing : client_->missing()) EXPECT_EQ(missing.row, 2);
   EXPECT_EQ(counters_.rows_degraded, 1u);  // nothing came of this run
+}
+
+// Its shard gives an expert up before it answers for it: a row goes on without, once.
+TEST_F(RemoteExpertClientTest, WhatARowGoesOnWithoutIsNotTakenLater) {
+  options_.renormalise = true;
+  options_.hedge.enabled = false;
+  options_.patience = absl::Milliseconds(20);
+  AddShard({0, 1});
+  AddShard({0, 1});  // the replica for which these experts' rows are not left
+  AddShard({2, 3});
+  Connect();
+  for (int i = 0; i < ShardPace::kFewest; ++i) ASSERT_TRUE(Run({{0, 3}, {0, 1}}).ok());
+  for (const auto& shard : shards_) shard->Hold();
+  const int n_calls = shard(2).n_calls();
+  absl::Status status;
+  absl::Notification done;
+  std::thread run([&] {
+    status = Run({{0, 3}, {0, 1}});
+    done.Notify();
+  });
+  shard(2).AwaitCalls(n_calls + 1);
+  shard(2).SetExperts({2});
+  ASSERT_TRUE(AwaitNotHeld(3));
+  EXPECT_FALSE(done.WaitForNotificationWithTimeout(absl::Milliseconds(200)));
+  const uint64_t n_bytes = counters_.bytes_received[2];
+  shard(2).Release();
+  while (counters_.bytes_received[2] == n_bytes && !done.HasBeenNotified()) {
+    std::this_thread::yield();
+  }
+  shard(0).Release();
+  shard(1).Release();
+  run.join();
+  ASSERT_TRUE(status.ok()) << status;
+  ExpectRightAnswers();
+  EXPECT_EQ(served_by_[1], kNoShard);
+  EXPECT_NE(served_by_[3], kNoShard);
+  EXPECT_EQ(counters_.rows_degraded, 1u);
+  EXPECT_EQ(counters_.queue_rows, 0u);
 }
 
 TEST_F(RemoteExpertClientTest, VerificationFindsAShardThatLies) {
