@@ -159,8 +159,6 @@ class FakeGenerationService final : public GenerationService {
       end.stop_token = stop_token;
       end.n_output_tokens = n_tokens;
       end.n_cached_tokens = n_cached_tokens;
-      end.timings = {absl::UnixEpoch(), absl::UnixEpoch() + absl::Seconds(2), absl::InfinitePast(),
-                     absl::InfinitePast()};
       std::exchange(listener, nullptr)->OnEnd(end);
     }
     void Stop() { End(StopCause::kStopToken, absl::OkStatus(), FakeCodec::kEos); }

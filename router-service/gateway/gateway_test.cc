@@ -42,6 +42,7 @@ class GatewayTest : public testing::Test {
     deps.codec = codec_;
     deps.service = &service_;
     deps.cluster = &cluster_;
+    deps.observer = &observer_;
     gateway_ = *Gateway::Create(options_, TinyModel(), deps);
   }
   absl::StatusOr<inference::v1::CountTokensResponse> Count(const inference::v1::Prompt& prompt) {
@@ -55,6 +56,7 @@ class GatewayTest : public testing::Test {
   std::shared_ptr<FakeCodec> codec_ = std::make_shared<FakeCodec>();
   FakeGenerationService service_;
   FakeCluster cluster_;
+  FakeObserver observer_;
   GatewayOptions options_;
   std::unique_ptr<Gateway> gateway_;
 };
@@ -221,7 +223,7 @@ TEST_F(GatewayTest, DroppingACallFreesTheSchedulerAndIsNotAnswered) {
   auto call = gateway_->GenerateWhole(request, absl::InfiniteFuture(), answer.Done());
   service_.Await(0);
   auto score_call = gateway_->Score(score, absl::InfiniteFuture(), score_answer.Done());
-  service_.Await(1);
+  service_.Await(1).listener->OnFirstStep();
   call.reset();
   score_call.reset();
   service_.AwaitRelease(0);
@@ -231,6 +233,10 @@ TEST_F(GatewayTest, DroppingACallFreesTheSchedulerAndIsNotAnswered) {
   EXPECT_FALSE(answer.there());
   EXPECT_FALSE(score_answer.there());
   EXPECT_EQ(gateway_->n_live_requests(), 0);
+  absl::MutexLock lock(&observer_.mu);
+  ASSERT_EQ(observer_.reports.size(), 2u);
+  EXPECT_EQ(observer_.reports[0].queue, absl::InfiniteDuration());  // it came to no step
+  EXPECT_NE(observer_.reports[1].queue, absl::InfiniteDuration());
 }
 
 std::vector<Sampled> Scores(const std::vector<int32_t>& targets) {

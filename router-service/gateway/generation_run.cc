@@ -9,7 +9,6 @@
 #include "gatefold/rpc/proto_time.h"
 #include "router-service/gateway/effective_config.h"
 #include "router-service/gateway/prompt_encoder.h"
-#include "router-service/gateway/request_end.h"
 #include "router-service/gateway/routing_trace.h"
 
 namespace gatefold {
@@ -18,6 +17,7 @@ namespace gatefold {
 class GenerationRun::Listener final : public GenerationListener {
  public:
   Listener(std::shared_ptr<GenerationRun> run, int index) : run_(std::move(run)), index_(index) {}
+  void OnFirstStep() override { run_->OnFirstStep(); }
   void OnTrace(const TraceChunk& chunk) override { run_->OnTrace(index_, chunk); }
   void OnPromptScores(int first_position, const std::vector<Sampled>& scores) override {
     run_->OnPromptScores(first_position, scores);
@@ -215,6 +215,12 @@ void GenerationRun::HoldHandle(std::unique_ptr<GenerationService::Handle> handle
 
 // ---- From the scheduler to events.
 
+void GenerationRun::OnFirstStep() {
+  absl::MutexLock lock(&mu_);
+  // Of the first candidate that begins.
+  if (timings_.first_step == absl::InfinitePast()) timings_.first_step = context_.clock();
+}
+
 void GenerationRun::OnTrace(int index, const TraceChunk& chunk) {
   const std::vector<std::string> shard_names = context_.cluster->ShardNames();
   Aftermath after;
@@ -272,11 +278,6 @@ void GenerationRun::OnEnd(int index, const GenerationEnd& end) {
     if (events_.ended()) return;
     if (index == 0) n_cached_tokens_ = end.n_cached_tokens;
     n_degraded_tokens_ += end.n_degraded_tokens;
-    if (timings_.first_step == absl::InfinitePast()) {
-      timings_.first_step = end.timings.first_step;
-    } else if (end.timings.first_step != absl::InfinitePast()) {
-      timings_.first_step = std::min(timings_.first_step, end.timings.first_step);
-    }
     if (end.cause == StopCause::kError || end.cause == StopCause::kCancelled) {
       End(OutcomeOf(end), &after);
     } else {

@@ -13,6 +13,7 @@
 #include "router-service/gateway/candidate_transcript.h"
 #include "router-service/gateway/event_buffer.h"
 #include "router-service/gateway/gateway_context.h"
+#include "router-service/gateway/request_end.h"
 #include "router-service/gateway/routing_record.h"
 #include "router-service/gateway/token_logprobs.h"
 
@@ -85,6 +86,7 @@ class GenerationRun : public std::enable_shared_from_this<GenerationRun> {
   bool WantsPromptDetails() const;
 
   // From the scheduler, for candidate `index`.
+  void OnFirstStep();
   void OnTrace(int index, const TraceChunk& chunk);
   void OnPromptScores(int first_position, const std::vector<Sampled>& scores);
   bool OnToken(int index, const Sampled& token);

@@ -531,7 +531,9 @@ TEST_F(GenerationTest, OutOfTimeBeforeItWasSubmittedIsDeadlineExceeded) {
 TEST_F(GenerationTest, TimesAreCountedFromArrival) {
   output()->set_timings(true);
   Submission& submission = StartAndAwait();
-  now_ += absl::Seconds(3);
+  now_ += absl::Seconds(2);
+  submission.listener->OnFirstStep();
+  now_ += absl::Seconds(1);
   submission.Token('a');
   now_ += absl::Milliseconds(1500);
   submission.Token('b');
@@ -546,6 +548,21 @@ TEST_F(GenerationTest, TimesAreCountedFromArrival) {
   EXPECT_EQ(observer_.n_next_tokens, 1);
   EXPECT_EQ(Report().queue, absl::Seconds(2));
   EXPECT_EQ(Report().n_prompt_tokens, 3);
+}
+
+TEST_F(GenerationTest, WhoLeftAfterTheFirstStepIsKnownToHaveBegun) {
+  config()->set_candidate_count(2);
+  Start(&reader_);
+  Submission& second = service_.Await(1);
+  now_ += absl::Seconds(2);
+  second.listener->OnFirstStep();
+  now_ += absl::Seconds(1);
+  service_.Await(0).listener->OnFirstStep();
+  second.Token('a');
+  reader_.Leave();
+  EXPECT_EQ(Report().status.code(), absl::StatusCode::kCancelled);
+  EXPECT_EQ(Report().queue, absl::Seconds(2));
+  EXPECT_EQ(Report().n_output_tokens, 1);
 }
 
 TEST_F(GenerationTest, RefusalsNameWhatIsWrongAndAreCounted) {

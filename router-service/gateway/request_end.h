@@ -24,6 +24,10 @@ std::string ReasonToKeep(const absl::Status& status);
 // Logs how a request went, and tells the observer, which may be null.
 void ReportEnd(const RequestReport& report, GatewayObserver* observer);
 
+struct GenerationTimings {
+  absl::Time arrival, first_step, first_token, last_token;  // InfinitePast: did not happen
+};
+
 // Spans between what happened; a span is unset if one of its ends did not happen.
 inference::v1::Timings ToProto(const GenerationTimings& timings);
 

@@ -17,6 +17,7 @@ namespace gatefold {
 class ScoreRun::Listener final : public GenerationListener {
  public:
   explicit Listener(std::shared_ptr<ScoreRun> run) : run_(std::move(run)) {}
+  void OnFirstStep() override { run_->OnFirstStep(); }
   void OnTrace(const TraceChunk& chunk) override { run_->OnTrace(chunk); }
   void OnPromptScores(int first_position, const std::vector<Sampled>& scores) override {
     run_->OnPromptScores(first_position, scores);
@@ -116,6 +117,11 @@ absl::Status ScoreRun::Install(const std::vector<int32_t>& prompt) {
   return absl::OkStatus();
 }
 
+void ScoreRun::OnFirstStep() {
+  absl::MutexLock lock(&mu_);
+  first_step_ = context_.clock();
+}
+
 void ScoreRun::OnTrace(const TraceChunk& chunk) {
   const std::vector<std::string> shard_names = context_.cluster->ShardNames();
   bool follows;
@@ -149,7 +155,6 @@ void ScoreRun::OnEnd(const GenerationEnd& end) {
   absl::Status status;
   {
     absl::MutexLock lock(&mu_);
-    first_step_ = end.timings.first_step;
     response_.set_degraded_tokens(end.n_degraded_tokens);
     if (end.cause == StopCause::kError || end.cause == StopCause::kCancelled) {
       status = OutcomeOf(end);

@@ -39,6 +39,7 @@ class ScoreRun : public std::enable_shared_from_this<ScoreRun> {
   absl::StatusOr<GenerationRequest> PrepareInputs() const;
   // Takes the caller's tokens, too.
   absl::Status Install(const std::vector<int32_t>& prompt);
+  void OnFirstStep();
   void OnTrace(const TraceChunk& chunk);
   void OnPromptScores(int first_position, const std::vector<Sampled>& scores);
   void OnEnd(const GenerationEnd& end);

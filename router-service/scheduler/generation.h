@@ -39,10 +39,6 @@ enum class StopCause {
   kError,
 };
 
-struct GenerationTimings {
-  absl::Time arrival, first_step, first_token, last_token;  // InfinitePast: did not happen
-};
-
 struct GenerationEnd {
   StopCause cause = StopCause::kError;
   absl::Status status;        // not OK only for kError and kCancelled
@@ -50,7 +46,6 @@ struct GenerationEnd {
   int n_output_tokens = 0;    // stop token not counted
   int n_cached_tokens = 0;    // of the prompt, found in the prefix cache
   int n_degraded_tokens = 0;  // prompt or output: computed without some of their experts
-  GenerationTimings timings;
 };
 
 // Which experts served consecutive positions. Entry (token, layer, k), heaviest first in k.
@@ -64,11 +59,15 @@ struct TraceChunk {
   std::vector<uint8_t> served_by;  // same; index into the engine's shard names
 };
 
-// Follows one generation. Called from a lane's thread, one call at a time, in this order: OnTrace
-// and OnPromptScores any number of times, OnToken per token, OnEnd once and last. Must not block.
+// Follows one generation. Called from a lane's thread, one call at a time, in this order:
+// OnFirstStep once, OnTrace and OnPromptScores any number of times, OnToken per token, OnEnd once
+// and last, whether the others were called or not. Must not block.
 class GenerationListener {
  public:
   virtual ~GenerationListener() = default;
+
+  // It waits no longer: it is about to take part in a step.
+  virtual void OnFirstStep() {}
 
   // The chunk covers prompt positions, or the position whose row drew the token told next.
   virtual void OnTrace(const TraceChunk& /*chunk*/) {}

@@ -154,7 +154,7 @@ Step Lane::Next() {
         held_ = true;
         continue;
       }
-      shares_.push_back(sequence->AddTo(budget, now, &step));
+      shares_.push_back(sequence->AddTo(budget, &step));
       budget -= shares_.back().span.n_tokens;
     }
   }
@@ -162,9 +162,8 @@ Step Lane::Next() {
 }
 
 void Lane::Commit(const StepResult& result) {
-  const absl::Time now = absl::Now();
   starving_ = false;
-  for (const Sequence::Share& share : shares_) share.sequence->Commit(share, result, now);
+  for (const Sequence::Share& share : shares_) share.sequence->Commit(share, result);
   DropEnded();
 }
 

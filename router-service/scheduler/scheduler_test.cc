@@ -156,6 +156,7 @@ class FakeExperts final : public ExpertClient {
 class Recorder final : public GenerationListener {
  public:
   explicit Recorder(int stop_after = 1 << 30) : stop_after_(stop_after) {}
+  void OnFirstStep() override { ++n_first_steps; }
   void OnPromptScores(int first_position, const std::vector<Sampled>& scores) override {
     EXPECT_EQ(first_position, static_cast<int>(targets.size()));
     for (const Sampled& score : scores) targets.push_back(score.token);
@@ -172,6 +173,7 @@ class Recorder final : public GenerationListener {
 
   std::vector<int32_t> tokens;
   std::vector<int32_t> targets;
+  int n_first_steps = 0;
   std::function<void()> on_token;
   GenerationEnd end;
   absl::Notification done;
@@ -447,6 +449,7 @@ TEST_F(SchedulerTest, GoesOnAfterAttentionLostTheSequence) {
   auto handle = Submit(Request({10}, 5), recorder);
   recorder->done.WaitForNotification();
   EXPECT_THAT(recorder->tokens, ElementsAre(11, 12, 13, 14, 15));
+  EXPECT_EQ(recorder->n_first_steps, 1);
 }
 
 // Where it could go on there are no KV blocks: it stands in line, however long steps are retried.
@@ -820,6 +823,7 @@ TEST_F(SchedulerTest, WaitsForKvBlocksAndHonoursTheDeadlineMeanwhile) {
   auto first = Submit(request, late);
   late->done.WaitForNotification();
   EXPECT_EQ(late->end.status.code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_EQ(late->n_first_steps, 0);
   auto patient = std::make_shared<Recorder>();
   auto second = Submit(Request({10}, 2), patient);
   {

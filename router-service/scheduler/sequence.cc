@@ -16,9 +16,9 @@ Sequence::Sequence(SequenceId id, GenerationRequest request,
       request_(std::move(request)),
       listener_(std::move(listener)),
       max_positions_(max_positions),
-      tokens_(request_.prompt) {
+      tokens_(request_.prompt),
+      arrival_(arrival) {
   tokens_.insert(tokens_.end(), request_.resumed.begin(), request_.resumed.end());
-  timings_ = {arrival, absl::InfinitePast(), absl::InfinitePast(), absl::InfinitePast()};
 }
 
 SequenceSpec Sequence::Spec(int headroom_tokens) const {
@@ -58,9 +58,9 @@ bool Sequence::ScoresPosition(int position) const {
   return position < last_prompt || (position == last_prompt && request_.max_output_tokens == 0);
 }
 
-Sequence::Share Sequence::AddTo(int budget, absl::Time now, Step* step) {
+Sequence::Share Sequence::AddTo(int budget, Step* step) {
   GF_CHECK(budget > 0 && n_pending() > 0 && !ended_);
-  if (timings_.first_step == absl::InfinitePast()) timings_.first_step = now;
+  if (!std::exchange(began_, true)) listener_->OnFirstStep();
   Share share;
   share.sequence = this;
   share.span = {id_, n_computed_, std::min(budget, n_pending())};
@@ -91,7 +91,7 @@ Sequence::Share Sequence::AddTo(int budget, absl::Time now, Step* step) {
   return share;
 }
 
-void Sequence::Commit(const Share& share, const StepResult& result, absl::Time now) {
+void Sequence::Commit(const Share& share, const StepResult& result) {
   if (ended_) return;
   hold = Hold();
   NoteDegraded(share, result);
@@ -113,7 +113,7 @@ void Sequence::Commit(const Share& share, const StepResult& result, absl::Time n
     End(StopCause::kPromptDone, absl::OkStatus());
   } else {
     GF_CHECK(share.n_samples > 0);
-    TakeToken(result.sampled[share.first_sample + share.n_samples - 1], now);
+    TakeToken(result.sampled[share.first_sample + share.n_samples - 1]);
   }
 }
 
@@ -163,9 +163,7 @@ void Sequence::TellPromptScores(const Share& share, const StepResult& result) {
   if (!scores.empty()) listener_->OnPromptScores(first_position, scores);
 }
 
-void Sequence::TakeToken(const Sampled& token, absl::Time now) {
-  if (timings_.first_token == absl::InfinitePast()) timings_.first_token = now;
-  timings_.last_token = now;
+void Sequence::TakeToken(const Sampled& token) {
   const std::vector<int32_t>& stops = request_.stop_token_ids;
   const bool may_stop = n_output() >= request_.sampling.min_output_tokens;
   if (may_stop && std::find(stops.begin(), stops.end(), token.token) != stops.end()) {
@@ -204,7 +202,7 @@ void Sequence::EndIfDue(absl::Time now) {
 // caller, whose clock has the same deadline, is still told why.
 bool Sequence::HeldTooLong(absl::Time now) const {
   const absl::Duration notice =
-      std::min(absl::Milliseconds(250), (request_.deadline - timings_.arrival) / 10);
+      std::min(absl::Milliseconds(250), (request_.deadline - arrival_) / 10);
   return !hold.lacks.empty() && now >= request_.deadline - notice;
 }
 
@@ -227,7 +225,6 @@ void Sequence::End(StopCause cause, absl::Status status) {
   end.stop_token = stop_token_;
   end.n_output_tokens = n_output();
   end.n_cached_tokens = std::max(0, n_cached_prompt_);
-  end.timings = timings_;
   end.n_degraded_tokens = static_cast<int>(std::count(degraded_.begin(), degraded_.end(), true));
   listener_->OnEnd(end);
 }

@@ -50,10 +50,10 @@ class Sequence {
   };
 
   // Appends its next span, at most `budget` tokens (at least 1), to the step.
-  Share AddTo(int budget, absl::Time now, Step* step);
+  Share AddTo(int budget, Step* step);
 
   // Takes its share of the step's result: tells the listener, appends the token, may end.
-  void Commit(const Share& share, const StepResult& result, absl::Time now);
+  void Commit(const Share& share, const StepResult& result);
 
   // Attention lost its keys and values: everything is to be computed again. Nothing is told twice.
   void ForgetComputed() { n_computed_ = 0; }
@@ -103,7 +103,7 @@ class Sequence {
   void NoteDegraded(const Share& share, const StepResult& result);
   void TellTrace(const Share& share, const StepResult& result);
   void TellPromptScores(const Share& share, const StepResult& result);
-  void TakeToken(const Sampled& token, absl::Time now);
+  void TakeToken(const Sampled& token);
   void EndIfComplete();
   bool HeldTooLong(absl::Time now) const;
   int n_output() const { return static_cast<int>(tokens_.size() - request_.prompt.size()); }
@@ -118,7 +118,8 @@ class Sequence {
   int n_cached_prompt_ = -1;     // of the prompt, found in the cache when it began; -1: it did not
   bool reserve_all_ = false;
   int32_t stop_token_ = -1;
-  GenerationTimings timings_;
+  const absl::Time arrival_;
+  bool began_ = false;          // took part in a step
   std::vector<bool> degraded_;  // by position: it was computed without some of its experts
   std::atomic<bool> cancelled_{false};
   bool ended_ = false;
