@@ -158,12 +158,10 @@ class FakeGenerationService final : public GenerationService {
       end.status = std::move(status);
       end.stop_token = stop_token;
       end.n_output_tokens = n_tokens;
-      end.n_cached_tokens = n_cached_tokens;
       std::exchange(listener, nullptr)->OnEnd(end);
     }
     void Stop() { End(StopCause::kStopToken, absl::OkStatus(), FakeCodec::kEos); }
     int n_tokens = 0;
-    int n_cached_tokens = 0;
   };
 
   absl::StatusOr<std::unique_ptr<Handle>> Submit(

@@ -223,7 +223,7 @@ TEST_F(GatewayTest, DroppingACallFreesTheSchedulerAndIsNotAnswered) {
   auto call = gateway_->GenerateWhole(request, absl::InfiniteFuture(), answer.Done());
   service_.Await(0);
   auto score_call = gateway_->Score(score, absl::InfiniteFuture(), score_answer.Done());
-  service_.Await(1).listener->OnFirstStep();
+  service_.Await(1).listener->OnFirstStep(0);
   call.reset();
   score_call.reset();
   service_.AwaitRelease(0);

@@ -17,7 +17,8 @@ namespace gatefold {
 class GenerationRun::Listener final : public GenerationListener {
  public:
   Listener(std::shared_ptr<GenerationRun> run, int index) : run_(std::move(run)), index_(index) {}
-  void OnFirstStep() override { run_->OnFirstStep(); }
+  void OnFirstStep(int n_cached) override { run_->OnFirstStep(index_, n_cached); }
+  void OnDegraded(int n_tokens) override { run_->OnDegraded(n_tokens); }
   void OnTrace(const TraceChunk& chunk) override { run_->OnTrace(index_, chunk); }
   void OnPromptScores(int first_position, const std::vector<Sampled>& scores) override {
     run_->OnPromptScores(first_position, scores);
@@ -215,10 +216,16 @@ void GenerationRun::HoldHandle(std::unique_ptr<GenerationService::Handle> handle
 
 // ---- From the scheduler to events.
 
-void GenerationRun::OnFirstStep() {
+void GenerationRun::OnFirstStep(int index, int n_cached) {
   absl::MutexLock lock(&mu_);
+  if (index == 0) n_cached_tokens_ = n_cached;
   // Of the first candidate that begins.
   if (timings_.first_step == absl::InfinitePast()) timings_.first_step = context_.clock();
+}
+
+void GenerationRun::OnDegraded(int n_tokens) {
+  absl::MutexLock lock(&mu_);
+  n_degraded_tokens_ += n_tokens;
 }
 
 void GenerationRun::OnTrace(int index, const TraceChunk& chunk) {
@@ -276,8 +283,6 @@ void GenerationRun::OnEnd(int index, const GenerationEnd& end) {
   {
     absl::MutexLock lock(&mu_);
     if (events_.ended()) return;
-    if (index == 0) n_cached_tokens_ = end.n_cached_tokens;
-    n_degraded_tokens_ += end.n_degraded_tokens;
     if (end.cause == StopCause::kError || end.cause == StopCause::kCancelled) {
       End(OutcomeOf(end), &after);
     } else {

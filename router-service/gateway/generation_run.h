@@ -86,7 +86,8 @@ class GenerationRun : public std::enable_shared_from_this<GenerationRun> {
   bool WantsPromptDetails() const;
 
   // From the scheduler, for candidate `index`.
-  void OnFirstStep();
+  void OnFirstStep(int index, int n_cached);
+  void OnDegraded(int n_tokens);
   void OnTrace(int index, const TraceChunk& chunk);
   void OnPromptScores(int first_position, const std::vector<Sampled>& scores);
   bool OnToken(int index, const Sampled& token);

@@ -148,8 +148,8 @@ TEST_F(GenerationTest, TellsStartTextFinishAndSummary) {
   request_.mutable_request()->set_request_id("r1");
   Submission& submission = StartAndAwait();
   EXPECT_EQ(submission.request.prompt, (std::vector<int32_t>{FakeCodec::kBos, 'h', 'i'}));
+  submission.listener->OnFirstStep(2);
   submission.Say("grün");
-  submission.n_cached_tokens = 2;
   submission.Stop();
   const Said& said = reader_.ToEnd();
   EXPECT_EQ(said.status, absl::OkStatus());
@@ -532,7 +532,7 @@ TEST_F(GenerationTest, TimesAreCountedFromArrival) {
   output()->set_timings(true);
   Submission& submission = StartAndAwait();
   now_ += absl::Seconds(2);
-  submission.listener->OnFirstStep();
+  submission.listener->OnFirstStep(0);
   now_ += absl::Seconds(1);
   submission.Token('a');
   now_ += absl::Milliseconds(1500);
@@ -555,14 +555,29 @@ TEST_F(GenerationTest, WhoLeftAfterTheFirstStepIsKnownToHaveBegun) {
   Start(&reader_);
   Submission& second = service_.Await(1);
   now_ += absl::Seconds(2);
-  second.listener->OnFirstStep();
+  second.listener->OnFirstStep(0);
   now_ += absl::Seconds(1);
-  service_.Await(0).listener->OnFirstStep();
+  service_.Await(0).listener->OnFirstStep(0);
   second.Token('a');
   reader_.Leave();
   EXPECT_EQ(Report().status.code(), absl::StatusCode::kCancelled);
   EXPECT_EQ(Report().queue, absl::Seconds(2));
   EXPECT_EQ(Report().n_output_tokens, 1);
+}
+
+TEST_F(GenerationTest, AnAdministratorsEndTellsWhatWasCachedAndWhatWentWithoutAnExpert) {
+  request_.mutable_request()->set_request_id("r1");
+  Submission& submission = StartAndAwait();
+  submission.listener->OnFirstStep(2);
+  submission.listener->OnDegraded(1);
+  submission.listener->OnDegraded(3);
+  submission.Token('a');
+  EXPECT_TRUE(gateway_->CancelRequest("r1"));
+  const Said& said = reader_.ToEnd();
+  EXPECT_EQ(said.finish().reason(), inference::v1::FINISH_REASON_CANCELLED);
+  EXPECT_EQ(said.summary().usage().cached_tokens(), 2);
+  EXPECT_EQ(said.summary().usage().output_tokens(), 1);
+  EXPECT_EQ(said.summary().degraded_tokens(), 4);
 }
 
 TEST_F(GenerationTest, RefusalsNameWhatIsWrongAndAreCounted) {

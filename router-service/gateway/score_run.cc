@@ -17,7 +17,8 @@ namespace gatefold {
 class ScoreRun::Listener final : public GenerationListener {
  public:
   explicit Listener(std::shared_ptr<ScoreRun> run) : run_(std::move(run)) {}
-  void OnFirstStep() override { run_->OnFirstStep(); }
+  void OnFirstStep(int /*n_cached*/) override { run_->OnFirstStep(); }
+  void OnDegraded(int n_tokens) override { run_->OnDegraded(n_tokens); }
   void OnTrace(const TraceChunk& chunk) override { run_->OnTrace(chunk); }
   void OnPromptScores(int first_position, const std::vector<Sampled>& scores) override {
     run_->OnPromptScores(first_position, scores);
@@ -122,6 +123,11 @@ void ScoreRun::OnFirstStep() {
   first_step_ = context_.clock();
 }
 
+void ScoreRun::OnDegraded(int n_tokens) {
+  absl::MutexLock lock(&mu_);
+  response_.set_degraded_tokens(response_.degraded_tokens() + n_tokens);
+}
+
 void ScoreRun::OnTrace(const TraceChunk& chunk) {
   const std::vector<std::string> shard_names = context_.cluster->ShardNames();
   bool follows;
@@ -155,7 +161,6 @@ void ScoreRun::OnEnd(const GenerationEnd& end) {
   absl::Status status;
   {
     absl::MutexLock lock(&mu_);
-    response_.set_degraded_tokens(end.n_degraded_tokens);
     if (end.cause == StopCause::kError || end.cause == StopCause::kCancelled) {
       status = OutcomeOf(end);
     } else if (n_scored_ != response_.token_ids_size()) {

@@ -41,11 +41,9 @@ enum class StopCause {
 
 struct GenerationEnd {
   StopCause cause = StopCause::kError;
-  absl::Status status;        // not OK only for kError and kCancelled
-  int32_t stop_token = -1;    // for kStopToken
-  int n_output_tokens = 0;    // stop token not counted
-  int n_cached_tokens = 0;    // of the prompt, found in the prefix cache
-  int n_degraded_tokens = 0;  // prompt or output: computed without some of their experts
+  absl::Status status;      // not OK only for kError and kCancelled
+  int32_t stop_token = -1;  // for kStopToken
+  int n_output_tokens = 0;  // stop token not counted
 };
 
 // Which experts served consecutive positions. Entry (token, layer, k), heaviest first in k.
@@ -60,14 +58,18 @@ struct TraceChunk {
 };
 
 // Follows one generation. Called from a lane's thread, one call at a time, in this order:
-// OnFirstStep once, OnTrace and OnPromptScores any number of times, OnToken per token, OnEnd once
-// and last, whether the others were called or not. Must not block.
+// OnFirstStep once, OnDegraded, OnTrace and OnPromptScores any number of times, OnToken per token,
+// OnEnd once and last, whether the others were called or not. Must not block.
 class GenerationListener {
  public:
   virtual ~GenerationListener() = default;
 
-  // It waits no longer: it is about to take part in a step.
-  virtual void OnFirstStep() {}
+  // It waits no longer: it is about to take part in a step. `n_cached` tokens of the prompt were
+  // found in the prefix cache.
+  virtual void OnFirstStep(int /*n_cached*/) {}
+
+  // So many more tokens, of prompt or output, were computed without some of their experts.
+  virtual void OnDegraded(int /*n_tokens*/) {}
 
   // The chunk covers prompt positions, or the position whose row drew the token told next.
   virtual void OnTrace(const TraceChunk& /*chunk*/) {}

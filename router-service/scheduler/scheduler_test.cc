@@ -156,7 +156,11 @@ class FakeExperts final : public ExpertClient {
 class Recorder final : public GenerationListener {
  public:
   explicit Recorder(int stop_after = 1 << 30) : stop_after_(stop_after) {}
-  void OnFirstStep() override { ++n_first_steps; }
+  void OnFirstStep(int n_cached) override {
+    ++n_first_steps;
+    n_cached_tokens = n_cached;
+  }
+  void OnDegraded(int n_tokens) override { n_degraded_tokens += n_tokens; }
   void OnPromptScores(int first_position, const std::vector<Sampled>& scores) override {
     EXPECT_EQ(first_position, static_cast<int>(targets.size()));
     for (const Sampled& score : scores) targets.push_back(score.token);
@@ -174,6 +178,8 @@ class Recorder final : public GenerationListener {
   std::vector<int32_t> tokens;
   std::vector<int32_t> targets;
   int n_first_steps = 0;
+  int n_cached_tokens = -1;
+  int n_degraded_tokens = 0;
   std::function<void()> on_token;
   GenerationEnd end;
   absl::Notification done;
@@ -504,7 +510,7 @@ TEST_F(SchedulerTest, ComputesOnlyWhatThePrefixCacheHasNot) {
   auto handle = Submit(Request({6, 7, 8, 9, 10}, 2), recorder);
   recorder->done.WaitForNotification();
   EXPECT_THAT(recorder->tokens, ElementsAre(11, 12));
-  EXPECT_EQ(recorder->end.n_cached_tokens, 3);
+  EXPECT_EQ(recorder->n_cached_tokens, 3);
   absl::MutexLock lock(&shared_.mu);
   EXPECT_EQ(shared_.max_cached, 4);  // the last row draws the token
   EXPECT_EQ(shared_.n_rows, 3);
@@ -522,7 +528,7 @@ TEST_F(SchedulerTest, ComputesEveryPositionThatIsScoredOrTraced) {
   auto first = Submit(score, scored);
   scored->done.WaitForNotification();
   EXPECT_EQ(scored->targets.size(), 4u);
-  EXPECT_EQ(scored->end.n_cached_tokens, 0);
+  EXPECT_EQ(scored->n_cached_tokens, 0);
   GenerationRequest trace = Request({6, 7, 8, 9}, 2);
   trace.want_trace = true;
   auto traced = std::make_shared<Recorder>();
@@ -551,7 +557,7 @@ TEST_F(SchedulerTest, TakesFromTheCacheWhatWasScoredBeforeItWasLost) {
   recorder->done.WaitForNotification();
   EXPECT_THAT(recorder->tokens, ElementsAre(10, 11, 12, 13));
   EXPECT_EQ(recorder->targets.size(), 3u);
-  EXPECT_EQ(recorder->end.n_cached_tokens, 0);  // of the prompt, when it began
+  EXPECT_EQ(recorder->n_cached_tokens, 0);  // of the prompt, when it began
   absl::MutexLock lock(&shared_.mu);
   EXPECT_EQ(shared_.max_cached, 5);
 }
@@ -744,7 +750,7 @@ TEST_F(SchedulerTest, GoesOnWithoutASilentShardsExpertOnceItIsGone) {
   experts_.silent = false;
   ASSERT_TRUE(recorder->done.WaitForNotificationWithTimeout(absl::Seconds(20)));
   EXPECT_EQ(recorder->end.cause, StopCause::kMaxTokens);
-  EXPECT_GT(recorder->end.n_degraded_tokens, 0);
+  EXPECT_GT(recorder->n_degraded_tokens, 0);
 }
 
 TEST_F(SchedulerTest, CountsTokensThatWentWithoutAnExpert) {
@@ -754,7 +760,7 @@ TEST_F(SchedulerTest, CountsTokensThatWentWithoutAnExpert) {
   auto handle = Submit(Request({997, 998}, 4), recorder);
   recorder->done.WaitForNotification();
   EXPECT_THAT(recorder->tokens, ElementsAre(999, 1000, 1001, 1002));
-  EXPECT_EQ(recorder->end.n_degraded_tokens, 2);  // 1000 and 1001; 1002 was never computed
+  EXPECT_EQ(recorder->n_degraded_tokens, 2);  // 1000 and 1001; 1002 was never computed
   // Computed twice, counted once.
   auto lost = std::make_shared<Recorder>();
   lost->on_token = [&] {
@@ -765,7 +771,7 @@ TEST_F(SchedulerTest, CountsTokensThatWentWithoutAnExpert) {
   auto again = Submit(Request({997, 998}, 4), lost);
   ASSERT_TRUE(lost->done.WaitForNotificationWithTimeout(absl::Seconds(20)));
   EXPECT_THAT(lost->tokens, ElementsAre(999, 1000, 1001, 1002));
-  EXPECT_EQ(lost->end.n_degraded_tokens, 2);
+  EXPECT_EQ(lost->n_degraded_tokens, 2);
 }
 
 TEST_F(SchedulerTest, CancellingFreesTheSequence) {

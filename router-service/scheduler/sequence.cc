@@ -60,7 +60,7 @@ bool Sequence::ScoresPosition(int position) const {
 
 Sequence::Share Sequence::AddTo(int budget, Step* step) {
   GF_CHECK(budget > 0 && n_pending() > 0 && !ended_);
-  if (!std::exchange(began_, true)) listener_->OnFirstStep();
+  if (!std::exchange(began_, true)) listener_->OnFirstStep(n_cached_prompt_);
   Share share;
   share.sequence = this;
   share.span = {id_, n_computed_, std::min(budget, n_pending())};
@@ -120,10 +120,15 @@ void Sequence::Commit(const Share& share, const StepResult& result) {
 void Sequence::NoteDegraded(const Share& share, const StepResult& result) {
   if (result.degraded.empty()) return;
   degraded_.resize(tokens_.size());
+  int n_more = 0;
   for (int row = 0; row < share.span.n_tokens; ++row) {
+    if (!result.degraded[share.first_row + row]) continue;
     // Kept where it is computed again, soundly: tokens after it may have followed from it.
-    if (result.degraded[share.first_row + row]) degraded_[share.span.first_position + row] = true;
+    const int position = share.span.first_position + row;
+    n_more += !degraded_[position];
+    degraded_[position] = true;
   }
+  if (n_more > 0) listener_->OnDegraded(n_more);
 }
 
 void Sequence::TellTrace(const Share& share, const StepResult& result) {
@@ -224,8 +229,6 @@ void Sequence::End(StopCause cause, absl::Status status) {
   end.status = std::move(status);
   end.stop_token = stop_token_;
   end.n_output_tokens = n_output();
-  end.n_cached_tokens = std::max(0, n_cached_prompt_);
-  end.n_degraded_tokens = static_cast<int>(std::count(degraded_.begin(), degraded_.end(), true));
   listener_->OnEnd(end);
 }
 
