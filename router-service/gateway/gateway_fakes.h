@@ -137,7 +137,12 @@ class FakeGenerationService final : public GenerationService {
     std::shared_ptr<GenerationListener> listener;
     bool released = false;  // its handle is gone
 
+    // As a step does that has it; once.
+    void Begin(int n_cached = 0) {
+      if (!std::exchange(begun, true)) listener->OnFirstStep(n_cached);
+    }
     bool Token(int32_t id) {
+      Begin();
       Sampled sampled;
       sampled.token = id;
       sampled.logprob = -0.5f;
@@ -162,6 +167,7 @@ class FakeGenerationService final : public GenerationService {
     }
     void Stop() { End(StopCause::kStopToken, absl::OkStatus(), FakeCodec::kEos); }
     int n_tokens = 0;
+    bool begun = false;
   };
 
   absl::StatusOr<std::unique_ptr<Handle>> Submit(
@@ -172,7 +178,10 @@ class FakeGenerationService final : public GenerationService {
     submission->request = std::move(request);
     submission->listener = std::move(listener);
     submissions_.push_back(submission);
-    if (end_in_submit) submission->Stop();
+    if (end_in_submit) {
+      submission->Begin();
+      submission->Stop();
+    }
     return std::make_unique<FakeHandle>(this, std::move(submission));
   }
   Load load() const override { return {}; }

@@ -166,6 +166,22 @@ TEST_F(GatewayTest, WhatIsResumedIsNotHeldAgain) {
   }
 }
 
+// The scheduler may be done before it is known to have begun.
+TEST_F(GatewayTest, APromptCountsHoweverSoonItsGenerationEnds) {
+  ApiKey key;
+  key.name = "alice";
+  key.tokens_per_minute = 100;
+  const auto alice = std::make_shared<Caller>(key, [] { return absl::UnixEpoch(); });
+  service_.end_in_submit = true;
+  inference::v1::GenerateTextRequest request;
+  request.mutable_prompt()->set_text("hi");  // 3 tokens
+  Answer<inference::v1::GenerateTextResponse> answer;
+  const auto call = gateway_->GenerateWhole(request, absl::InfiniteFuture(), answer.Done(), alice);
+  EXPECT_TRUE(answer.Await().ok());
+  EXPECT_TRUE(alice->TakeTokens(97).ok());
+  EXPECT_FALSE(alice->TakeTokens(1).ok());
+}
+
 TEST_F(GatewayTest, AScoreCountsItsPromptAndARefusedRequestNothing) {
   ApiKey key;
   key.name = "alice";
@@ -223,7 +239,7 @@ TEST_F(GatewayTest, DroppingACallFreesTheSchedulerAndIsNotAnswered) {
   auto call = gateway_->GenerateWhole(request, absl::InfiniteFuture(), answer.Done());
   service_.Await(0);
   auto score_call = gateway_->Score(score, absl::InfiniteFuture(), score_answer.Done());
-  service_.Await(1).listener->OnFirstStep(0);
+  service_.Await(1).Begin();
   call.reset();
   score_call.reset();
   service_.AwaitRelease(0);

@@ -400,8 +400,9 @@ void GenerationRun::End(absl::Status status, Aftermath* after) {
   after->report = MakeReport(status);
   // Before the caller can know that it ended, so that it may ask for it at once.
   if (!after->report->request_id.empty()) context_.history->Add(MakeTrace(*after->report));
-  // The prompt counts from when the scheduler had it: its work may have begun.
-  const bool submitted = !handles_.empty() || after->report->n_output_tokens > 0;
+  // The prompt counts from when the scheduler had it: its work may have begun, and may be over
+  // before the handle is here.
+  const bool submitted = !handles_.empty() || timings_.first_step != absl::InfinitePast();
   hold_.Settle(submitted ? after->report->n_prompt_tokens + after->report->n_output_tokens : 0);
   events_.End(std::move(status));
   after->dropped = std::exchange(handles_, {});

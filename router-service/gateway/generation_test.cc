@@ -148,7 +148,7 @@ TEST_F(GenerationTest, TellsStartTextFinishAndSummary) {
   request_.mutable_request()->set_request_id("r1");
   Submission& submission = StartAndAwait();
   EXPECT_EQ(submission.request.prompt, (std::vector<int32_t>{FakeCodec::kBos, 'h', 'i'}));
-  submission.listener->OnFirstStep(2);
+  submission.Begin(2);
   submission.Say("grün");
   submission.Stop();
   const Said& said = reader_.ToEnd();
@@ -532,7 +532,7 @@ TEST_F(GenerationTest, TimesAreCountedFromArrival) {
   output()->set_timings(true);
   Submission& submission = StartAndAwait();
   now_ += absl::Seconds(2);
-  submission.listener->OnFirstStep(0);
+  submission.Begin();
   now_ += absl::Seconds(1);
   submission.Token('a');
   now_ += absl::Milliseconds(1500);
@@ -555,9 +555,9 @@ TEST_F(GenerationTest, WhoLeftAfterTheFirstStepIsKnownToHaveBegun) {
   Start(&reader_);
   Submission& second = service_.Await(1);
   now_ += absl::Seconds(2);
-  second.listener->OnFirstStep(0);
+  second.Begin();
   now_ += absl::Seconds(1);
-  service_.Await(0).listener->OnFirstStep(0);
+  service_.Await(0).Begin();
   second.Token('a');
   reader_.Leave();
   EXPECT_EQ(Report().status.code(), absl::StatusCode::kCancelled);
@@ -568,7 +568,7 @@ TEST_F(GenerationTest, WhoLeftAfterTheFirstStepIsKnownToHaveBegun) {
 TEST_F(GenerationTest, AnAdministratorsEndTellsWhatWasCachedAndWhatWentWithoutAnExpert) {
   request_.mutable_request()->set_request_id("r1");
   Submission& submission = StartAndAwait();
-  submission.listener->OnFirstStep(2);
+  submission.Begin(2);
   submission.listener->OnDegraded(1);
   submission.listener->OnDegraded(3);
   submission.Token('a');

@@ -181,7 +181,8 @@ void ScoreRun::End(absl::Status status) {
     absl::MutexLock lock(&mu_);
     if (done_ == nullptr) return;
     report = MakeReport(status);
-    hold_.Settle(handle_ != nullptr || status.ok() ? report.n_prompt_tokens : 0);
+    const bool submitted = handle_ != nullptr || first_step_ != absl::InfinitePast();
+    hold_.Settle(submitted ? report.n_prompt_tokens : 0);
     done = std::exchange(done_, nullptr);
     response = std::move(response_);
     handle = std::move(handle_);
