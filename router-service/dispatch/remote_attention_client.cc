@@ -373,11 +373,15 @@ absl::Status RemoteAttentionClient::TakeAnswer(Call* call, const grpc::ByteBuffe
                                                float* x_out) {
   internal::v1::RunAttentionResponse& response = call->response;
   GF_RETURN_IF_ERROR(ReadFrame(answer, &response, &payload_));
-  peers_[call->peer].n_free_blocks = response.n_kv_blocks_free();
+  Peer& peer = peers_[call->peer];
+  peer.n_free_blocks = response.n_kv_blocks_free();
   if (response.draining() && In(call->peer, WorkerEntry::State::kReady)) {
     directory_->SuspectAttention(call->peer);  // it is news to the directory
   }
   if (response.has_refusal()) {
+    // Perhaps nothing of the call happened: they are to be closed with the next one.
+    peer.closing.insert(peer.closing.end(), call->request.close().begin(),
+                        call->request.close().end());
     const absl::Status refused = FromRefusal(response.refusal());
     if (absl::IsAborted(refused)) directory_->SuspectAttention(call->peer);
     return refused;

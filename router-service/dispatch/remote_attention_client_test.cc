@@ -59,6 +59,7 @@ class FakeAttentionService final : public StreamHandler {
 
   std::atomic<int> n_free{100};
   std::atomic<bool> breaks{false};           // ends the stream instead of an answer, once
+  std::atomic<bool> is_busy{false};          // refuses a call, once
   std::atomic<uint32_t> last_generation{0};  // of a call that was answered
   std::atomic<int> n_open{0};
 
@@ -72,8 +73,12 @@ class FakeAttentionService final : public StreamHandler {
       GF_RETURN_IF_ERROR(ReadFrame(frame, &request, &payload));
       if (service_->breaks.exchange(false)) return absl::UnavailableError("broken");
       service_->last_generation = request.key().generation();
-      service_->n_open += request.open_size() - request.close_size();
       internal::v1::RunAttentionResponse response;
+      if (service_->is_busy.exchange(false)) {
+        response.mutable_refusal()->set_reason(internal::v1::REFUSAL_REASON_BUSY);
+        return WriteMessage(response);
+      }
+      service_->n_open += request.open_size() - request.close_size();
       for (int i = 0; i < request.open_size(); ++i) response.add_opened();
       response.set_n_kv_blocks_free(service_->n_free);
       response.set_dtype(request.dtype());
@@ -173,6 +178,20 @@ TEST_F(RemoteAttentionClientTest, ClosesWhereTheNextStepCallsNobody) {
   EXPECT_EQ(client_->EmbedAndAttend(step, x), absl::OkStatus());
   EXPECT_EQ(first_.n_open, 2);
   EXPECT_EQ(second_.n_open, 0);
+}
+
+// Of a call that is refused nothing happens, so a long prompt that is refused for now must not take
+// along what was to be closed before.
+TEST_F(RemoteAttentionClientTest, ClosesAgainWhatWasInACallThatWasRefused) {
+  second_.n_free = 0;
+  AwaitFree(1, 0);
+  EXPECT_EQ(Open(1), 0);
+  client_->Close(1);
+  first_.is_busy = true;
+  EXPECT_EQ(Open(2), 1);
+  EXPECT_EQ(first_.n_open, 1);
+  EXPECT_EQ(Open(1), 0);  // where it still was
+  EXPECT_EQ(first_.n_open, 1);
 }
 
 }  // namespace
