@@ -105,11 +105,14 @@ std::vector<std::string> DirectoryView::ShardNames() const {
 }
 
 bool DirectoryView::mixed_numerics() const {
+  const std::shared_ptr<const RoutingTable> table = directory_->Table();
   uint64_t seen = 0;
-  for (const WorkerEntry& entry : directory_->Table()->experts) {
-    if (entry.state != WorkerEntry::State::kReady) continue;
-    if (seen != 0 && seen != entry.worker.numerics_class()) return true;
-    seen = entry.worker.numerics_class();
+  for (const std::vector<int>& holders : table->holders) {
+    for (const int shard : holders) {
+      const uint64_t numerics_class = table->experts[shard].worker.numerics_class();
+      if (seen != 0 && seen != numerics_class) return true;
+      seen = numerics_class;
+    }
   }
   return false;
 }

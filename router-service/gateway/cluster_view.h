@@ -27,7 +27,7 @@ class ClusterView {
   // Counts up with every change of who serves what.
   virtual uint64_t topology_version() const = 0;
 
-  // Shards of different numerics classes serve together.
+  // Shards of different numerics classes compute experts.
   virtual bool mixed_numerics() const = 0;
 };
 

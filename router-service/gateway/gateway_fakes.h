@@ -246,9 +246,10 @@ class FakeCluster final : public ClusterView {
   }
   std::vector<std::string> ShardNames() const override { return {"expert-0", "expert-1"}; }
   uint64_t topology_version() const override { return version; }
-  bool mixed_numerics() const override { return false; }
+  bool mixed_numerics() const override { return mixed; }
 
   std::atomic<uint64_t> version{7};
+  std::atomic<bool> mixed{false};
 };
 
 class FakeStats final : public ServingStats {

@@ -221,6 +221,7 @@ void GenerationRun::OnFirstStep(int index, int n_cached) {
   if (index == 0) n_cached_tokens_ = n_cached;
   // Of the first candidate that begins.
   if (timings_.first_step == absl::InfinitePast()) timings_.first_step = context_.clock();
+  NoteNumerics();
 }
 
 void GenerationRun::OnDegraded(int n_tokens) {
@@ -269,6 +270,7 @@ bool GenerationRun::OnToken(int index, const Sampled& token) {
     if (index == 0 && !events_.opened()) Open();
     Candidate& candidate = candidates_[index];
     NoteTokenTime(&candidate, &after);
+    NoteNumerics();
     bool stopped = false;
     Push(candidate.transcript.AddToken(token, &stopped), &after);
     go_on = !stopped && !events_.ended();
@@ -314,6 +316,12 @@ void GenerationRun::Push(CandidateTranscript::Delta delta, Aftermath* after) {
                                                 context_.options.max_unread_bytes,
                                                 " bytes are waiting for its reader")),
       after);
+}
+
+void GenerationRun::NoteNumerics() {
+  const uint64_t version = context_.cluster->topology_version();
+  if (std::exchange(topology_version_, version) == version) return;
+  mixed_numerics_ = mixed_numerics_ || context_.cluster->mixed_numerics();
 }
 
 void GenerationRun::NoteTokenTime(Candidate* candidate, Aftermath* after) {
@@ -441,7 +449,7 @@ inference::v1::Summary GenerationRun::MakeSummary() const {
   summary.set_topology_version(context_.cluster->topology_version());
   summary.set_model(context_.model.name);
   summary.set_model_fingerprint(context_.model.fingerprint);
-  summary.set_mixed_numerics(context_.cluster->mixed_numerics());
+  summary.set_mixed_numerics(mixed_numerics_ || context_.cluster->mixed_numerics());
   summary.set_degraded_tokens(n_degraded_tokens_);
   return summary;
 }

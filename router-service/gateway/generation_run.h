@@ -95,6 +95,9 @@ class GenerationRun : public std::enable_shared_from_this<GenerationRun> {
 
   void Open() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void Push(CandidateTranscript::Delta delta, Aftermath* after) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Whether shards of different numerics classes took part is for its summary to say, though they
+  // be gone by then.
+  void NoteNumerics() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void NoteTokenTime(Candidate* candidate, Aftermath* after) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void FinishCandidate(int index, StopCause cause, int32_t stop_token, Aftermath* after)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
@@ -129,6 +132,8 @@ class GenerationRun : public std::enable_shared_from_this<GenerationRun> {
   std::optional<StopCause> resumed_end_ ABSL_GUARDED_BY(mu_);
   int n_cached_tokens_ ABSL_GUARDED_BY(mu_) = 0;  // of the first candidate's prompt
   uint32_t n_degraded_tokens_ ABSL_GUARDED_BY(mu_) = 0;
+  uint64_t topology_version_ ABSL_GUARDED_BY(mu_) = 0;  // when numerics were looked at last
+  bool mixed_numerics_ ABSL_GUARDED_BY(mu_) = false;
   GenerationTimings timings_ ABSL_GUARDED_BY(mu_);  // earliest and latest over all candidates
 };
 

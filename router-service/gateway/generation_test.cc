@@ -580,6 +580,24 @@ TEST_F(GenerationTest, AnAdministratorsEndTellsWhatWasCachedAndWhatWentWithoutAn
   EXPECT_EQ(said.summary().degraded_tokens(), 4);
 }
 
+TEST_F(GenerationTest, SaysThatNumericsWereMixedThoughTheyAreNotAtItsEnd) {
+  Submission& submission = StartAndAwait();
+  submission.Token('a');
+  cluster_.mixed = true;
+  ++cluster_.version;
+  submission.Token('b');
+  cluster_.mixed = false;
+  ++cluster_.version;
+  submission.Token('c');
+  submission.Stop();
+  EXPECT_TRUE(reader_.ToEnd().summary().mixed_numerics());
+  EXPECT_EQ(reader_.said.summary().topology_version(), 9);
+  Reader later;
+  Start(&later);
+  service_.Await(1).Stop();
+  EXPECT_FALSE(later.ToEnd().summary().mixed_numerics());
+}
+
 TEST_F(GenerationTest, RefusalsNameWhatIsWrongAndAreCounted) {
   config()->set_top_p(2);
   Start(&reader_);
