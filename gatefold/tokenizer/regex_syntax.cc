@@ -1,6 +1,9 @@
 // From Oniguruma's regular expressions to PCRE2's. Most of the syntax is shared; here is what is
 // read differently.
 
+#define PCRE2_CODE_UNIT_WIDTH 8
+#include <pcre2.h>
+
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
@@ -27,6 +30,17 @@ std::string MembersOf(char letter, bool in_class) {
   if (letter == 'd') return "\\p{Nd}" + AdditionsTo("Nd");
   // Oniguruma counts Latin-1's superscripts and fractions as \w outside of classes only.
   return in_class ? WordMembers() : WordMembers() + "\\xB2\\xB3\\xB9\\xBC-\\xBE";
+}
+
+// The engine knows the names of scripts, in all their spellings.
+bool IsScript(absl::string_view name) {
+  const std::string pattern = absl::StrCat("\\p{sc:", name, "}");
+  int error = 0;
+  size_t offset = 0;
+  pcre2_code* code = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern.data()), pattern.size(),
+                                   PCRE2_UTF, &error, &offset, nullptr);
+  pcre2_code_free(code);
+  return code != nullptr;
 }
 
 class Translator {
@@ -168,10 +182,12 @@ class Translator {
     bool negated = in_[at_ + 1] == 'P';
     if (absl::ConsumePrefix(&name, "^")) negated = !negated;
     const std::string additions = AdditionsTo(name);
+    // To PCRE2 the bare name of a script means the characters used with it, too: 、 with Han.
+    const std::string property = absl::StrCat("{", IsScript(name) ? "sc:" : "", name, "}");
     at_ = end - 1;  // Replace() steps over two
     // Within a class a negated property cannot lose members; it keeps the new ones of its name.
-    if (in_class_ && negated) return Replace(absl::StrCat("\\P{", name, "}"));
-    return Class(absl::StrCat("\\p{", name, "}", additions), negated);
+    if (in_class_ && negated) return Replace("\\P" + property);
+    return Class(absl::StrCat("\\p", property, additions), negated);
   }
 
   absl::Status UnicodeEscape() {

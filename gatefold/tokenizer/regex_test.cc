@@ -43,6 +43,13 @@ TEST(Regex, KnowsLettersThatAreYoungerThanTheEngine) {
   EXPECT_THAT(Matches("\\p{Lu}", "\u1C89\u1C8A"), ElementsAre("\u1C89"));
 }
 
+TEST(Regex, TakesAScriptForTheCharactersThatAreItsAlone) {
+  EXPECT_THAT(Matches("\\p{Han}+", "漢字、仮名。"), ElementsAre("漢字", "仮名"));
+  EXPECT_THAT(Matches("[^\\P{Hiragana}a]+", "あー、a"), ElementsAre("あ"));
+  EXPECT_THAT(Matches("\\p{^Arabic}", "ب،"), ElementsAre("،"));
+  EXPECT_THAT(Matches("[\\p{han}x]+", "漢、x"), ElementsAre("漢", "x"));
+}
+
 TEST(Regex, FoldsTheLongS) {
   EXPECT_THAT(Matches("(?i:'s|'t)", "it'ſ 'S 'x"), ElementsAre("'ſ", "'S"));
 }
