@@ -33,8 +33,8 @@ class RegexScratch {
 
 // A regular expression of a tokenizer file: Oniguruma syntax with Ruby's rules, run by PCRE2 with
 // limits on its steps and memory, so that no pattern can hang or exhaust a server.
-// What the two engines read differently is translated (\s, \w, \h, \uXXXX, the meaning of ^ and $)
-// or refused (class intersection, nested classes, {n,m}+).
+// What the two engines read differently is translated (\s, \w, \h, \uXXXX, [:punct:], the meaning
+// of ^ and $) or refused (class intersection, nested classes, {n,m}+).
 // Threads: safe, each with a scratch of its own.
 class Regex {
  public:

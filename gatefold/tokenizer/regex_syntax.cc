@@ -4,11 +4,14 @@
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
 
+#include <optional>
+
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "gatefold/base/errors.h"
 #include "gatefold/base/status_macros.h"
+#include "gatefold/checkpoint/strict_json.h"
 #include "gatefold/tokenizer/regex.h"
 #include "gatefold/tokenizer/unicode_additions.h"
 
@@ -30,6 +33,24 @@ std::string MembersOf(char letter, bool in_class) {
   if (letter == 'd') return "\\p{Nd}" + AdditionsTo("Nd");
   // Oniguruma counts Latin-1's superscripts and fractions as \w outside of classes only.
   return in_class ? WordMembers() : WordMembers() + "\\xB2\\xB3\\xB9\\xBC-\\xBE";
+}
+
+// Members of [:name:], which to PCRE2 has fewer: its [:punct:] no symbols beyond ASCII, its
+// [:alpha:] no vowel signs. Nothing for a name that is not read here.
+std::optional<std::string> PosixMembers(absl::string_view name) {
+  if (name == "alpha") return "\\p{Alphabetic}" + AdditionsTo("L");
+  if (name == "alnum") {
+    return absl::StrCat("\\p{Alphabetic}\\p{Nd}", AdditionsTo("L"), AdditionsTo("Nd"));
+  }
+  if (name == "blank") return "\\p{Zs}\\t";
+  if (name == "digit") return MembersOf('d', true);
+  if (name == "lower") return "\\p{Lowercase}" + AdditionsTo("Ll");
+  if (name == "punct") return absl::StrCat("\\p{P}\\p{S}", AdditionsTo("P"), AdditionsTo("S"));
+  if (name == "space") return MembersOf('s', true);
+  if (name == "upper") return "\\p{Uppercase}" + AdditionsTo("Lu");
+  if (name == "word") return MembersOf('w', true);
+  if (name == "ascii" || name == "cntrl" || name == "xdigit") return absl::StrCat("[:", name, ":]");
+  return std::nullopt;
 }
 
 // The engine knows the names of scripts, in all their spellings.
@@ -71,15 +92,24 @@ class Translator {
   absl::Status InClass(char c) {
     if (NextIs("[:")) {
       const size_t end = in_.find(":]", at_);
-      if (end != absl::string_view::npos) {
-        Copy(end + 2 - at_);
-        return absl::OkStatus();
-      }
+      if (end != absl::string_view::npos) return PosixClass(end);
     }
     if (c == '[') return FeatureUnsupported("a character class within a class");
     if (NextIs("&&")) return FeatureUnsupported("&& in a character class");
     if (c == ']' && at_ > class_start_) in_class_ = false;
     Copy(1);
+    return absl::OkStatus();
+  }
+
+  // [:alpha:], of which ":]" is at `end`.
+  absl::Status PosixClass(size_t end) {
+    const absl::string_view name = in_.substr(at_ + 2, end - at_ - 2);
+    const std::optional<std::string> members = PosixMembers(name);
+    if (!members.has_value()) {
+      return FeatureUnsupported(absl::StrCat("[:", PrintableName(name), ":] in a pattern"));
+    }
+    out_ += *members;
+    at_ = end + 2;
     return absl::OkStatus();
   }
 
@@ -117,6 +147,8 @@ class Translator {
       case 'b':
       case 'B':
         return in_class_ ? Replace("\\x08") : WordBorder(letter == 'B');
+      case 'v':
+        return Replace("\\x0B");
       case 'u':
         return UnicodeEscape();
       case 'p':

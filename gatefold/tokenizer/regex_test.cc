@@ -50,6 +50,20 @@ TEST(Regex, TakesAScriptForTheCharactersThatAreItsAlone) {
   EXPECT_THAT(Matches("[\\p{han}x]+", "漢、x"), ElementsAre("漢", "x"));
 }
 
+TEST(Regex, ReadsNamesInBracketsWithAllOfUnicode) {
+  EXPECT_THAT(Matches("[[:punct:]]+", "a▁£b_+c。"), ElementsAre("▁£", "_+", "。"));
+  EXPECT_THAT(Matches("[^[:punct:]a]+", "a▁b"), ElementsAre("b"));
+  EXPECT_THAT(Matches("[[:alpha:]]+", "\u0E34\u0E48x7"), ElementsAre("\u0E34", "x"));
+  EXPECT_THAT(Matches("[[:word:]]+", "a½b"), ElementsAre("a", "b"));
+  EXPECT_THAT(Matches("[[:upper:][:digit:]]+", "ⅧⒶ7a"), ElementsAre("ⅧⒶ7"));
+  EXPECT_THAT(Matches("[[:space:]]", "\u180E "), ElementsAre(" "));
+  EXPECT_THAT(Matches("[[:xdigit:]]+", "afg"), ElementsAre("af"));
+}
+
+TEST(Regex, TakesVForTheVerticalTabulator) {
+  EXPECT_THAT(Matches("[\\v]|\\v", "\n\v\f"), ElementsAre("\v"));
+}
+
 TEST(Regex, FoldsTheLongS) {
   EXPECT_THAT(Matches("(?i:'s|'t)", "it'ſ 'S 'x"), ElementsAre("'ſ", "'S"));
 }
@@ -69,8 +83,9 @@ TEST(Regex, StopsPatternsThatBacktrackWithoutEnd) {
 }
 
 TEST(Regex, RefusesWhatTheEnginesReadDifferently) {
-  for (const char* pattern : {"[a&&[^b]]", "a{2}+", "[a[bc]]", "(?m:.)", "\\X", "(*LIMIT_MATCH=1)a",
-                              "[\\W]", "\\p{NoSuchThing}", "(", "\\", "\\u12"}) {
+  for (const char* pattern :
+       {"[a&&[^b]]", "a{2}+", "[a[bc]]", "(?m:.)", "\\X", "(*LIMIT_MATCH=1)a", "[\\W]",
+        "[[:^alpha:]]", "[[:graph:]]", "\\p{NoSuchThing}", "(", "\\", "\\u12"}) {
     EXPECT_FALSE(Regex::Compile(pattern).ok()) << pattern;
   }
   EXPECT_FALSE(Regex::Compile(std::string(70000, 'a')).ok());
