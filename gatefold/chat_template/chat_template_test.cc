@@ -195,6 +195,8 @@ INSTANTIATE_TEST_SUITE_P(
         Sample{"a\n  {%- if true -%}\n  b\n  {%- endif -%}\nc\n", "abc"},
         Sample{"a\n  {%+ if true %}\n  b\n  {% endif +%}\nc", "a\n    b\n\nc"},
         Sample{"{# c #}\n  {# d #}\nx {# e #} y  {{ n }}\n", "x  y  5"},
+        Sample{"a\u3000{{- n -}}\u00A0b\n\u3000{% if true %}c{%\u3000endif %}", "a5b\nc"},
+        Sample{"\u3000{% raw -%}\u3000{{\u3000{%- endraw\u3000-%}\u3000b", "{{b"},
         Sample{"{{ '}}' }}{{ {'a': {'b': 1}}['a']['b'] }}", "}}1"}));
 
 INSTANTIATE_TEST_SUITE_P(

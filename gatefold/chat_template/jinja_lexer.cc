@@ -8,6 +8,7 @@
 #include "absl/strings/str_replace.h"
 #include "absl/strings/strip.h"
 #include "gatefold/base/status_macros.h"
+#include "gatefold/chat_template/jinja_text.h"
 #include "gatefold/tokenizer/utf8.h"
 
 namespace gatefold::jinja {
@@ -40,7 +41,8 @@ class Lexer {
     at_ += n;
   }
   void SkipSpaces() {
-    while (at_ < in_.size() && absl::ascii_isspace(in_[at_])) Advance(1);
+    const absl::string_view rest = in_.substr(at_);
+    Advance(rest.size() - Strip(rest, "", Side::kLeft).size());
   }
 
   static size_t FindTag(absl::string_view text, size_t from) {
@@ -59,7 +61,7 @@ class Lexer {
     if (tag < in_.size()) {
       const char sign = tag + 2 < in_.size() ? in_[tag + 2] : ' ';
       if (sign == '-') {
-        text = absl::StripTrailingAsciiWhitespace(text);
+        text = Strip(text, "", Side::kRight);
       } else if (sign != '+' && in_[tag + 1] != '{') {
         text = WithoutIndent(text);
       }
@@ -75,7 +77,7 @@ class Lexer {
     const size_t line_start = newline == absl::string_view::npos ? 0 : newline + 1;
     if (line_start == 0 && !at_line_start_) return text;
     const absl::string_view indent = text.substr(line_start);
-    return absl::StripAsciiWhitespace(indent).empty() ? text.substr(0, line_start) : text;
+    return Strip(indent, "", Side::kBoth).empty() ? text.substr(0, line_start) : text;
   }
 
   // After the end of a tag: `sign` stands before it.
@@ -138,15 +140,15 @@ class Lexer {
       if (!absl::ConsumePrefix(&rest, "{%")) continue;
       const char open_sign = rest.empty() ? ' ' : rest[0];
       if (open_sign == '-' || open_sign == '+') rest.remove_prefix(1);
-      rest = absl::StripLeadingAsciiWhitespace(rest);
+      rest = Strip(rest, "", Side::kLeft);
       if (!absl::ConsumePrefix(&rest, "endraw")) continue;
-      rest = absl::StripLeadingAsciiWhitespace(rest);
+      rest = Strip(rest, "", Side::kLeft);
       const char close_sign = rest.empty() ? ' ' : rest[0];
       if (close_sign == '-' || close_sign == '+') rest.remove_prefix(1);
       if (!absl::ConsumePrefix(&rest, "%}")) continue;
       absl::string_view text = in_.substr(at_, tag - at_);
       if (open_sign == '-') {
-        text = absl::StripTrailingAsciiWhitespace(text);
+        text = Strip(text, "", Side::kRight);
       } else if (open_sign != '+') {
         text = WithoutIndent(text);
       }
