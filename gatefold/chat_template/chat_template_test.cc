@@ -152,6 +152,10 @@ INSTANTIATE_TEST_SUITE_P(
                "[1, 2, 3] 3 6 [('a', [1, 'x\\'y\"', None, True, 1.0]), ('b', 1)]"},
         Sample{"{{ 'a</t> b'.split('</t>')[-1].lstrip() }} {{ 'a,b'.partition(',') }}",
                "b ('a', ',', 'b')"},
+        Sample{"{{ ' a  b é '.rsplit(none, 1) }} {{ ' a  b  c '.split(maxsplit=1) }}",
+               "[' a  b', 'é'] ['a', 'b  c ']"},
+        Sample{"{{ ' a\u3000b '.split() }}{{ ' a\u3000b '.rsplit() }}{{ ' a '.rsplit(none, 0) }}",
+               "['a', 'b']['a', 'b'][' a']"},
         Sample{"{{ x is none }} {{ d is mapping }} {{ s is iterable }} {{ n is divisibleby 5 }} "
                "{{ 'b' in d }} {{ 9 not in l }} {{ n is not string }}",
                "True True True True True True True"},

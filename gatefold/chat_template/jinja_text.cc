@@ -67,19 +67,34 @@ bool ContainsCodePoint(absl::string_view chars, char32_t wanted) {
   return false;
 }
 
-std::vector<std::string> SplitAtSpaces(absl::string_view text, int64_t max_splits) {
+// Of the word that `text` starts with, or ends in.
+size_t FirstWordBytes(absl::string_view text, bool from_right) {
+  size_t n_bytes = 0;
+  while (n_bytes < text.size()) {
+    size_t next = from_right ? PreviousBoundary(text, text.size() - n_bytes) : n_bytes;
+    const size_t begin = next;
+    if (IsPythonSpace(NextCodePoint(text, &next))) break;
+    n_bytes = from_right ? text.size() - begin : next;
+  }
+  return n_bytes;
+}
+
+std::vector<std::string> SplitAtSpaces(absl::string_view text, int64_t max_splits,
+                                       bool from_right) {
+  const Side near = from_right ? Side::kRight : Side::kLeft;
   std::vector<std::string> parts;
-  text = Strip(text, "", Side::kLeft);
+  text = Strip(text, "", near);
   while (!text.empty()) {
     if (max_splits >= 0 && parts.size() == static_cast<size_t>(max_splits)) {
-      parts.emplace_back(Strip(text, "", Side::kRight));
+      parts.emplace_back(text);
       break;
     }
-    size_t end = 0, next = 0;
-    while (next < text.size() && !IsPythonSpace(NextCodePoint(text, &next))) end = next;
-    parts.emplace_back(text.substr(0, end));
-    text = Strip(text.substr(end), "", Side::kLeft);
+    const size_t n_word = FirstWordBytes(text, from_right);
+    const size_t n_rest = text.size() - n_word;
+    parts.emplace_back(text.substr(from_right ? n_rest : 0, n_word));
+    text = Strip(text.substr(from_right ? 0 : n_word, n_rest), "", near);
   }
+  if (from_right) std::reverse(parts.begin(), parts.end());
   return parts;
 }
 
@@ -133,7 +148,7 @@ absl::string_view Strip(absl::string_view text, absl::string_view chars, Side si
 
 std::vector<std::string> Split(absl::string_view text, absl::string_view separator,
                                int64_t max_splits, bool from_right) {
-  if (separator.empty()) return SplitAtSpaces(text, max_splits);
+  if (separator.empty()) return SplitAtSpaces(text, max_splits, from_right);
   std::vector<std::string> parts;
   const auto may_split = [&] {
     return max_splits < 0 || parts.size() < static_cast<size_t>(max_splits);
