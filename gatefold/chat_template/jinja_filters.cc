@@ -372,23 +372,54 @@ Value Attribute(Interpreter* in, const Call& call, const Value& input) {
   return in->GetAttribute(input, in->Str(*name), call.line);
 }
 
-using FilterFunction = Value (*)(Interpreter*, const Call&, const Value&);
+// Of a filter whose arguments are those of another one, or of a test.
+constexpr absl::string_view kAnyParameters = "*";
 
-const absl::flat_hash_map<absl::string_view, FilterFunction>& Filters() {
-  static const auto* const kFilters = new absl::flat_hash_map<absl::string_view, FilterFunction>{
-      {"abs", Abs},           {"attr", Attribute},  {"capitalize", AsMethod},
-      {"count", Length},      {"d", Default},       {"default", Default},
-      {"dictsort", DictSort}, {"e", Escape},        {"escape", Escape},
-      {"first", First},       {"float", ToFloat},   {"indent", Indent},
-      {"int", ToInt},         {"items", ItemsOf},   {"join", Join},
-      {"last", Last},         {"length", Length},   {"list", ToList},
-      {"lower", AsMethod},    {"map", Map},         {"max", Extreme},
-      {"min", Extreme},       {"reject", Select},   {"rejectattr", Select},
-      {"replace", AsMethod},  {"reverse", Reverse}, {"round", Round},
-      {"safe", Safe},         {"select", Select},   {"selectattr", Select},
-      {"sort", Sort},         {"string", ToStr},    {"sum", Sum},
-      {"title", Title},       {"tojson", ToJson},   {"trim", Trim},
-      {"unique", Unique},     {"upper", AsMethod}};
+struct Filter {
+  Value (*function)(Interpreter*, const Call&, const Value&);
+  absl::string_view parameters;  // in their order
+};
+
+const absl::flat_hash_map<absl::string_view, Filter>& Filters() {
+  static const auto* const kFilters = new absl::flat_hash_map<absl::string_view, Filter>{
+      {"abs", {Abs, ""}},
+      {"attr", {Attribute, "name"}},
+      {"capitalize", {AsMethod, ""}},
+      {"count", {Length, ""}},
+      {"d", {Default, "default_value boolean"}},
+      {"default", {Default, "default_value boolean"}},
+      {"dictsort", {DictSort, "case_sensitive by reverse"}},
+      {"e", {Escape, ""}},
+      {"escape", {Escape, ""}},
+      {"first", {First, ""}},
+      {"float", {ToFloat, "default"}},
+      {"indent", {Indent, "width first blank"}},
+      {"int", {ToInt, "default"}},
+      {"items", {ItemsOf, ""}},
+      {"join", {Join, "d attribute"}},
+      {"last", {Last, ""}},
+      {"length", {Length, ""}},
+      {"list", {ToList, ""}},
+      {"lower", {AsMethod, ""}},
+      {"map", {Map, kAnyParameters}},
+      {"max", {Extreme, "case_sensitive attribute"}},
+      {"min", {Extreme, "case_sensitive attribute"}},
+      {"reject", {Select, kAnyParameters}},
+      {"rejectattr", {Select, kAnyParameters}},
+      {"replace", {AsMethod, "old new count"}},
+      {"reverse", {Reverse, ""}},
+      {"round", {Round, "precision method"}},
+      {"safe", {Safe, ""}},
+      {"select", {Select, kAnyParameters}},
+      {"selectattr", {Select, kAnyParameters}},
+      {"sort", {Sort, "reverse case_sensitive attribute"}},
+      {"string", {ToStr, ""}},
+      {"sum", {Sum, "attribute"}},
+      {"title", {Title, ""}},
+      {"tojson", {ToJson, "ensure_ascii indent separators sort_keys"}},
+      {"trim", {Trim, "chars"}},
+      {"unique", {Unique, "case_sensitive attribute"}},
+      {"upper", {AsMethod, ""}}};
   return *kFilters;
 }
 
@@ -434,7 +465,9 @@ Value ApplyFilter(Interpreter* in, const Call& call, const Value& input) {
   if (it == Filters().end()) {
     return in->Unsupported(call.line, absl::StrCat("the filter ", call.name));
   }
-  return it->second(in, call, input);
+  const auto& [function, parameters] = it->second;
+  if (parameters != kAnyParameters && !in->Takes(call, parameters)) return Value();
+  return function(in, call, input);
 }
 
 bool ApplyTest(Interpreter* in, const Call& call, const Value& input) {

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "gatefold/base/errors.h"
 
 namespace gatefold::jinja {
@@ -53,6 +54,18 @@ Value Interpreter::Unsupported(int line, absl::string_view what) {
 Value Interpreter::Raise(absl::string_view message) {
   if (ok()) status_ = absl::InvalidArgumentError(message);
   return Value();
+}
+
+bool Interpreter::Takes(const Call& call, absl::string_view parameters) {
+  const std::vector<absl::string_view> known = absl::StrSplit(parameters, ' ', absl::SkipEmpty());
+  if (call.positional.size() > known.size()) {
+    Unsupported(call.line, absl::StrCat("argument ", known.size() + 1, " of ", call.name));
+  }
+  for (const auto& argument : call.named) {
+    if (std::find(known.begin(), known.end(), argument.first) != known.end()) continue;
+    Unsupported(call.line, absl::StrCat("argument ", argument.first, " of ", call.name));
+  }
+  return ok();
 }
 
 bool Interpreter::Charge(size_t n_bytes) {

@@ -42,6 +42,9 @@ class Interpreter {
   Value Fail(int line, absl::string_view what);
   Value Unsupported(int line, absl::string_view what);
   Value Raise(absl::string_view message);  // with the template's own words
+  // Whether all arguments of `call` are among `parameters`, names with spaces between them. Fails
+  // where one is not: to leave it out of account would be to compute something else.
+  bool Takes(const Call& call, absl::string_view parameters);
   // Pays for work in proportion to `n_bytes`. False, with ResourceExhausted, past the limit.
   bool Charge(size_t n_bytes);
   bool ChargeItems(size_t n_items) { return Charge(n_items * sizeof(Value)); }

@@ -53,9 +53,7 @@ Value ListOfStrings(Interpreter* in, std::vector<std::string> texts) {
 
 Value StartsOrEnds(Interpreter* in, const Call& call, const std::string& text) {
   const Value* wanted = call.Find(0, "prefix");
-  if (wanted == nullptr || call.positional.size() > 1) {
-    return in->Unsupported(call.line, absl::StrCat(call.name, " with these arguments"));
-  }
+  if (wanted == nullptr) return in->Fail(call.line, absl::StrCat(call.name, ": no argument"));
   const List candidates = wanted->Is(VKind::kTuple) ? wanted->list() : List{*wanted};
   for (const Value& candidate : candidates) {
     if (!candidate.Is(VKind::kString)) {
@@ -72,9 +70,6 @@ Value StartsOrEnds(Interpreter* in, const Call& call, const std::string& text) {
 // Place in characters; -1 if there is none.
 Value Find(Interpreter* in, const Call& call, const std::string& text) {
   const std::string wanted = TextArgument(in, call, 0, "sub");
-  if (call.positional.size() > 1) {
-    return in->Unsupported(call.line, absl::StrCat(call.name, " with bounds"));
-  }
   const bool from_right = call.name[0] == 'r';
   const size_t at = from_right ? text.rfind(wanted) : text.find(wanted);
   if (at == std::string::npos) {
@@ -131,6 +126,10 @@ Value TransformString(Interpreter* in, const Call& call, const std::string& text
   if (name == "title") return in->NewString(TitleRuns(text));
   if (name == "capitalize") return in->NewString(Capitalize(text));
   if (name == "strip" || name == "lstrip" || name == "rstrip") {
+    const Value* given = call.Find(0, "chars");
+    if (given != nullptr && given->Is(VKind::kString) && given->string().empty()) {
+      return in->NewString(text);  // no characters are stripped, not white space
+    }
     const std::string chars = TextArgumentOr(in, call, 0, "chars", "");
     const Side side = name == "strip" ? Side::kBoth : name == "lstrip" ? Side::kLeft : Side::kRight;
     return in->NewString(std::string(Strip(text, chars, side)));
@@ -202,17 +201,14 @@ Value DictMethod(Interpreter* in, const Call& call, const Value& object) {
     return fallback != nullptr ? *fallback : Value::None();
   }
   if (call.name == "copy") return object;
+  if (call.name != "keys" && call.name != "values" && call.name != "items") {
+    return Unknown(in, call, object);
+  }
   List items;
   for (const auto& [key, value] : dict.items) {
-    if (call.name == "keys") {
-      items.push_back(Value::String(key));
-    } else if (call.name == "values") {
-      items.push_back(value);
-    } else if (call.name == "items") {
-      items.push_back(Value::Tuple({Value::String(key), value}));
-    } else {
-      return Unknown(in, call, object);
-    }
+    items.push_back(call.name == "keys"     ? Value::String(key)
+                    : call.name == "values" ? value
+                                            : Value::Tuple({Value::String(key), value}));
   }
   return in->NewList(std::move(items));
 }
@@ -280,6 +276,27 @@ Value StrftimeNow(Interpreter* in, const Call& call) {
   return in->NewString(std::string(buffer, size));
 }
 
+// Of methods that have parameters.
+struct Signature {
+  absl::string_view method, parameters;
+};
+constexpr Signature kSignatures[] = {
+    {"count", "sub"},           {"endswith", "prefix"},     {"find", "sub"},
+    {"get", "key default"},     {"index", "sub"},           {"join", "iterable"},
+    {"ljust", "width"},         {"lstrip", "chars"},        {"partition", "sep"},
+    {"removeprefix", "prefix"}, {"removesuffix", "suffix"}, {"replace", "old new count"},
+    {"rfind", "sub"},           {"rindex", "sub"},          {"rjust", "width"},
+    {"rpartition", "sep"},      {"rsplit", "sep maxsplit"}, {"rstrip", "chars"},
+    {"split", "sep maxsplit"},  {"splitlines", "keepends"}, {"startswith", "prefix"},
+    {"strip", "chars"},         {"zfill", "width"}};
+
+bool TakesArguments(Interpreter* in, const Call& call) {
+  for (const auto& [method, parameters] : kSignatures) {
+    if (method == call.name) return in->Takes(call, parameters);
+  }
+  return in->Takes(call, "");
+}
+
 }  // namespace
 
 bool IsDictMethod(absl::string_view name) {
@@ -289,16 +306,18 @@ bool IsDictMethod(absl::string_view name) {
 }
 
 Value CallMethod(Interpreter* in, const Call& call, const Value& object) {
-  if (object.Is(VKind::kString)) return StringMethod(in, call, object);
-  if (object.is_list()) return ListMethod(in, call, object);
-  if (!object.Is(VKind::kDict)) return Unknown(in, call, object);
-  if (call.name == "cycle" && !call.positional.empty()) {
+  if (call.name == "cycle" && object.Is(VKind::kDict) && !call.positional.empty()) {
     const Value* index = object.dict().Find("index0");
     if (index != nullptr && index->is_integer() && index->integer() >= 0) {
       return call.positional[index->integer() % call.positional.size()];
     }
   }
-  return DictMethod(in, call, object);
+  const Value result = object.Is(VKind::kString) ? StringMethod(in, call, object)
+                       : object.is_list()        ? ListMethod(in, call, object)
+                       : object.Is(VKind::kDict) ? DictMethod(in, call, object)
+                                                 : Unknown(in, call, object);
+  // Not before, so that of an unknown method the name is refused.
+  return TakesArguments(in, call) ? result : Value();
 }
 
 Value CallFunction(Interpreter* in, const Call& call) {
