@@ -156,6 +156,12 @@ INSTANTIATE_TEST_SUITE_P(
                "[' a  b', 'é'] ['a', 'b  c ']"},
         Sample{"{{ ' a\u3000b '.split() }}{{ ' a\u3000b '.rsplit() }}{{ ' a '.rsplit(none, 0) }}",
                "['a', 'b']['a', 'b'][' a']"},
+        Sample{
+            "{{ 'aé'.replace('', '-') }} {{ 'aéb'|replace('', '-', 2) }} {{ e.replace('', 'x') }}",
+            "-a-é- -a-éb x"},
+        Sample{"{{ n|round }} {{ 17|round(-1) }} {{ true|round(2) }} {{ n|round(0, 'ceil') }} "
+               "{{ 2.5|round }}",
+               "5 20 1 5.0 2.0"},
         Sample{"[{{ ' a '.strip('') }}|{{ ' a '|trim(none) }}]", "[ a |a]"},
         Sample{"{{ x is none }} {{ d is mapping }} {{ s is iterable }} {{ n is divisibleby 5 }} "
                "{{ 'b' in d }} {{ 9 not in l }} {{ n is not string }}",

@@ -248,7 +248,12 @@ Value Round(Interpreter* in, const Call& call, const Value& input) {
   const double rounded = name == "ceil"    ? std::ceil(scaled)
                          : name == "floor" ? std::floor(scaled)
                                            : std::nearbyint(scaled);
-  return Value::Float(rounded / scale);
+  const double result = rounded / scale;
+  // Python's round() makes integers of integers. (The other methods divide.)
+  if (input.is_integer() && name == "common" && std::fabs(result) < 9e18) {
+    return Value::Int(digits < 0 ? static_cast<int64_t>(result) : input.integer());
+  }
+  return Value::Float(result);
 }
 
 Value Indent(Interpreter* in, const Call& call, const Value& input) {

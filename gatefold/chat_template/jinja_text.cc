@@ -3,6 +3,7 @@
 #include <utf8proc.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -195,19 +196,14 @@ std::string Replace(absl::string_view text, absl::string_view from, absl::string
   int64_t n_done = 0;
   const auto may = [&] { return max_count < 0 || n_done < max_count; };
   if (from.empty()) {
-    for (size_t i = 0; i <= text.size() && may(); ++n_done) {
+    for (size_t i = 0; may(); ++n_done) {
       absl::StrAppend(&out, to);
-      if (i == text.size()) return out;
-      const size_t begin = i;
+      if (text.empty()) return out;
       NextCodePoint(text, &i);
-      absl::StrAppend(&out, text.substr(begin, i - begin));
-      if (!may() || i == text.size()) {
-        if (may() && i == text.size()) absl::StrAppend(&out, to);
-        absl::StrAppend(&out, text.substr(i));
-        return out;
-      }
+      absl::StrAppend(&out, text.substr(0, i));
+      text.remove_prefix(std::exchange(i, 0));
     }
-    return n_done == 0 ? std::string(text) : out;
+    return absl::StrCat(out, text);
   }
   size_t at;
   while (may() && (at = text.find(from)) != absl::string_view::npos) {
