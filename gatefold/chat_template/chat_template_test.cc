@@ -156,6 +156,8 @@ INSTANTIATE_TEST_SUITE_P(
                "[' a  b', 'é'] ['a', 'b  c ']"},
         Sample{"{{ ' a\u3000b '.split() }}{{ ' a\u3000b '.rsplit() }}{{ ' a '.rsplit(none, 0) }}",
                "['a', 'b']['a', 'b'][' a']"},
+        Sample{"{{ ['é\u00A0\u3000', '\u200D\x7F\x01', '\U000E0001\U0001F600', '\\\\ \\'\"'] }}",
+               "['é\\xa0\\u3000', '\\u200d\\x7f\\x01', '\\U000e0001\U0001F600', '\\\\ \\'\"']"},
         Sample{
             "{{ 'aé'.replace('', '-') }} {{ 'aéb'|replace('', '-', 2) }} {{ e.replace('', 'x') }}",
             "-a-é- -a-éb x"},

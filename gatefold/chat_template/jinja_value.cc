@@ -1,11 +1,14 @@
 #include "gatefold/chat_template/jinja_value.h"
 
+#include <utf8proc.h>
+
 #include <algorithm>
 #include <charconv>
 #include <cmath>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "gatefold/tokenizer/unicode_additions.h"
 #include "gatefold/tokenizer/utf8.h"
 
 namespace gatefold::jinja {
@@ -29,24 +32,50 @@ std::string FloatRepr(double value) {
   return text;
 }
 
+// As str.isprintable() has it: no separators but the space, nothing that is invisible or
+// unassigned.
+bool IsPrintable(char32_t c) {
+  switch (utf8proc_category(static_cast<utf8proc_int32_t>(c))) {
+    case UTF8PROC_CATEGORY_CC:
+    case UTF8PROC_CATEGORY_CF:
+    case UTF8PROC_CATEGORY_CO:
+    case UTF8PROC_CATEGORY_ZL:
+    case UTF8PROC_CATEGORY_ZP:
+      return false;
+    case UTF8PROC_CATEGORY_CN: {
+      const absl::string_view younger = AddedCategory(c);
+      return !younger.empty() && younger != "Cf";
+    }
+    case UTF8PROC_CATEGORY_ZS:
+      return c == ' ';
+    default:
+      return true;
+  }
+}
+
 void AppendQuoted(absl::string_view text, std::string* out) {
   const bool has_single = text.find('\'') != absl::string_view::npos;
   const char quote = has_single && text.find('"') == absl::string_view::npos ? '"' : '\'';
   out->push_back(quote);
-  for (const char c : text) {
-    if (c == quote || c == '\\') {
+  for (size_t i = 0; i < text.size();) {
+    const char32_t c = NextCodePoint(text, &i);
+    if (c == static_cast<char32_t>(quote) || c == '\\') {
       out->push_back('\\');
-      out->push_back(c);
+      AppendUtf8(c, out);
     } else if (c == '\n') {
       *out += "\\n";
     } else if (c == '\r') {
       *out += "\\r";
     } else if (c == '\t') {
       *out += "\\t";
-    } else if (static_cast<uint8_t>(c) < 0x20 || c == 0x7F) {
-      absl::StrAppendFormat(out, "\\x%02x", c);
+    } else if (IsPrintable(c)) {
+      AppendUtf8(c, out);
+    } else if (c < 0x100) {
+      absl::StrAppendFormat(out, "\\x%02x", static_cast<uint32_t>(c));
+    } else if (c < 0x10000) {
+      absl::StrAppendFormat(out, "\\u%04x", static_cast<uint32_t>(c));
     } else {
-      out->push_back(c);
+      absl::StrAppendFormat(out, "\\U%08x", static_cast<uint32_t>(c));
     }
   }
   out->push_back(quote);
