@@ -181,6 +181,11 @@ INSTANTIATE_TEST_SUITE_P(
         Sample{"{% for i in l if i > 1 %}{{ loop.index }}:{{ i }}/{{ loop.length }} {% endfor %}",
                "1:3/2 2:2/2 "},
         Sample{"{% for i in [] %}x{% else %}none{% endfor %}", "none"},
+        Sample{
+            "{% for i in l %}{{ i }}{% break %}{% else %}!{% endfor %}"
+            "{% for i in l %}{{ i }}{% continue %}{% else %}!{% endfor %}"
+            "{% for i in l %}{% if i == 1 %}{% break %}{% endif %}{{ i }}{% else %}!{% endfor %}",
+            "3!312!3"},
         Sample{"{% set q = 1 %}{% for i in l %}{% set q = q + i %}{{ q }} {% endfor %}{{ q }}",
                "4 2 3 1"},
         Sample{"{% set ns = namespace(q=1) %}{% for i in l %}{% set ns.q = ns.q + i %}{% endfor %}"

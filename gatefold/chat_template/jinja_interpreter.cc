@@ -216,15 +216,19 @@ void Interpreter::ExecuteFor(const Stmt& loop) {
     scope_ = outer;
     items = std::move(kept);
   }
+  // Jinja's `else` is for loops of which no round came to its end, be there items or not.
+  bool ended_a_round = false;
   for (size_t i = 0; i < items.size() && Charge(0); ++i) {
     Scope scope{outer, {}};
     scope_ = &scope;
     Assign(loop.targets, items[i], loop.line);
     scope.names.insert_or_assign("loop", LoopVariable(items, i, 1));
-    if (Execute(loop.body) == Flow::kBreak) break;
+    const Flow flow = Execute(loop.body);
+    ended_a_round = ended_a_round || flow == Flow::kNext;
+    if (flow == Flow::kBreak) break;
   }
   scope_ = outer;
-  if (items.empty() && ok()) {
+  if (!ended_a_round && ok()) {
     Scope scope{outer, {}};
     scope_ = &scope;
     Execute(loop.else_body);
