@@ -245,6 +245,7 @@ INSTANTIATE_TEST_SUITE_P(
         Sample{"{{ n", "chat template: line 1: a tag is not closed"},
         Sample{"{{ 'n }}", "chat template: line 1: a string is not closed"},
         Sample{"{% endfor %}", "chat template: line 1: the statement endfor is not supported"},
+        Sample{"{{ “n” }}", "chat template: line 1: unexpected character '“'"},
         Sample{"{{ (1, 2] }}", "chat template: line 1: unexpected ']'"}));
 
 TEST(ChatTemplate, StopsWorkWithoutEnd) {

@@ -173,7 +173,9 @@ class Lexer {
       if (At(op)) return Take(Kind::kOperator, 2);
     }
     if (absl::string_view("+-*/%~|()[]{},:.=<>").find(c) == absl::string_view::npos) {
-      return Error(absl::StrCat("unexpected character '", in_.substr(at_, 1), "'"));
+      size_t end = at_;
+      NextCodePoint(in_, &end);
+      return Error(absl::StrCat("unexpected character '", in_.substr(at_, end - at_), "'"));
     }
     GF_RETURN_IF_ERROR(TrackBrackets(c));
     return Take(Kind::kOperator, 1);
