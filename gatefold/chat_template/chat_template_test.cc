@@ -148,6 +148,10 @@ INSTANTIATE_TEST_SUITE_P(
         Sample{
             "{{ o|selectattr('a', 'gt', 1)|map(attribute='a')|list }} {{ l|reject('odd')|list }}",
             "[3, 2] [2]"},
+        Sample{"{% for v in [l|select('string'), []|map('upper'), []|unique, {}|items, []|reverse,"
+               "zz|items, o|selectattr('q'), ''|reverse, {}.items(), []|sort, []|map('upper')|list]"
+               " %}{{ 1 if v else 0 }}{% endfor %}",
+               "11111110000"},
         Sample{"{{ l|sort }} {{ l|max }} {{ l|sum }} {{ d|dictsort }}",
                "[1, 2, 3] 3 6 [('a', [1, 'x\\'y\"', None, True, 1.0]), ('b', 1)]"},
         Sample{"{{ 'a</t> b'.split('</t>')[-1].lstrip() }} {{ 'a,b'.partition(',') }}",

@@ -73,18 +73,18 @@ Value ToList(Interpreter* in, const Call& call, const Value& input) {
 Value Reverse(Interpreter* in, const Call& call, const Value& input) {
   List items = in->Items(input, call.line);
   std::reverse(items.begin(), items.end());
-  if (!input.Is(VKind::kString)) return in->NewList(std::move(items));
+  if (!input.Is(VKind::kString)) return in->NewIterator(std::move(items));
   std::string text;
   for (const Value& item : items) text += item.string();
   return in->NewString(std::move(text));
 }
 
 Value ItemsOf(Interpreter* in, const Call& call, const Value& input) {
-  if (input.Is(VKind::kUndefined)) return in->NewList({});
+  if (input.Is(VKind::kUndefined)) return in->NewIterator({});
   if (!input.Is(VKind::kDict)) {
     return in->Fail(call.line, absl::StrCat("items of ", input.KindName()));
   }
-  return CallMethod(in, call, input);
+  return in->NewIterator(in->Items(CallMethod(in, call, input), call.line));
 }
 
 // "a.b.0" of a value.
@@ -171,7 +171,7 @@ Value Unique(Interpreter* in, const Call& call, const Value& input) {
     seen.push_back(key);
     kept.push_back(item);
   }
-  return in->NewList(std::move(kept));
+  return in->NewIterator(std::move(kept));
 }
 
 Value Extreme(Interpreter* in, const Call& call, const Value& input) {
@@ -347,7 +347,7 @@ Value Map(Interpreter* in, const Call& call, const Value& input) {
     if (value.Is(VKind::kUndefined) && fallback != nullptr) value = *fallback;
     mapped.push_back(std::move(value));
   }
-  return in->NewList(std::move(mapped));
+  return in->NewIterator(std::move(mapped));
 }
 
 // select, reject, selectattr, rejectattr
@@ -368,7 +368,7 @@ Value Select(Interpreter* in, const Call& call, const Value& input) {
     const bool passes = has_test ? ApplyTest(in, test, subject) : subject.Truthy();
     if (passes == keeps) kept.push_back(item);
   }
-  return in->NewList(std::move(kept));
+  return in->NewIterator(std::move(kept));
 }
 
 Value Attribute(Interpreter* in, const Call& call, const Value& input) {

@@ -53,6 +53,7 @@ class Interpreter {
   // Values, paid for; containers have limits of their own.
   Value NewString(std::string text);
   Value NewList(List items) { return Checked(Value::FromList(std::move(items))); }
+  Value NewIterator(List items) { return Checked(Value::Iterator(std::move(items))); }
   Value NewTuple(List items) { return Checked(Value::Tuple(std::move(items))); }
   Value NewDict(Dict dict) { return Checked(Value::FromDict(std::move(dict))); }
   // As str() does.

@@ -181,6 +181,11 @@ Value Value::FromList(List items) {
   value.shared_ = std::make_shared<List>(std::move(items));
   return value;
 }
+Value Value::Iterator(List items) {
+  Value value = FromList(std::move(items));
+  value.is_iterator_ = true;
+  return value;
+}
 Value Value::Tuple(List items) {
   Value value = FromList(std::move(items));
   value.kind_ = Kind::kTuple;
@@ -241,7 +246,7 @@ bool Value::Truthy() const {
       return !string().empty();
     case Kind::kList:
     case Kind::kTuple:
-      return !list().empty();
+      return is_iterator_ || !list().empty();
     case Kind::kDict:
       return !dict().items.empty();
     default:

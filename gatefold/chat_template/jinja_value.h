@@ -45,6 +45,8 @@ class Value {
   static Value Float(double value);
   static Value String(std::string value);
   static Value FromList(List items);
+  // A list, but true even if it is empty: Python knows no better of what it has yet to go through.
+  static Value Iterator(List items);
   static Value Tuple(List items);
   static Value FromDict(Dict dict);
   static Value Namespace(Dict dict);
@@ -103,6 +105,7 @@ class Value {
   void Weigh(const Value& part);
 
   Kind kind_ = Kind::kUndefined;
+  bool is_iterator_ = false;
   int depth_ = 1;
   uint64_t weight_ = 1;
   int64_t integer_ = 0;
