@@ -181,6 +181,8 @@ TEST_F(CommandTest, DoesNotTakeATornStreamForAnAnswer) {
 TEST_F(CommandTest, SaysWhereNobodyListens) {
   EXPECT_EQ(Run({"generate", "x", "--router", "unix:/nonexistent/gatefold.sock"}), kExitFailed);
   EXPECT_THAT(err_, HasSubstr("Check that a router listens there"));
+  EXPECT_EQ(Run({"top", "--once", "--router", "unix:/nonexistent/gatefold.sock"}), kExitFailed);
+  EXPECT_THAT(err_, AllOf(HasSubstr("Check that"), Not(HasSubstr("--model"))));
 }
 
 TEST_F(CommandTest, CancelsTheRequestWhenInterrupted) {

@@ -145,7 +145,7 @@ absl::Status Connection::ToStatus(const grpc::Status& status) const {
   if (!absl::IsUnavailable(converted) || router_.empty()) return converted;
   return WithNextStep(Annotate(converted, router_),
                       "Check that a router listens there (deploy/local-cluster.sh starts one), "
-                      "and with TLS if --tls-ca-file is given and only then, or give --model DIR.");
+                      "and with TLS if --tls-ca-file is given and only then.");
 }
 
 Call::Call(const Connection& connection)
