@@ -100,6 +100,8 @@ TEST_F(CommandTest, DetokenizesTheDocumentedForm) {
             "{\"text\":\"t\xC3\xA4xt\"}\n");
   EXPECT_THAT(router_.detokenize_requests.at(0).token_ids(), ElementsAre(1, 2));
   EXPECT_TRUE(router_.detokenize_requests.at(0).skip_special_tokens());
+  EXPECT_EQ(Run({"detokenize", "--router", router_.address()}, "[3, x]"), kExitUsage);
+  EXPECT_THAT(err_, HasSubstr("standard input: must be whole numbers, as 1,5,9; item 2 is"));
   Ask({"detokenize"}, "[3, 4]");
   EXPECT_THAT(router_.detokenize_requests.at(1).token_ids(), ElementsAre(3, 4));
 }

@@ -55,16 +55,17 @@ bool TokenFlags::given(const FlagSet& flags) const {
 absl::StatusOr<std::vector<int32_t>> TokenFlags::Read(Console* console) const {
   if (tokens_file.empty()) return tokens;
   if (!tokens.empty()) return UsageError("--tokens and --tokens-file exclude each other");
-  std::string content;
+  std::string content, name = tokens_file;
   if (tokens_file == "-") {
-    GF_ASSIGN_OR_RETURN(content, ReadAll(console->in, "standard input"));
+    name = "standard input";
+    GF_ASSIGN_OR_RETURN(content, ReadAll(console->in, name));
   } else {
     std::ifstream file(tokens_file, std::ios::binary);
     if (!file) return UsageError(absl::StrCat("--tokens-file: cannot open ", tokens_file));
     GF_ASSIGN_OR_RETURN(content, ReadAll(file, tokens_file));
   }
   absl::StatusOr<std::vector<int32_t>> ids = ParseTokenIds(content);
-  if (!ids.ok()) return UsageError(absl::StrCat(tokens_file, ": ", ids.status().message()));
+  if (!ids.ok()) return UsageError(absl::StrCat(name, ": ", ids.status().message()));
   return ids;
 }
 

@@ -18,7 +18,7 @@ absl::StatusOr<std::vector<int32_t>> ParseTokenIds(absl::string_view text) {
   for (absl::string_view item : absl::StrSplit(text, ',')) {
     int32_t id = 0;
     if (!absl::SimpleAtoi(item, &id) || id < 0) {
-      return absl::InvalidArgumentError(absl::StrCat("must be token ids, as 1,5,9; item ",
+      return absl::InvalidArgumentError(absl::StrCat("must be whole numbers, as 1,5,9; item ",
                                                      ids.size() + 1, " is \"", item.substr(0, 40),
                                                      "\""));
     }

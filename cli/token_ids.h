@@ -10,7 +10,7 @@
 namespace gatefold::cli {
 
 // "1,5,9", with spaces or without; brackets around it as in a JSON list are fine. Empty: no ids.
-// InvalidArgument names the item that is no token id.
+// InvalidArgument names the item that is none, as a number: other lists are read with this, too.
 absl::StatusOr<std::vector<int32_t>> ParseTokenIds(absl::string_view text);
 
 }  // namespace gatefold::cli
