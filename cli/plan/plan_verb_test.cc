@@ -104,6 +104,11 @@ TEST_F(PlanVerbTest, PlansADenseModelByItsSlices) {
   EXPECT_EQ(plan["scaling"][1]["expert_messages"], 16);
 }
 
+TEST_F(PlanVerbTest, CountsTheParametersOfSmallModelsInMillions) {
+  EXPECT_EQ(Run({"--config=models/gatefold-tiny-moe"}), 0);
+  EXPECT_THAT(out_, HasSubstr("mixtral, 9.7 M parameters, 3.8 M read per token"));
+}
+
 // The page shows what the program says: every block that starts with "$ gatefold plan" is run.
 TEST_F(PlanVerbTest, TheTablesOfTheDocsAreTrue) {
   std::ifstream file("docs/scaling.md");

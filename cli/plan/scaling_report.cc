@@ -12,7 +12,10 @@ namespace {
 constexpr StepPart kParts[] = {StepPart::kAttention, StepPart::kExperts, StepPart::kRouter,
                                StepPart::kMessages,  StepPart::kPayload, StepPart::kNetwork};
 
-std::string Billions(int64_t n) { return absl::StrFormat("%.1f B", static_cast<double>(n) / 1e9); }
+std::string Parameters(int64_t n) {
+  return n < 1'000'000'000 ? absl::StrFormat("%.1f M", static_cast<double>(n) / 1e6)
+                           : absl::StrFormat("%.1f B", static_cast<double>(n) / 1e9);
+}
 std::string GiB(double bytes) { return absl::StrFormat("%.1f GiB", bytes / (1 << 30)); }
 std::string Count(int n, absl::string_view what) {
   return absl::StrCat(n, " ", what, n == 1 ? "" : "s");
@@ -23,8 +26,8 @@ void PrintFacts(const Architecture& model, const WeightFormat& format,
                 const ScalingOptions& options, const Scaling& scaling, std::ostream& out) {
   const double expert = model.ExpertBytes(format);
   Table table(
-      {"model", absl::StrCat(model.family, ", ", Billions(model.n_params()), " parameters, ",
-                             Billions(model.n_active_params()), " read per token")});
+      {"model", absl::StrCat(model.family, ", ", Parameters(model.n_params()), " parameters, ",
+                             Parameters(model.n_active_params()), " read per token")});
   table.AddRow(
       {"experts",
        absl::StrCat(model.top_k, " of ", model.n_experts, " in ", model.n_routed_layers, " of ",
