@@ -174,6 +174,13 @@ TEST_F(CommandTest, SaysWhatFailed) {
   EXPECT_THAT(err_, StartsWith("gatefold generate: top_p is 3"));
 }
 
+TEST(DescribeErrorTest, KeepsTheNextStepOfAVerbThatWaitedTooLong) {
+  const absl::Status late = absl::DeadlineExceededError("w has 3 sequences");
+  EXPECT_THAT(DescribeError("bench", late), HasSubstr("--timeout"));
+  EXPECT_EQ(DescribeError("drain", WithNextStep(late, "Wait longer with --wait.")),
+            "gatefold drain: w has 3 sequences\nWait longer with --wait.\n");
+}
+
 TEST_F(CommandTest, DoesNotTakeATornStreamForAnAnswer) {
   router_.lose_the_end = true;
   EXPECT_EQ(Run({"generate", "x", "-o", "json", "--router", router_.address()}), kExitFailed);

@@ -32,7 +32,6 @@ std::string NextStepFor(const absl::Status& status) {
   if (reason == kModelNotFound) return "`gatefold get models` lists the names there are.";
   if (reason == kExpertUnavailable) return "`gatefold get workers` shows which shards are up.";
   if (reason == kCheckpointMismatch) return "Start all services with the same model folder.";
-  if (absl::IsDeadlineExceeded(status)) return "Give it more time with --timeout.";
   return "";
 }
 
@@ -75,6 +74,9 @@ std::string DescribeError(absl::string_view verb, const absl::Status& status) {
   std::string next_step = NextStepFor(status);
   if (const auto given = status.GetPayload(kNextStep); given.has_value()) {
     next_step = std::string(*given);
+  }
+  if (next_step.empty() && absl::IsDeadlineExceeded(status)) {
+    next_step = "Give it more time with --timeout.";
   }
   if (!next_step.empty()) absl::StrAppend(&text, next_step, "\n");
   return text;
