@@ -12,7 +12,8 @@ using nlohmann::json;
 JsonFields::JsonFields(const json& object, std::string path)
     : object_(object), path_(std::move(path)) {
   if (!object_.is_object()) {
-    Fail(absl::InvalidArgumentError(absl::StrCat(path_, ": not an object")));
+    Fail(absl::InvalidArgumentError(
+        absl::StrCat(path_, path_.empty() ? "" : ": ", "not an object")));
   }
 }
 

@@ -14,7 +14,8 @@ namespace gatefold {
 // before any value is used.
 class JsonFields {
  public:
-  // `object` outlives the reader; `path` names it in messages, as "model" or "pre_tokenizer[1]".
+  // `object` outlives the reader; `path` names it in messages, as "model" or "pre_tokenizer[1]", or
+  // is empty for a file's outermost, which whoever reads the file names.
   // InvalidArgument if it is not an object.
   JsonFields(const nlohmann::json& object, std::string path);
 

@@ -199,8 +199,9 @@ class Reader {
 
 absl::StatusOr<std::unique_ptr<Tokenizer>> Tokenizer::FromJson(absl::string_view text) {
   GF_ASSIGN_OR_RETURN(const json root, ParseStrictJson(text, "tokenizer.json", kLimits));
-  GF_ASSIGN_OR_RETURN(Parts parts, Reader(root).Read());
-  return std::make_unique<Tokenizer>(std::move(parts));
+  absl::StatusOr<Parts> parts = Reader(root).Read();
+  if (!parts.ok()) return Annotate(parts.status(), "tokenizer.json");
+  return std::make_unique<Tokenizer>(*std::move(parts));
 }
 
 }  // namespace gatefold

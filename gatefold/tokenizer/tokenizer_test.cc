@@ -182,6 +182,13 @@ TEST(Tokenizer, RefusesDocumentsThatAreNoTokenizers) {
   }
 }
 
+TEST(Tokenizer, NamesItsFileInErrors) {
+  EXPECT_EQ(Tokenizer::FromJson("[]").status().message(), "tokenizer.json: not an object");
+  EXPECT_EQ(
+      Tokenizer::FromJson(R"({"model": {"type": "Unigram", "vocab": []}})").status().message(),
+      "tokenizer.json: model: model Unigram is not supported");
+}
+
 TEST(TokenizerLoad, TakesNamesFromTheConfig) {
   TempDir dir;
   dir.Write("tokenizer.json", HelloBytesJson().dump());
