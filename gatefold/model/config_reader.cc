@@ -106,8 +106,10 @@ void ConfigReader::RefuseForeignDefaults() {
     const bool idle = feature.neutral.has_value() && value->is_number() &&
                       value->get<double>() == *feature.neutral;
     if (!idle && !nothing) {
-      RefuseFeature(absl::StrCat(feature.key,
-                                 "; without that line the model is served, and samples otherwise"));
+      Refuse(absl::UnimplementedError(
+          absl::StrCat(what_, ": ", feature.key,
+                       " is not supported; without that line the model is served, and samples "
+                       "otherwise")));
     }
   }
 }

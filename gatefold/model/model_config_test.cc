@@ -294,7 +294,8 @@ TEST(ModelConfig, RefusesDefaultsThatItCannotFollow) {
                                                  {"bad_words_ids", {{3}}}}) {
     const auto config = Parse(Llama(), {{key, value}});
     EXPECT_EQ(config.status().code(), absl::StatusCode::kUnimplemented) << key;
-    EXPECT_THAT(std::string(config.status().message()), HasSubstr(key));
+    EXPECT_THAT(std::string(config.status().message()),
+                HasSubstr(key + " is not supported; without that line the model is served"));
   }
   const json idle = {{"num_beams", 1},
                      {"no_repeat_ngram_size", 0},
