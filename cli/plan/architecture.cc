@@ -49,7 +49,7 @@ class Fields {
       return value->get<int64_t>();
     }
     status_.Update(absl::InvalidArgumentError(
-        absl::StrCat("config.json: ", key, " is ", PrintableName(value->dump(-1, ' ', true)),
+        absl::StrCat("config.json: ", key, " is ", PrintableValue(*value),
                      ", must be a whole number of ", low, " to ", high)));
     return low;
   }

@@ -15,6 +15,8 @@ namespace {
 
 using nlohmann::json;
 
+constexpr size_t kShown = 80;  // bytes of a name or value, in messages
+
 // First pass over the text: finds what the document parser would accept silently, in memory
 // bounded by the keys of the open objects.
 class StrictnessCheck {
@@ -82,9 +84,14 @@ class StrictnessCheck {
 }  // namespace
 
 std::string PrintableName(absl::string_view name) {
-  constexpr size_t kShown = 80;
   if (name.size() <= kShown) return absl::CHexEscape(name);
   return absl::StrCat(absl::CHexEscape(name.substr(0, kShown)), "...");
+}
+
+std::string PrintableValue(const json& value) {
+  const std::string text =
+      value.dump(-1, ' ', /*ensure_ascii=*/true, json::error_handler_t::replace);
+  return text.size() <= kShown ? text : absl::StrCat(text.substr(0, kShown), "...");
 }
 
 absl::StatusOr<json> ParseStrictJson(absl::string_view text, absl::string_view what,

@@ -24,5 +24,7 @@ absl::StatusOr<nlohmann::json> ParseStrictJson(absl::string_view text, absl::str
 
 // Text from a file for an error message: escaped, cut at 80 bytes.
 std::string PrintableName(absl::string_view name);
+// The same for a value: as JSON writes it in ASCII.
+std::string PrintableValue(const nlohmann::json& value);
 
 }  // namespace gatefold

@@ -17,6 +17,14 @@ TEST(ParseStrictJson, ParsesADocument) {
   EXPECT_EQ((*json)["c"], "é");
 }
 
+TEST(PrintableValue, WritesJsonOnceEscapedAndCut) {
+  EXPECT_EQ(PrintableValue("2"), "\"2\"");
+  EXPECT_EQ(PrintableValue(nlohmann::json::parse(R"({"a": ["\n\u007f", "é"]})")),
+            R"({"a":["\n\u007f","\u00e9"]})");
+  EXPECT_EQ(PrintableValue(std::string("a\xff")), "\"a\\ufffd\"");
+  EXPECT_EQ(PrintableValue(std::string(100, 'a')), "\"" + std::string(79, 'a') + "...");
+}
+
 TEST(ParseStrictJson, RefusesDuplicateKeysAtAnyDepth) {
   const auto json = ParseStrictJson(R"({"a":[{"b":1,"\u0062":2}]})", "doc");
   EXPECT_EQ(json.status().code(), absl::StatusCode::kInvalidArgument);

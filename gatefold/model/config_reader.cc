@@ -66,10 +66,6 @@ constexpr ForeignFeature kForeignDefaults[] = {
     {"dola_layers", {}},
 };
 
-std::string Shown(const json& value) {
-  return PrintableName(value.dump(-1, ' ', false, json::error_handler_t::replace));
-}
-
 }  // namespace
 
 ConfigReader::ConfigReader(const json& object, std::string what)
@@ -152,7 +148,7 @@ bool ConfigReader::BoolOr(const char* key, bool fallback) {
   const json* value = Find(key);
   if (value == nullptr) return fallback;
   if (value->is_boolean()) return value->get<bool>();
-  RefuseValue(absl::StrCat(key, " is ", Shown(*value), ", not true or false"));
+  RefuseValue(absl::StrCat(key, " is ", PrintableValue(*value), ", not true or false"));
   return fallback;
 }
 
@@ -160,7 +156,7 @@ std::string ConfigReader::StringOr(const char* key, const std::string& fallback)
   const json* value = Find(key);
   if (value == nullptr) return fallback;
   if (value->is_string()) return value->get<std::string>();
-  RefuseValue(absl::StrCat(key, " is ", Shown(*value), ", not a string"));
+  RefuseValue(absl::StrCat(key, " is ", PrintableValue(*value), ", not a string"));
   return fallback;
 }
 
@@ -180,28 +176,28 @@ std::vector<int32_t> ConfigReader::Ints(const char* key) {
 int ConfigReader::CheckedInt(const char* key, const json& value) {
   const IntBound& bound = IntBoundOf(key);
   if (!value.is_number_integer()) {
-    RefuseValue(absl::StrCat(key, " is ", Shown(value), ", not a whole number"));
+    RefuseValue(absl::StrCat(key, " is ", PrintableValue(value), ", not a whole number"));
     return static_cast<int>(bound.low);
   }
   // Numbers past the signed range are kept unsigned by the parser.
   const bool huge = value.is_number_unsigned() && value.get<uint64_t>() > uint64_t{INT64_MAX};
   const int64_t number = huge ? INT64_MAX : value.get<int64_t>();
   if (number >= bound.low && number <= bound.high) return static_cast<int>(number);
-  RefuseValue(absl::StrCat(key, " is ", Shown(value), "; it may be ", bound.low, " to ", bound.high,
-                           " (", bound.reason, ")"));
+  RefuseValue(absl::StrCat(key, " is ", PrintableValue(value), "; it may be ", bound.low, " to ",
+                           bound.high, " (", bound.reason, ")"));
   return static_cast<int>(bound.low);
 }
 
 double ConfigReader::CheckedReal(const char* key, const json& value) {
   const RealBound& bound = RealBoundOf(key);
   if (!value.is_number()) {
-    RefuseValue(absl::StrCat(key, " is ", Shown(value), ", not a number"));
+    RefuseValue(absl::StrCat(key, " is ", PrintableValue(value), ", not a number"));
     return bound.low;
   }
   const double number = value.get<double>();
   if (std::isfinite(number) && number >= bound.low && number <= bound.high) return number;
-  RefuseValue(absl::StrCat(key, " is ", Shown(value), "; it may be ", bound.low, " to ", bound.high,
-                           " (", bound.reason, ")"));
+  RefuseValue(absl::StrCat(key, " is ", PrintableValue(value), "; it may be ", bound.low, " to ",
+                           bound.high, " (", bound.reason, ")"));
   return bound.low;
 }
 

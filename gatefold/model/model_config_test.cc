@@ -145,6 +145,7 @@ TEST(ModelConfig, SlidingWindowOfMistralAndMixtral) {
   EXPECT_EQ(Parse(Mistral())->sliding_window, 0);
   ExpectUnsupported(With(Llama(), {{"sliding_window", 24}}), "sliding_window in a llama model");
   ExpectInvalid(With(Mistral(), {{"sliding_window", 0}}), "sliding_window is 0");
+  ExpectInvalid(With(Mistral(), {{"sliding_window", "24"}}), "sliding_window is \"24\", not a");
 }
 
 TEST(ModelConfig, LayerTypesMustAllAgreeWithTheWindow) {
