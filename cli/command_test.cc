@@ -181,6 +181,11 @@ TEST(DescribeErrorTest, KeepsTheNextStepOfAVerbThatWaitedTooLong) {
             "gatefold drain: w has 3 sequences\nWait longer with --wait.\n");
 }
 
+TEST(ModelFolderErrorTest, NamesTheFolderOnce) {
+  EXPECT_EQ(ModelFolderError("m", absl::UnimplementedError("m: x")).message(), "--model: m: x");
+  EXPECT_EQ(ModelFolderError("m", absl::UnimplementedError("my x")).message(), "--model m: my x");
+}
+
 TEST_F(CommandTest, DoesNotTakeATornStreamForAnAnswer) {
   router_.lose_the_end = true;
   EXPECT_EQ(Run({"generate", "x", "-o", "json", "--router", router_.address()}), kExitFailed);

@@ -1,6 +1,7 @@
 #include "cli/error_report.h"
 
 #include "absl/strings/cord.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/time/time.h"
@@ -54,7 +55,9 @@ absl::Status WithNextStep(absl::Status status, absl::string_view next_step) {
 
 absl::Status ModelFolderError(const std::string& dir, const absl::Status& status) {
   if (absl::IsUnavailable(status)) return status;  // an address in use: not the folder's fault
-  const absl::Status named = Annotate(status, absl::StrCat("--model ", dir));
+  // Most of what is said of a folder starts with its name.
+  const bool is_named = absl::StartsWith(status.message(), absl::StrCat(dir, ": "));
+  const absl::Status named = Annotate(status, is_named ? "--model" : absl::StrCat("--model ", dir));
   if (!absl::IsNotFound(status)) return named;
   return WithNextStep(named,
                       "A model is a folder with config.json, *.safetensors and a tokenizer, as "
