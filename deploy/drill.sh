@@ -29,6 +29,9 @@ while [ $# -gt 0 ]; do
   esac
 done
 [[ $seconds =~ ^[0-9]{1,3}(\.[0-9]+)?$ ]] || usage "--seconds is \"$seconds\", must be below 1000"
+[[ $streams =~ ^[1-9][0-9]{0,3}$ ]] && [ "$streams" -le 1024 ] ||
+  usage "--streams is \"$streams\", must be a number within 1 and 1024"
+[[ $tokens =~ ^[1-9][0-9]{0,5}$ ]] || usage "--tokens is \"$tokens\", must be within 1 and 999999"
 [[ $port =~ ^([1-9][0-9]{0,4})?$ ]] || usage "--port is \"$port\", must be a port"
 for program in gatefold drill_streams; do
   [ -x "$bin/$program" ] || usage "$bin/$program is missing: build first, or set GATEFOLD_BIN"
@@ -42,6 +45,7 @@ fi
 
 folder=$(mktemp -d "${TMPDIR:-/tmp}/gatefold-drill.XXXXXX") || exit 1
 log=$folder/cluster.log
+: >"$log"  # what runs in the background may make it after it is first looked at
 "$root/deploy/local-cluster.sh" --model "$model" --experts 3 --attention 2 --routers 2 \
   --planner --min-replicas 2 --restart --port "$port" >"$log" 2>&1 &
 cluster=$!
@@ -94,6 +98,7 @@ row() {
   local what=$1
   shift
   await 60 settled || fail "the cluster did not come to rest before: $what"
+  : >"$folder/streams"  # else the row before says that these are running
   "$bin/drill_streams" --routers="$routers" --streams="$streams" --tokens="$tokens" \
     --seconds="$seconds" --expect="$folder/quiet" >"$folder/streams" 2>"$folder/errors" &
   local pid=$!

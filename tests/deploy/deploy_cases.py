@@ -1,4 +1,5 @@
 import json
+import os
 import pathlib
 import re
 import shutil
@@ -157,3 +158,20 @@ class TargetsTest(unittest.TestCase):
         done = self.run_script("ready\n")
         self.assertEqual(done.returncode, 1)
         self.assertIn("names no metrics address", done.stderr)
+
+
+class DrillTest(unittest.TestCase):
+    def run_drill(self, *flags):
+        """With programs that are there and do nothing."""
+        with tempfile.TemporaryDirectory() as folder:
+            for name in ("gatefold", "drill_streams"):
+                shutil.copy("/bin/false", pathlib.Path(folder, name))
+            return subprocess.run([DEPLOY / "drill.sh", *flags], capture_output=True, text=True,
+                                  env={**os.environ, "GATEFOLD_BIN": folder}, check=False)
+
+    def test_refuses_numbers_that_are_none_before_it_starts_anything(self):
+        for flag in ("--streams=x", "--streams=0", "--streams=1025", "--tokens=0", "--tokens=1e3",
+                     "--seconds=x", "--port=0"):
+            done = self.run_drill(flag)
+            self.assertEqual(done.returncode, 2, flag)
+            self.assertIn(flag.split("=")[0] + " is ", done.stderr)
