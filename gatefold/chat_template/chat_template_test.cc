@@ -148,6 +148,9 @@ INSTANTIATE_TEST_SUITE_P(
         Sample{
             "{{ o|selectattr('a', 'gt', 1)|map(attribute='a')|list }} {{ l|reject('odd')|list }}",
             "[3, 2] [2]"},
+        Sample{"{{ x|selectattr('a', 'equalto', 1)|list|length }}{{ x|map('upper')|list }}"
+               "{{ 0|reject('none')|list }}{{ zz|select|list }}",
+               "0[][][]"},
         Sample{"{% for v in [l|select('string'), []|map('upper'), []|unique, {}|items, []|reverse,"
                "zz|items, o|selectattr('q'), ''|reverse, {}.items(), []|sort, []|map('upper')|list]"
                " %}{{ 1 if v else 0 }}{% endfor %}",

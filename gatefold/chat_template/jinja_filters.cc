@@ -336,6 +336,8 @@ Call Inner(Interpreter* in, const Call& call, size_t n_taken) {
 }
 
 Value Map(Interpreter* in, const Call& call, const Value& input) {
+  // As Jinja's: `tools|map(...)` of none gives nothing, where `tools|list` fails.
+  if (!input.Truthy()) return in->NewIterator({});
   List mapped;
   const Value* attribute = call.positional.empty() ? call.Find(0, "attribute") : nullptr;
   const Value* fallback = call.positional.empty() ? call.Find(1, "default") : nullptr;
@@ -352,6 +354,7 @@ Value Map(Interpreter* in, const Call& call, const Value& input) {
 
 // select, reject, selectattr, rejectattr
 Value Select(Interpreter* in, const Call& call, const Value& input) {
+  if (!input.Truthy()) return in->NewIterator({});  // see Map
   const bool keeps = call.name[0] == 's';
   const bool by_attribute = call.name == "selectattr" || call.name == "rejectattr";
   const size_t n_before = by_attribute ? 1 : 0;
