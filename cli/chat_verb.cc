@@ -62,7 +62,9 @@ class ChatVerb final : public Verb {
  private:
   static bool ReadLine(Console* console, std::string* line) {
     if (console->in_is_terminal) console->err << "> " << std::flush;
-    return static_cast<bool>(std::getline(console->in, *line));
+    if (!std::getline(console->in, *line)) return false;
+    if (absl::EndsWith(*line, "\r")) line->pop_back();  // lines of a file may end as in DOS
+    return true;
   }
 
   // From a terminal a failed turn is reported and forgotten, and the talk goes on.

@@ -153,6 +153,12 @@ TEST_F(CommandTest, KeepsTheConversation) {
   EXPECT_EQ(router_.generate_requests[2].prompt().conversation().messages_size(), 2);
 }
 
+TEST_F(CommandTest, TakesLineEndsOfEitherKindForTheEndsOfTurns) {
+  EXPECT_EQ(Ask({"chat"}, "hi \r\n/exit\r\n"), "abc\n");
+  ASSERT_EQ(router_.generate_requests.size(), 1);
+  EXPECT_EQ(router_.generate_requests[0].prompt().conversation().messages(0).content(), "hi ");
+}
+
 TEST_F(CommandTest, MeasuresTheDocumentedForm) {
   const Json json = Json::parse(Ask(
       {"bench", "--prompt-tokens", "4", "--output-tokens", "3", "--requests", "2", "-o", "json"}));
