@@ -292,8 +292,14 @@ absl::Status RemoteAttentionClient::RunCalls(std::vector<Call>* calls, const flo
     Fail(call, failure);
   };
   for (size_t i = 0; i < calls->size(); ++i) {
-    const absl::Status sent = Send(&(*calls)[i], first_token + i, x_in);
-    if (!sent.ok()) fail(&(*calls)[i], sent);
+    Call* const call = &(*calls)[i];
+    const absl::Status sent = Send(call, first_token + i, x_in);
+    if (absl::IsUnavailable(sent)) {  // its stream broke; told only to who waits, and nobody might
+      Lose(call->peer);
+      fail(call, absl::AbortedError(sent.message()));
+    } else if (!sent.ok()) {
+      fail(call, sent);
+    }
   }
   const absl::Time deadline = absl::Now() + options_.call_timeout;
   const auto pending = [&] {

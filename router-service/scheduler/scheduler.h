@@ -118,7 +118,7 @@ class Scheduler final : public GenerationService {
   void Insert(std::shared_ptr<Sequence> sequence) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void Release(int lane, int n_ended);
   void SetWaitingForExpert(int lane, int n);
-  // Ends waiting sequences that were cancelled, are out of time, or have failed for too long.
+  // Ends waiting sequences that were cancelled or are out of time.
   void SweepWaiting();
   // Counts up with every submission, cancellation and ending. A lane reads it before it looks for
   // work and waits for the next one if there was none, so that nothing slips in between.
