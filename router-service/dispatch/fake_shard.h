@@ -103,13 +103,13 @@ class FakeShard final : public StreamHandler {
     const auto enough = [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { return n_calls_ >= n; };
     GF_CHECK(mu_.AwaitWithTimeout(absl::Condition(&enough), absl::Seconds(20)));
   }
-  std::vector<internal::v1::AssignRequest> AwaitAssigned() {
+  std::vector<internal::v1::AssignRequest> AwaitAssigned(size_t n = 1) {
     absl::MutexLock lock(&mu_);
-    const auto some = [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { return !assigned_.empty(); };
-    GF_CHECK(mu_.AwaitWithTimeout(absl::Condition(&some), absl::Seconds(20)));
+    const auto enough = [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { return assigned_.size() >= n; };
+    GF_CHECK(mu_.AwaitWithTimeout(absl::Condition(&enough), absl::Seconds(20)));
     return assigned_;
   }
-  // From now on it describes itself as this says; before it is asked.
+  // From now on it describes itself as this says.
   void SetDescription(const std::function<void(internal::v1::ExpertShard*)>& change) {
     absl::MutexLock lock(&mu_);
     change_ = change;

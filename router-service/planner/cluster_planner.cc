@@ -221,6 +221,11 @@ PlannerInput ClusterPlanner::MakeInput(const RoutingTable& table, absl::Time now
       known.planned = known.was_told = false;
       known.epoch = 0;
     }
+    // Another planner was at work, before this one or beside it: this one goes on from there.
+    if (entry.shard.epoch() > known.epoch) {
+      known.planned = known.was_told = false;
+      known.epoch = entry.shard.epoch();
+    }
     ShardState& state = input.shards.emplace_back();
     state.name = entry.address;
     state.capacity_bytes = entry.shard.capacity_bytes() == 0 ? all : entry.shard.capacity_bytes();
@@ -348,9 +353,7 @@ void ClusterPlanner::Tell(const RoutingTable& table, const std::vector<ShardView
                                KnowsTooLittle(of_plan_[i], missing, table, holder_views);
     if (known && !needs_holders) continue;
     const std::vector<Holder> holders = FindHolders(holder_views, of_plan_[i], missing);
-    // Another planner may have been at work before. Each shard has a count of its own: one that
-    // tells a wrong one harms no other.
-    shard.epoch = std::max(shard.epoch, table.experts[of_plan_[i]].shard.epoch()) + 1;
+    ++shard.epoch;  // each shard has a count of its own: one that tells a wrong one harms no other
     LogAssignment(shard.address, shard.epoch, views[i].announced, *next[i]);
     const internal::v1::AssignRequest request =
         MakeRequest(shard.epoch, *next[i], holders, table, sizes_.n_experts);

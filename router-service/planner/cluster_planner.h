@@ -67,7 +67,7 @@ class ClusterPlanner {
     std::string address;
     std::shared_ptr<grpc::Channel> channel;
     uint64_t incarnation = 0;      // that `target` and `told` are about
-    uint64_t epoch = 0;            // of the last assignment that was sent
+    uint64_t epoch = 0;            // of the last assignment that was sent, or another planner's
     std::vector<uint32_t> target;  // of the last plan
     bool planned = false;          // `target` means something
     std::vector<uint32_t> told;    // accepted by the shard

@@ -55,6 +55,20 @@ TEST_F(ClusterPlannerTest, GoesOnWhereAnotherPlannerEnded) {
   EXPECT_EQ(two.AwaitAssigned().front().epoch(), 1);
 }
 
+// Two are at work while one ends and the next one starts. What the other told a shard must not be
+// taken for what this one did: experts that it dropped would never be loaded again.
+TEST_F(ClusterPlannerTest, TellsAShardAgainThatAnotherPlannerToldOtherwise) {
+  FakeShard shard("planner-of-two", {}, kLayers);
+  Describe(&shard, 0);
+  Start({&shard});
+  const internal::v1::AssignRequest first = shard.AwaitAssigned(1).front();
+  EXPECT_EQ(CountAssigned(first), 8);
+  Describe(&shard, first.epoch() + 1);  // and it holds nothing
+  const internal::v1::AssignRequest again = shard.AwaitAssigned(2).back();
+  EXPECT_EQ(again.epoch(), first.epoch() + 2);
+  EXPECT_EQ(CountAssigned(again), 8);
+}
+
 // The highest epoch there is, told to the others, would be the last that they ever took.
 TEST_F(ClusterPlannerTest, AShardThatTellsAWrongEpochHarmsNoOther) {
   FakeShard wrong("planner-wrong", {}, kLayers), right("planner-right", {}, kLayers);
