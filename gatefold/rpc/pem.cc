@@ -7,6 +7,7 @@
 
 #include <ctime>
 #include <memory>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "gatefold/base/status_macros.h"
@@ -29,10 +30,24 @@ std::unique_ptr<BIO, Free> Open(absl::string_view pem) {
 // An empty passphrase, where OpenSSL would ask the terminal for one.
 int NoPassphrase(char*, int, int, void*) { return 0; }
 
-Certificate ReadCertificate(absl::string_view pem) {
-  Certificate certificate(PEM_read_bio_X509(Open(pem).get(), nullptr, NoPassphrase, nullptr));
+// All there are, at least one. gRPC would go by those before the first that it cannot read.
+absl::StatusOr<std::vector<Certificate>> ReadCertificates(absl::string_view pem,
+                                                          absl::string_view file) {
+  const std::unique_ptr<BIO, Free> in = Open(pem);
+  std::vector<Certificate> certificates;
+  while (X509* certificate = PEM_read_bio_X509(in.get(), nullptr, NoPassphrase, nullptr)) {
+    certificates.emplace_back(certificate);
+  }
+  const bool at_end = ERR_GET_REASON(ERR_peek_last_error()) == PEM_R_NO_START_LINE;
   ERR_clear_error();
-  return certificate;
+  if (!at_end) {
+    return absl::InvalidArgumentError(absl::StrCat("certificate ", certificates.size() + 1, " of ",
+                                                   file, " is broken or cut off"));
+  }
+  if (certificates.empty()) {
+    return absl::InvalidArgumentError(absl::StrCat(file, " holds no certificate in PEM"));
+  }
+  return certificates;
 }
 
 Key ReadKey(absl::string_view pem) {
@@ -59,10 +74,9 @@ absl::Time NotAfter(X509* certificate) {
 
 absl::StatusOr<CertificateInfo> CheckKeyPair(absl::string_view cert_pem, absl::string_view key_pem,
                                              absl::Time now) {
-  const Certificate certificate = ReadCertificate(cert_pem);
-  if (certificate == nullptr) {
-    return absl::InvalidArgumentError("the certificate file holds no certificate in PEM");
-  }
+  GF_ASSIGN_OR_RETURN(const std::vector<Certificate> chain,
+                      ReadCertificates(cert_pem, "the certificate file"));
+  const Certificate& certificate = chain.front();
   const Key key = ReadKey(key_pem);
   if (key == nullptr) {
     return absl::InvalidArgumentError(
@@ -80,8 +94,7 @@ absl::StatusOr<CertificateInfo> CheckKeyPair(absl::string_view cert_pem, absl::s
 }
 
 absl::Status CheckCaBundle(absl::string_view pem) {
-  if (ReadCertificate(pem) != nullptr) return absl::OkStatus();
-  return absl::InvalidArgumentError("the CA file holds no certificate in PEM");
+  return ReadCertificates(pem, "the CA file").status();
 }
 
 }  // namespace gatefold

@@ -14,12 +14,13 @@ struct CertificateInfo {
   absl::Time not_after;
 };
 
-// The first certificate of a chain in PEM. kInvalidArgument if there is none that can be read, or
-// if `key_pem` does not hold its private key (without a passphrase), or if it expired before `now`.
+// The first certificate of a chain in PEM. kInvalidArgument if there is none or one of the chain
+// cannot be read, or if `key_pem` does not hold the first one's private key (without a passphrase),
+// or if it expired before `now`.
 absl::StatusOr<CertificateInfo> CheckKeyPair(absl::string_view cert_pem, absl::string_view key_pem,
                                              absl::Time now);
 
-// kInvalidArgument if not at least one certificate can be read.
+// kInvalidArgument if there is no certificate, or one that cannot be read.
 absl::Status CheckCaBundle(absl::string_view pem);
 
 }  // namespace gatefold

@@ -144,6 +144,25 @@ TEST_F(TlsTest, RefusesFilesThatCannotWork) {
               HasSubstr("--tls-ca-file is missing"));
 }
 
+// Who copies a bundle or a chain over another may have come to any byte of it when it is read.
+TEST_F(TlsTest, RefusesFilesThatEndInTheMiddleOfALaterCertificate) {
+  const std::string& next = other_ca_.cert_pem();
+  WriteTestFile(Path("both.crt"), ca_.cert_pem() + next);
+  WriteTestFile(Path("cut.crt"), ca_.cert_pem() + next.substr(0, next.size() / 2));
+  EXPECT_TRUE(TransportSecurity::ForServer(Files("server", "both")).ok());
+  EXPECT_THAT(std::string(TransportSecurity::ForServer(Files("server", "cut")).status().message()),
+              HasSubstr("cut.crt: certificate 2 of the CA file is broken or cut off"));
+  const TestIdentity server = ca_.Issue("server");
+  const auto write_chain = [&](const std::string& issuer) {
+    TestIdentity{server.cert_pem + issuer, server.key_pem}.Write(folder_, "chain");
+  };
+  write_chain(ca_.cert_pem());
+  EXPECT_TRUE(TransportSecurity::ForServer(Files("chain", "ca")).ok());
+  write_chain(ca_.cert_pem().substr(0, ca_.cert_pem().size() / 2));
+  EXPECT_THAT(std::string(TransportSecurity::ForServer(Files("chain", "ca")).status().message()),
+              HasSubstr("certificate 2 of the certificate file is broken or cut off"));
+}
+
 TEST_F(TlsTest, RefusesAKeyThatOthersCanRead) {
   ASSERT_EQ(chmod(Path("server.key").c_str(), 0644), 0);
   const absl::Status status = TransportSecurity::ForServer(Files("server", "")).status();
