@@ -25,10 +25,14 @@ class MessageCall final : public CallObserver, public std::enable_shared_from_th
     const bool server_streaming;
     const MethodOptions options;
     const MessageHandler handler;
+    int n_open = 0;  // the poll thread's
   };
 
-  MessageCall(const Method& method, ServerCall* call, std::shared_ptr<CallContext> context)
-      : method_(method), context_(std::move(context)), call_(call) {}
+  MessageCall(Method* method, ServerCall* call, std::shared_ptr<CallContext> context)
+      : method_(*method), context_(std::move(context)), call_(call) {}
+
+  // Reads the request, unless too many calls are open.
+  void Start();
 
   void OnRead(bool ok, grpc::ByteBuffer message) override;
   void OnWritten(bool ok) override;
@@ -50,7 +54,7 @@ class MessageCall final : public CallObserver, public std::enable_shared_from_th
             queued_bytes_ + bytes <= method_.options.max_queued_bytes);
   }
 
-  const Method& method_;
+  Method& method_;
   const std::shared_ptr<CallContext> context_;
 
   absl::Mutex mu_;
@@ -80,6 +84,12 @@ class HandlerWriter final : public CallWriter {
  private:
   const std::shared_ptr<MessageCall> call_;
 };
+
+void MessageCall::Start() {
+  if (++method_.n_open > method_.options.max_open_calls) return Finish(QueueFull(absl::Seconds(1)));
+  absl::MutexLock lock(&mu_);
+  call_->Read();
+}
 
 void MessageCall::OnRead(bool ok, grpc::ByteBuffer message) {
   if (!ok) return Finish(absl::InvalidArgumentError("the call has no request message"));
@@ -170,6 +180,7 @@ void MessageCall::OnShutdown() {
 }
 
 void MessageCall::OnReleased() {
+  --method_.n_open;
   std::function<void()> forgotten;  // destroyed outside of the lock
   absl::MutexLock lock(&mu_);
   call_ = nullptr;
@@ -183,13 +194,13 @@ class MessageMethod final : public ServerMethod {
 
   std::shared_ptr<CallObserver> Accept(ServerCall* call,
                                        std::shared_ptr<CallContext> context) override {
-    auto observer = std::make_shared<MessageCall>(method_, call, std::move(context));
-    call->Read();
+    auto observer = std::make_shared<MessageCall>(&method_, call, std::move(context));
+    observer->Start();
     return observer;
   }
 
  private:
-  const MessageCall::Method method_;
+  MessageCall::Method method_;
 };
 
 }  // namespace

@@ -14,6 +14,7 @@
 
 #include <cstddef>
 #include <functional>
+#include <limits>
 #include <memory>
 
 #include "absl/status/status.h"
@@ -39,6 +40,10 @@ struct MethodOptions {
   size_t max_queued_bytes = size_t{4} << 20;
   // Calls that have no end of their own (Watch): RpcServer::Shutdown ends them at once.
   bool end_at_shutdown = false;
+  // Of this method at once; more are RESOURCE_EXHAUSTED. For what everybody may call: a call is
+  // open from its first header to its end, and its caller need not send a request or read the
+  // answer.
+  int max_open_calls = std::numeric_limits<int>::max();
 };
 
 enum class StreamWrite {

@@ -9,7 +9,6 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
-#include "gatefold/base/errors.h"
 #include "gatefold/rpc/async_service.h"
 #include "grpc/health/v1/health.pb.h"
 
@@ -21,8 +20,9 @@ using grpc::health::v1::HealthCheckResponse;
 using ServingStatus = HealthCheckResponse::ServingStatus;
 
 constexpr char kService[] = "grpc.health.v1.Health";
-// It is open to everybody, and must not take all the calls that a server may have open.
-constexpr size_t kMaxWatchers = 256;
+// Of each method. They are open to everybody, and must not take all the calls that a server may
+// have open.
+constexpr int kMaxOpenCalls = 256;
 
 }  // namespace
 
@@ -56,11 +56,13 @@ class HealthService::Impl : public std::enable_shared_from_this<HealthService::I
 
 void HealthService::Impl::Register(RpcServer* server) {
   const auto self = shared_from_this();
+  MethodOptions options;
+  options.max_open_calls = kMaxOpenCalls;
   AddUnary<HealthCheckRequest, HealthCheckResponse>(
       server, kService, "Check",
       [self](std::shared_ptr<CallContext>, const HealthCheckRequest& request,
-             Respond<HealthCheckResponse> respond) { respond(self->Check(request)); });
-  MethodOptions options;
+             Respond<HealthCheckResponse> respond) { respond(self->Check(request)); },
+      options);
   options.max_queued_messages = 4;
   options.end_at_shutdown = true;
   AddServerStreaming<HealthCheckRequest, HealthCheckResponse>(
@@ -101,7 +103,6 @@ void HealthService::Impl::Watch(const std::shared_ptr<CallContext>& call,
   WatcherRef watcher;
   {
     absl::MutexLock lock(&mu_);
-    if (watchers_.size() >= kMaxWatchers) return stream->Finish(QueueFull(absl::Seconds(1)));
     watchers_.push_back({request.service(), stream});
     watcher = std::prev(watchers_.end());
     Notify(&*watcher);

@@ -1,8 +1,11 @@
 #include "gatefold/rpc/health_listener.h"
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "gatefold/rpc/channel.h"
+#include "gatefold/rpc/frame.h"
 #include "gatefold/rpc/status.h"
+#include "gatefold/rpc/stream_client.h"
 #include "gmock/gmock.h"
 #include "grpc/health/v1/health.grpc.pb.h"
 #include "gtest/gtest.h"
@@ -58,6 +61,21 @@ TEST(HealthListenerTest, ServesNothingElse) {
   HealthCheckResponse response;
   EXPECT_EQ(stub->Check(&context, request, &response).error_code(),
             grpc::StatusCode::RESOURCE_EXHAUSTED);
+}
+
+// Who watches it must not have the kubelet believe that the process is dead.
+TEST(HealthListenerTest, AsManyWatchersAsItTakesLeaveRoomForProbes) {
+  const auto listener = *HealthListener::Start("127.0.0.1", 0);
+  const auto channel = *MakeChannel(listener->address(), ChannelKind::kDecode, ChannelOptions());
+  StreamSet streams(WaitPolicy::Block());
+  StreamEvent event;
+  for (int i = 0; i < 300; ++i) {
+    (void)streams.Open(channel, "/grpc.health.v1.Health/Watch")
+        ->SendLast(WriteMessage(grpc::health::v1::HealthCheckRequest()));
+    ASSERT_TRUE(streams.WaitAny(absl::Now() + absl::Seconds(20), &event)) << i;
+  }
+  EXPECT_EQ(event.status.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_TRUE(IsServing(*listener, "liveness").ok());
 }
 
 TEST(HealthListenerTest, MayListenNowhere) {

@@ -2,9 +2,11 @@
 
 #include <thread>
 
+#include "absl/time/clock.h"
 #include "gatefold/rpc/channel.h"
 #include "gatefold/rpc/reflection.h"
 #include "gatefold/rpc/status.h"
+#include "gatefold/rpc/stream_client.h"
 #include "gmock/gmock.h"
 #include "google/protobuf/descriptor.h"
 #include "google/protobuf/descriptor.pb.h"
@@ -24,11 +26,14 @@ using grpc::reflection::v1alpha::ServerReflectionRequest;
 using grpc::reflection::v1alpha::ServerReflectionResponse;
 using ::testing::ElementsAre;
 
+constexpr int kMaxCalls = 600;
+
 class HealthTest : public ::testing::Test {
  protected:
   HealthTest() {
     ServerOptions options;
     options.addresses = {"127.0.0.1:0"};
+    options.max_calls = kMaxCalls;
     server_ = std::make_unique<RpcServer>(options);
     health_.Register(server_.get());
     AddReflection(server_.get());
@@ -124,6 +129,21 @@ TEST_F(HealthTest, TakesNoMoreWatchersThanItsShare) {
   EXPECT_FALSE(reader->Read(&response));
   EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
   for (const auto& open : contexts) open->TryCancel();
+}
+
+// Nobody needs a key for them, and one connection may carry them all.
+TEST_F(HealthTest, ChecksThatSendNoRequestLeaveRoomForOtherCalls) {
+  const auto channel = *MakeChannel(server_->address(), ChannelKind::kDecode, ChannelOptions());
+  StreamSet streams(WaitPolicy::Block());
+  StreamEvent event;
+  for (int i = 0; i < kMaxCalls; ++i) streams.Open(channel, "/grpc.health.v1.Health/Check");
+  for (int i = 0; i < kMaxCalls - 256; ++i) {
+    ASSERT_TRUE(streams.WaitAny(absl::Now() + absl::Seconds(20), &event)) << i;
+    EXPECT_EQ(event.status.code(), absl::StatusCode::kResourceExhausted);
+  }
+  streams.Open(channel, "/no.such.Service/Method");
+  ASSERT_TRUE(streams.WaitAny(absl::Now() + absl::Seconds(20), &event));
+  EXPECT_EQ(event.status.code(), absl::StatusCode::kUnimplemented);
 }
 
 TEST_F(HealthTest, ForgetsWatchersThatLeave) {
