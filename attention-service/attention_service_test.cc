@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "absl/time/clock.h"
+#include "attention-service/options.h"
 #include "gatefold/rpc/frame.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -344,6 +345,17 @@ TEST_F(AttentionServiceTest, RefusesSequencesLongerThanItTakes) {
   EXPECT_EQ(Open(1, 20), internal::v1::REFUSAL_REASON_UNSPECIFIED);
   EXPECT_EQ(Open(2, 21), internal::v1::REFUSAL_REASON_BAD_REQUEST);
   session_.reset();
+}
+
+TEST(AttentionServiceOptionsTest, NameTheFlagThatCannotBe) {
+  AttentionServiceOptions options;
+  options.worker.model_dir = options.worker.listen = "somewhere";
+  EXPECT_TRUE(options.Validate().ok()) << options.Validate();
+  options.drain_limit = absl::Seconds(-5);
+  EXPECT_EQ(options.Validate().message(), "--drain-limit is -5s, must not be negative");
+  options.drain_limit = absl::ZeroDuration();
+  options.host.max_sequence_tokens = -4;
+  EXPECT_EQ(options.Validate().message(), "--max-sequence-tokens is -4, must not be negative");
 }
 
 }  // namespace

@@ -3,8 +3,10 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "attention-service/attention_host.h"
+#include "gatefold/base/status_macros.h"
 #include "gatefold/worker/worker.h"
 
 namespace gatefold {
@@ -16,7 +18,14 @@ struct AttentionServiceOptions {
   // After SIGTERM: how long sequences may still go on.
   absl::Duration drain_limit = absl::Seconds(30);
 
-  absl::Status Validate() const { return worker.Validate(); }
+  absl::Status Validate() const {
+    if (host.max_sequence_tokens < 0) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "--max-sequence-tokens is ", host.max_sequence_tokens, ", must not be negative"));
+    }
+    GF_RETURN_IF_ERROR(CheckDrainLimit(drain_limit));
+    return worker.Validate();
+  }
 };
 
 }  // namespace gatefold

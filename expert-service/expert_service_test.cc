@@ -11,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "expert-service/checkpoint_experts.h"
+#include "expert-service/options.h"
 #include "gatefold/rpc/channel.h"
 #include "gatefold/rpc/frame.h"
 #include "gatefold/rpc/server.h"
@@ -273,6 +274,14 @@ TEST_F(ExpertServiceTest, TellsWatchersOfChangesAndForgetsThoseWhoLeave) {
   EXPECT_EQ(event.kind, StreamEvent::Kind::kBroken);
   EXPECT_EQ(event.status.code(), absl::StatusCode::kUnavailable);
   EXPECT_EQ(service_->n_watchers(), 0);
+}
+
+TEST(ExpertServiceOptionsTest, NameTheFlagThatCannotBe) {
+  ExpertServiceOptions options;
+  options.worker.model_dir = options.worker.listen = "somewhere";
+  EXPECT_TRUE(options.Validate().ok()) << options.Validate();
+  options.drain_limit = absl::Seconds(-5);
+  EXPECT_EQ(options.Validate().message(), "--drain-limit is -5s, must not be negative");
 }
 
 }  // namespace

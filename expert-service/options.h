@@ -6,6 +6,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
+#include "gatefold/base/status_macros.h"
 #include "gatefold/worker/worker.h"
 
 namespace gatefold {
@@ -36,6 +37,7 @@ struct ExpertServiceOptions {
       return absl::InvalidArgumentError(
           "--tls-server-name needs --tls-ca-file: other shards are verified with it");
     }
+    GF_RETURN_IF_ERROR(CheckDrainLimit(drain_limit));
     return worker.Validate();
   }
 };

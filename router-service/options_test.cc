@@ -31,5 +31,16 @@ TEST(RouterOptionsTest, NameThePolicyThatIsNone) {
   EXPECT_THAT(std::string(options.Validate().message()), HasSubstr("\"ignore\""));
 }
 
+TEST(RouterOptionsTest, NameTheFlagThatCannotBe) {
+  RouterOptions options;
+  options.worker.model_dir = "somewhere";
+  options.admin_listen = "127.0.0.1:70731";
+  EXPECT_THAT(std::string(options.Validate().message()), HasSubstr("--admin-listen: address"));
+  options.admin_listen = "127.0.0.1:7073";
+  EXPECT_TRUE(options.Validate().ok()) << options.Validate();
+  options.scheduler.step_retry_timeout = absl::Seconds(-1);
+  EXPECT_THAT(std::string(options.Validate().message()), HasSubstr("--step-retry-timeout is -1s"));
+}
+
 }  // namespace
 }  // namespace gatefold

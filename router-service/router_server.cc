@@ -11,6 +11,7 @@
 #include "absl/synchronization/notification.h"
 #include "gatefold/base/log.h"
 #include "gatefold/base/status_macros.h"
+#include "gatefold/rpc/address.h"
 #include "gatefold/rpc/call_context.h"
 #include "gatefold/rpc/reflection.h"
 #include "router-service/gateway/api_keyring.h"
@@ -88,9 +89,15 @@ absl::Status RouterOptions::Validate() const {
     return absl::InvalidArgumentError(absl::StrCat(
         "--max-connection-age is ", absl::FormatDuration(max_connection_age), ", must be above 0"));
   }
-  if (drain_limit < absl::ZeroDuration()) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "--drain-limit is ", absl::FormatDuration(drain_limit), ", must not be negative"));
+  GF_RETURN_IF_ERROR(CheckDrainLimit(drain_limit));
+  if (scheduler.step_retry_timeout < absl::ZeroDuration()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--step-retry-timeout is ", absl::FormatDuration(scheduler.step_retry_timeout),
+                     ", must not be negative"));
+  }
+  // It is opened when all workers are there, which would be late to be told.
+  if (!admin_listen.empty()) {
+    GF_RETURN_IF_ERROR(Annotate(ParseAddress(admin_listen).status(), "--admin-listen"));
   }
   WorkerOptions common = worker;
   if (common.listen.empty()) common.listen = "in process";

@@ -24,11 +24,21 @@ absl::Status WorkerOptions::Validate() const {
     return absl::InvalidArgumentError(
         absl::StrCat("--threads is ", n_threads, ", must be within 0 and 1024"));
   }
+  if (spin_us < 0 || spin_us > 1'000'000) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--spin-us is ", spin_us, ", must be within 0 and 1000000"));
+  }
   if (metrics_port < -1 || metrics_port > 65535) {
     return absl::InvalidArgumentError(
         absl::StrCat("--metrics-port is ", metrics_port, ", must be within -1 and 65535"));
   }
   return kernels::SelectIsa(isa);
+}
+
+absl::Status CheckDrainLimit(absl::Duration limit) {
+  if (limit >= absl::ZeroDuration()) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("--drain-limit is ", absl::FormatDuration(limit), ", must not be negative"));
 }
 
 int NumThreads(int n_threads) {

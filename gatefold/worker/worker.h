@@ -8,6 +8,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/time/time.h"
 #include "gatefold/internal/v1/wire.pb.h"
 #include "gatefold/model/model_weights.h"
 #include "gatefold/rpc/tls_options.h"
@@ -34,6 +35,9 @@ struct WorkerOptions {
   // Also chooses the instruction set.
   absl::Status Validate() const;
 };
+
+// InvalidArgument for a --drain-limit that is none.
+absl::Status CheckDrainLimit(absl::Duration limit);
 
 // `n_threads`, or the cores this process may use where it is 0.
 int NumThreads(int n_threads);

@@ -1,5 +1,6 @@
 #include "gatefold/worker/worker.h"
 
+#include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
 
 namespace gatefold {
@@ -24,6 +25,18 @@ TEST(WorkerTest, ValidatesItsOptions) {
   options.isa = "auto";
   options.n_threads = -1;
   EXPECT_FALSE(options.Validate().ok());
+  options.n_threads = 0;
+  for (const int spin_us : {-1, 1'000'001}) {
+    options.spin_us = spin_us;
+    EXPECT_EQ(options.Validate().message(),
+              absl::StrCat("--spin-us is ", spin_us, ", must be within 0 and 1000000"));
+  }
+}
+
+TEST(WorkerTest, ADrainTakesNoNegativeTime) {
+  EXPECT_TRUE(CheckDrainLimit(absl::ZeroDuration()).ok());
+  EXPECT_EQ(CheckDrainLimit(absl::Seconds(-5)).message(),
+            "--drain-limit is -5s, must not be negative");
 }
 
 TEST(WorkerTest, DescribesTheModelAndTheNumerics) {
