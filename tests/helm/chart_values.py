@@ -66,6 +66,10 @@ class ChartValuesTest(unittest.TestCase):
         self.assertIn(chart.NAME + "-expert-big", budgets)
         self.assertNotIn(chart.NAME + "-expert-cpu", budgets)
 
+    def test_a_models_name_is_passed_on_whatever_yaml_makes_of_it(self):
+        for name in ("a: b", "moe #2", 'the "old" one'):
+            self.assertEqual(self.flags((f"model.name={name}",), "router")["model-name"], name)
+
     def test_capacity_is_four_fifths_of_the_memory(self):
         for memory, capacity in (("1Gi", 858993459), ("1.5Gi", 1288490188), ("10M", 8000000)):
             [args] = [spec["containers"][0]["args"] for _, labels, spec in chart.pods(chart.objects(
