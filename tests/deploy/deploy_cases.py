@@ -154,6 +154,12 @@ class TargetsTest(unittest.TestCase):
             {"targets": ["127.0.0.1:41001"],
              "labels": {"release": "local", "component": "expert", "pod": "expert-1"}}])
 
+    def test_a_process_that_was_started_again_is_where_it_is_now(self):
+        again = "expert-1 pid 15 listening on unix:/x/e.sock metrics http://127.0.0.1:41002/metrics\n"
+        targets = json.loads(self.run_script(self.LOG + "expert-1 ended with code 137\n" + again).stdout)
+        self.assertEqual([(t["labels"]["pod"], t["targets"]) for t in targets],
+                         [("router", ["127.0.0.1:41000"]), ("expert-1", ["127.0.0.1:41002"])])
+
     def test_says_when_there_is_nothing(self):
         done = self.run_script("ready\n")
         self.assertEqual(done.returncode, 1)
