@@ -70,18 +70,18 @@ void AddWatches(RpcServer* server, ClusterWatch* watch) {
   options.max_queued_bytes = size_t{16} << 20;
   AddServerStreaming<WatchTopologyRequest, WatchTopologyResponse>(
       server, kClusterService, "WatchTopology",
-      [watch](std::shared_ptr<CallContext> /*call*/, const WatchTopologyRequest& /*request*/,
+      [watch](std::shared_ptr<CallContext> call, const WatchTopologyRequest& /*request*/,
               std::shared_ptr<ClusterWatch::TopologyStream> stream) {
-        watch->AddTopology(std::move(stream));
+        watch->AddTopology(std::move(call), std::move(stream));
       },
       options);
   AddServerStreaming<WatchExpertLoadRequest, WatchExpertLoadResponse>(
       server, kClusterService, "WatchExpertLoad",
-      [watch](std::shared_ptr<CallContext> /*call*/, const WatchExpertLoadRequest& request,
+      [watch](std::shared_ptr<CallContext> call, const WatchExpertLoadRequest& request,
               std::shared_ptr<ClusterWatch::LoadStream> stream) {
         const absl::StatusOr<absl::Duration> interval = Interval(request);
         if (!interval.ok()) return stream->Finish(interval.status());
-        watch->AddLoad(std::move(stream), *interval);
+        watch->AddLoad(std::move(call), std::move(stream), *interval);
       },
       options);
 }

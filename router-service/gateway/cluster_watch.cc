@@ -18,14 +18,21 @@ ClusterWatch::~ClusterWatch() {
   thread_.join();
 }
 
-void ClusterWatch::AddTopology(std::shared_ptr<TopologyStream> stream) {
+void ClusterWatch::AddTopology(std::shared_ptr<CallContext> call,
+                               std::shared_ptr<TopologyStream> stream) {
   absl::MutexLock lock(&mu_);
-  added_.topology.push_back({std::move(stream)});
+  added_.topology.push_back({std::move(call), std::move(stream)});
 }
 
-void ClusterWatch::AddLoad(std::shared_ptr<LoadStream> stream, absl::Duration interval) {
+void ClusterWatch::AddLoad(std::shared_ptr<CallContext> call, std::shared_ptr<LoadStream> stream,
+                           absl::Duration interval) {
   absl::MutexLock lock(&mu_);
-  added_.load.push_back({std::move(stream), interval, absl::InfinitePast()});
+  added_.load.push_back({std::move(call), std::move(stream), interval, absl::InfinitePast()});
+}
+
+size_t ClusterWatch::n_watchers() const {
+  absl::MutexLock lock(&mu_);
+  return n_watchers_ + added_.size();
 }
 
 void ClusterWatch::Run() {
@@ -33,6 +40,7 @@ void ClusterWatch::Run() {
   while (true) {
     {
       absl::MutexLock lock(&mu_);
+      n_watchers_ = watchers.size();
       const auto news = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
         return stopping_ || !added_.empty();
       };
@@ -43,6 +51,10 @@ void ClusterWatch::Run() {
                 std::back_inserter(watchers.topology));
       std::move(added_.load.begin(), added_.load.end(), std::back_inserter(watchers.load));
       added_ = {};
+      // The topology may never change again, and loads may be asked for once in an hour.
+      const auto left = [](const auto& watcher) { return watcher.call->cancelled(); };
+      std::erase_if(watchers.topology, left);
+      std::erase_if(watchers.load, left);
     }
     TellTopology(&watchers.topology);
     TellLoad(&watchers.load, absl::Now());

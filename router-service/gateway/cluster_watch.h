@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <memory>
 #include <thread>
 #include <vector>
@@ -25,16 +26,21 @@ class ClusterWatch {
   // Lets go of all streams.
   ~ClusterWatch();
 
-  void AddTopology(std::shared_ptr<TopologyStream> stream);
-  void AddLoad(std::shared_ptr<LoadStream> stream, absl::Duration interval);
+  void AddTopology(std::shared_ptr<CallContext> call, std::shared_ptr<TopologyStream> stream);
+  void AddLoad(std::shared_ptr<CallContext> call, std::shared_ptr<LoadStream> stream,
+               absl::Duration interval);
+
+  size_t n_watchers() const;
 
  private:
   struct TopologyWatcher {
+    std::shared_ptr<CallContext> call;
     std::shared_ptr<TopologyStream> stream;
     bool told = false;
     uint64_t version = 0;  // that it was told
   };
   struct LoadWatcher {
+    std::shared_ptr<CallContext> call;
     std::shared_ptr<LoadStream> stream;
     absl::Duration interval;
     absl::Time due;
@@ -42,7 +48,8 @@ class ClusterWatch {
   struct Watchers {
     std::vector<TopologyWatcher> topology;
     std::vector<LoadWatcher> load;
-    bool empty() const { return topology.empty() && load.empty(); }
+    bool empty() const { return size() == 0; }
+    size_t size() const { return topology.size() + load.size(); }
   };
 
   void Run();
@@ -51,8 +58,9 @@ class ClusterWatch {
 
   const ClusterView* const view_;
   const absl::Duration tick_;
-  absl::Mutex mu_;
-  Watchers added_ ABSL_GUARDED_BY(mu_);  // not yet taken by the thread
+  mutable absl::Mutex mu_;
+  size_t n_watchers_ ABSL_GUARDED_BY(mu_) = 0;  // that the thread has
+  Watchers added_ ABSL_GUARDED_BY(mu_);         // not yet taken by the thread
   bool stopping_ ABSL_GUARDED_BY(mu_) = false;
   std::thread thread_;
 };

@@ -323,6 +323,23 @@ TEST_F(GatewayServiceTest, TellsOfTheTopologyNowAndWheneverItChanges) {
   EXPECT_FALSE(stream->Read(&response));
 }
 
+TEST_F(GatewayServiceTest, ForgetsWatchersThatLeaveThoughNothingChanges) {
+  auto clusters = cluster::v1::ClusterService::NewStub(channel_);
+  grpc::ClientContext contexts[2];
+  auto topology = clusters->WatchTopology(&contexts[0], {});
+  cluster::v1::WatchExpertLoadRequest request;
+  request.mutable_interval()->set_seconds(3600);
+  auto load = clusters->WatchExpertLoad(&contexts[1], request);
+  const auto await = [this](size_t n) {
+    const absl::Time limit = absl::Now() + absl::Seconds(20);
+    while (watch_.n_watchers() != n && absl::Now() < limit) absl::SleepFor(absl::Milliseconds(1));
+    return watch_.n_watchers() == n;
+  };
+  EXPECT_TRUE(await(2));
+  for (grpc::ClientContext& context : contexts) context.TryCancel();
+  EXPECT_TRUE(await(0));
+}
+
 TEST_F(GatewayServiceTest, TellsOfTheLoadEveryInterval) {
   auto clusters = cluster::v1::ClusterService::NewStub(channel_);
   grpc::ClientContext contexts[2];
