@@ -27,6 +27,14 @@ uint64_t CheckpointCapacity(uint64_t memory_bytes, const ExpertCatalog& catalog,
   return static_cast<uint64_t>(std::clamp(bytes, 1.0, 0x1p62));
 }
 
+absl::Status CheckCapacity(uint64_t memory_bytes, const ExpertCatalog& catalog,
+                           const ExpertBackend& backend) {
+  const uint64_t one = backend.HeldBytes(catalog.Layout(0, 0).sizes());  // no other is larger
+  if (memory_bytes == 0 || memory_bytes >= one) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      "--capacity is ", memory_bytes, " bytes, but one expert of this model takes ", one));
+}
+
 ExpertLoader::ExpertLoader(const ExpertCatalog* catalog, ExpertSource* source, ExpertStore* store,
                            Options options)
     : catalog_(catalog), source_(source), store_(store), options_(std::move(options)) {

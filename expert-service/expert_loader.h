@@ -23,6 +23,10 @@ namespace gatefold {
 uint64_t CheckpointCapacity(uint64_t memory_bytes, const ExpertCatalog& catalog,
                             const ExpertBackend& backend);
 
+// InvalidArgument for memory in which not one expert fits: such a shard would never get any.
+absl::Status CheckCapacity(uint64_t memory_bytes, const ExpertCatalog& catalog,
+                           const ExpertBackend& backend);
+
 // Makes a store hold what a planner assigned last. What is not assigned any more is dropped first,
 // so that there is room: a planner takes an expert away only when it is held elsewhere. Then what
 // is missing is loaded, several experts at once, on threads of the loader's own, which step back

@@ -143,6 +143,18 @@ TEST_F(ExpertLoaderTest, CountsMemoryInBytesOfTheCheckpoint) {
   }
 }
 
+TEST_F(ExpertLoaderTest, RefusesMemoryThatHoldsNoExpert) {
+  const auto catalog = *ExpertCatalog::Open(kModel, {});
+  const auto backend = MakeCpuExpertBackend(nullptr, {.weights = WeightKind::kInt8});
+  const uint64_t one = (*backend->Load(catalog->weights()->Expert(1, 1), nullptr))->size_bytes();
+  for (const uint64_t enough : {uint64_t{0}, one}) {
+    EXPECT_TRUE(CheckCapacity(enough, *catalog, *backend).ok()) << enough;
+  }
+  EXPECT_EQ(
+      CheckCapacity(one - 1, *catalog, *backend).message(),
+      absl::StrCat("--capacity is ", one - 1, " bytes, but one expert of this model takes ", one));
+}
+
 TEST_F(ExpertLoaderTest, ALaterAssignmentOvertakesAnEarlierOne) {
   Start();
   std::vector<ExpertId> all;

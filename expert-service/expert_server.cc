@@ -112,6 +112,7 @@ absl::Status ExpertServer::Listen() {
   sender_ = std::make_unique<ExpertSender>(catalog_.get(), store_.get(), sending);
   service_->SetSender(sender_.get());
   if (options_.experts == "none") {
+    GF_RETURN_IF_ERROR(CheckCapacity(options_.capacity_bytes, *catalog_, *backend_));
     ExpertLoader::Options loading;
     loading.capacity_bytes = CheckpointCapacity(options_.capacity_bytes, *catalog_, *backend_);
     loading.on_change = [this] { service_->Announce(); };
