@@ -204,6 +204,8 @@ absl::Status PlanOnly(const RouterOptions& options, const ClusterOptions& cluste
     server.addresses = {options.admin_listen};
     GF_ASSIGN_OR_RETURN(admin, AdminServer::Start(std::move(server), {doors->view(), &watch},
                                                   /*gateway=*/nullptr, doors->admin()));
+    meter->WatchCertificate("listen",
+                            [security = options.security] { return security.not_after(); });
   }
   health->SetReady(true);  // it has nothing to wait for: what it sees, it plans
   PrintReady(admin == nullptr ? "none, planner only" : admin->address(), meter->address());

@@ -33,6 +33,7 @@
 #include "gtest/gtest.h"
 #include "router-service/gateway/api_keys.h"
 #include "tests/integration/client.h"
+#include "tests/integration/metrics_page.h"
 #include "tests/integration/process.h"
 #include "tests/integration/shape.h"
 
@@ -338,6 +339,30 @@ TEST_F(SecurityTest, OperatorsVerbsSpeakTlsAndShowAKey) {
   EXPECT_THAT(run({"trace", "secret"}, router_address_, "key-of-poor"),
               HasSubstr("no generation with this request_id"));
   EXPECT_THAT(run({"trace", "secret"}, admin_address_, "key-of-ops"), StartsWith("0 "));
+}
+
+TEST_F(SecurityTest, APlannerTellsWhenItsCertificatesExpire) {
+  std::unique_ptr<Process> planner;
+  std::string address;
+  Start("router-service",
+        {absl::StrCat("--model=", kModel), "--planner=only", "--admin-listen=127.0.0.1:0",
+         absl::StrCat("--experts=", expert_address_),
+         absl::StrCat("--tls-cert-file=", folder_.Path("router.crt")),
+         absl::StrCat("--tls-key-file=", folder_.Path("router.key")),
+         absl::StrCat("--worker-tls-ca-file=", folder_.Path("ca.crt")),
+         absl::StrCat("--worker-tls-cert-file=", folder_.Path("router.crt")),
+         absl::StrCat("--worker-tls-key-file=", folder_.Path("router.key")),
+         "--worker-tls-server-name=worker.gatefold"},
+        &planner, &address);
+  ASSERT_NE(planner, nullptr);
+  const auto page = MetricsPage::Fetch(planner.get());
+  ASSERT_TRUE(page.ok()) << page.status();
+  for (const char* use : {"workers", "listen"}) {
+    EXPECT_GT(
+        page->Value(absl::StrCat("gatefold_tls_certificate_expiry_seconds{use=\"", use, "\"}")),
+        absl::ToUnixSeconds(absl::Now()))
+        << use;
+  }
 }
 
 // A shard without weights, by whatever certificate, that is told to load one expert from expert_.
