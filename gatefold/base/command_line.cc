@@ -28,17 +28,29 @@ constexpr char kPrefix[] = "GATEFOLD_";
   std::exit(2);
 }
 
-// Unknown names would make absl exit with 1; a wrong call is 2 by convention.
-void RefuseUnknown(const std::vector<std::string>& arguments) {
+// Unknown names and bad values would make absl exit with 1; a wrong call is 2 by convention.
+void RefuseWhatCannotBe(const std::vector<std::string>& arguments) {
   for (size_t i = 1; i < arguments.size(); ++i) {
     absl::string_view name = arguments[i];
     if (!absl::ConsumePrefix(&name, "--")) continue;
-    name = name.substr(0, name.find('='));
+    const size_t equals = name.find('=');
+    absl::string_view value = equals == name.npos ? "" : name.substr(equals + 1);
+    name = name.substr(0, equals);
     if (name == "help" || name == "helpfull" || name == "version") continue;  // absl's own
-    const bool known =
-        absl::FindCommandLineFlag(name) != nullptr ||
-        (absl::ConsumePrefix(&name, "no") && absl::FindCommandLineFlag(name) != nullptr);
-    if (!known) Usage(absl::StrCat("unknown flag ", arguments[i]));
+    absl::CommandLineFlag* const flag = absl::FindCommandLineFlag(name);
+    if (flag == nullptr) {
+      const bool negated = absl::ConsumePrefix(&name, "no") && equals == name.npos;
+      const absl::CommandLineFlag* const positive = absl::FindCommandLineFlag(name);
+      if (negated && positive != nullptr && positive->IsOfType<bool>()) continue;
+      Usage(absl::StrCat("unknown flag ", arguments[i]));
+    }
+    if (equals == name.npos) {
+      if (flag->IsOfType<bool>()) continue;
+      if (++i == arguments.size()) Usage(absl::StrCat(arguments[i - 1], " has no value"));
+      value = arguments[i];
+    }
+    // absl does the same again.
+    if (std::string why; !flag->ParseFrom(value, &why)) Usage(why);
   }
 }
 
@@ -80,7 +92,7 @@ void ParseFlags(int argc, char** argv) {
   usage.contains_help_flags = usage.contains_helpshort_flags = usage.contains_helppackage_flags =
       [](absl::string_view file) { return !absl::StrContains(file, "absl/"); };
   absl::SetFlagsUsageConfig(usage);
-  RefuseUnknown(arguments);
+  RefuseWhatCannotBe(arguments);
   std::vector<char*> pointers;
   for (std::string& argument : arguments) pointers.push_back(argument.data());
   const std::vector<char*> rest =

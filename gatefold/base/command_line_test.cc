@@ -5,6 +5,7 @@
 #include "gtest/gtest.h"
 
 ABSL_FLAG(int, test_metrics_port, 0, "for this test");
+ABSL_FLAG(bool, test_switch, false, "for this test");
 
 namespace gatefold {
 namespace {
@@ -38,6 +39,32 @@ TEST(CommandLineDeathTest, UnknownFlagsAreAUsageError) {
   EXPECT_EXIT(ParseFlags(2, unknown), testing::ExitedWithCode(2), "unknown flag --no_such_thing");
   char* stray[] = {program, word};
   EXPECT_EXIT(ParseFlags(2, stray), testing::ExitedWithCode(2), "\"word\" is no flag");
+}
+
+TEST(CommandLineDeathTest, SoAreValuesThatAFlagCannotHave) {
+  const auto exits = [](std::vector<std::string> arguments, const std::string& message) {
+    arguments.insert(arguments.begin(), "prog");
+    std::vector<char*> argv;
+    for (std::string& argument : arguments) argv.push_back(argument.data());
+    EXPECT_EXIT(ParseFlags(static_cast<int>(argv.size()), argv.data()), testing::ExitedWithCode(2),
+                message);
+  };
+  exits({"--test-metrics-port=abc"},
+        "Illegal value 'abc' specified for flag 'test_metrics_port'; see --help");
+  exits({"--test-metrics-port", "abc"},
+        "Illegal value 'abc' specified for flag 'test_metrics_port'; see --help");
+  exits({"--test-metrics-port"}, "--test_metrics_port has no value");
+  exits({"--test-switch=maybe"}, "Illegal value 'maybe'");
+  exits({"--notest-metrics-port"}, "unknown flag --notest_metrics_port");
+}
+
+TEST(CommandLineDeathTest, GoodOnesAreTaken) {
+  std::string arguments[] = {"prog", "--test-metrics-port", "-1", "--notest-switch"};
+  char* argv[] = {arguments[0].data(), arguments[1].data(), arguments[2].data(),
+                  arguments[3].data()};
+  ParseFlags(4, argv);
+  EXPECT_EQ(absl::GetFlag(FLAGS_test_metrics_port), -1);
+  EXPECT_FALSE(absl::GetFlag(FLAGS_test_switch));
 }
 
 }  // namespace
