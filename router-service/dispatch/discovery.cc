@@ -91,14 +91,20 @@ std::vector<std::string> Discovery::Resolve(const std::vector<std::string>& name
   for (const std::string& name : names) {
     const size_t colon = name.rfind(':');
     const absl::StatusOr<std::vector<std::string>> ips = options_.resolve(name.substr(0, colon));
-    std::vector<std::string>& addresses = last_[name];
-    if (ips.ok() && !ips->empty()) {
+    auto& [addresses, told] = last_[name];
+    std::string why_not;
+    if (!ips.ok()) {
+      why_not = std::string(ips.status().message());
+    } else if (ips->empty()) {
+      why_not = "no addresses";
+    } else {
       addresses.clear();
       for (const std::string& ip : *ips) addresses.push_back(absl::StrCat(ip, name.substr(colon)));
-    } else if (!addresses.empty()) {
-      LogEvent(LogLevel::kWarning, "name_not_resolved",
-               {{"name", name}, {"reason", ips.ok() ? "no addresses" : ips.status().message()}});
     }
+    if (!why_not.empty() && why_not != told) {
+      LogEvent(LogLevel::kWarning, "name_not_resolved", {{"name", name}, {"reason", why_not}});
+    }
+    told = std::move(why_not);
     all.insert(all.end(), addresses.begin(), addresses.end());
   }
   std::sort(all.begin(), all.end());

@@ -52,7 +52,11 @@ class Discovery {
   std::vector<std::string> Resolve(const std::vector<std::string>& names);
 
   Options options_;
-  std::map<std::string, std::vector<std::string>> last_;  // by name; the thread's
+  struct Last {
+    std::vector<std::string> addresses;
+    std::string told;  // why DNS gave none when it was asked last; empty: it did
+  };
+  std::map<std::string, Last> last_;  // by name; the thread's
   absl::Mutex mu_;
   bool stopping_ ABSL_GUARDED_BY(mu_) = false;
   std::thread thread_;

@@ -3,6 +3,7 @@
 #include <map>
 #include <utility>
 
+#include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -13,6 +14,7 @@ namespace {
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
+using testing::UnorderedElementsAre;
 
 TEST(WorkerTargets, TellNamesFromAddresses) {
   const auto targets = WorkerTargets::Parse("10.0.0.1:7000, unix:/run/e.sock,dns:experts.ns:7001");
@@ -118,6 +120,25 @@ TEST_F(DiscoveryTest, KeepsWhatItKnowsWhileDnsDoesNotAnswer) {
   Set("experts", {});
   EXPECT_THAT(found().experts, ElementsAre("10.0.0.1:7000"));
   EXPECT_EQ(n_changes(), 1);
+}
+
+// It may be misspelt, which nothing else would tell.
+TEST_F(DiscoveryTest, SaysOnceWhichNameDnsDoesNotKnow) {
+  testing::internal::CaptureStderr();
+  Start();
+  Set("experts", {"10.0.0.1"});
+  Set("experts", {});
+  Settle();
+  discovery_.reset();
+  std::vector<std::string> told;
+  for (const absl::string_view line :
+       absl::StrSplit(testing::internal::GetCapturedStderr(), '\n')) {
+    const std::vector<absl::string_view> parts = absl::StrSplit(line, " name_not_resolved ");
+    if (parts.size() == 2) told.emplace_back(parts[1]);
+  }
+  EXPECT_THAT(told, UnorderedElementsAre("name=experts:7000 reason=\"no such name\"",
+                                         "name=attention:7001 reason=\"no such name\"",
+                                         "name=experts:7000 reason=\"no addresses\""));
 }
 
 }  // namespace
