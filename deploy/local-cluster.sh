@@ -185,7 +185,17 @@ for i in "${!names[@]}"; do tell_where "$i"; done
 echo "admin unix:$folder/$name-admin.sock"
 echo "ready 127.0.0.1:$port"
 
-# Starts what ended again, after a moment, as a Deployment would.
+# Tells where the process of the I-th name is once it is ready, unless it ends before.
+tell_when_ready() {
+  until grep -q '^ready' "$folder/${names[$1]}.log" 2>/dev/null; do
+    alive "${pids[$1]}" || return
+    sleep 0.05
+  done
+  tell_where "$1"
+}
+
+# Starts what ended again, after a moment, as a Deployment would. Waits for none of them: a router is
+# ready when others are, and those may end meanwhile.
 revive() {
   local i
   for i in "${!pids[@]}"; do
@@ -194,14 +204,17 @@ revive() {
     echo "${names[i]} ended with code $?"
     sleep 0.3
     launch "$i"
-    until grep -q '^ready' "$folder/${names[i]}.log" || ! alive "${pids[i]}"; do sleep 0.05; done
-    tell_where "$i"
+    tell_when_ready "$i" &
   done
 }
 
-# Ends when one of them does; signals are handled by the traps meanwhile.
+# Ends when one of them does; signals are handled by the traps meanwhile. Looks every second, too: of
+# what was killed while bash did something else, wait does not know any more.
 for ((n = 0; n == 0 || (n < 1000 && ${#restart} > 0); n++)); do
-  wait -n "${pids[@]}"
+  while all_alive; do
+    sleep 1 &
+    wait -n "${pids[@]}" $! 2>/dev/null
+  done
   [ -z "$restart" ] || revive
 done
 report_death

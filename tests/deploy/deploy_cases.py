@@ -3,8 +3,10 @@ import os
 import pathlib
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
+import time
 import unittest
 
 import chart_flags
@@ -132,6 +134,66 @@ class ComposeTest(unittest.TestCase):
         for name in self.services:
             self.assertIn(f"job_name: gatefold-{name}\n", config)
             self.assertIn(f"names: [{name}], type: A, port: 9090", config)
+
+
+class RestartTest(unittest.TestCase):
+    """local-cluster.sh --restart with programs that are ready when the test says so."""
+
+    PROGRAM = """#!/usr/bin/env bash
+for argument; do case $argument in --name=*) name=${argument#*=} ;; esac; done
+echo >>"$STATE/$name.starts"
+until [ "$name" != router ] || [ ! -e "$STATE/router-waits" ]; do sleep 0.05; done
+printf 'listening on nowhere\\nready\\n'
+exec sleep 1000
+"""
+
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.state = pathlib.Path(folder.name)
+        for name in ("router-service", "attention-service", "expert-service"):
+            (self.state / name).write_text(self.PROGRAM)
+            (self.state / name).chmod(0o755)
+        (self.state / "config.json").write_text("{}")
+        with open(self.state / "log", "w") as log:
+            cluster = subprocess.Popen(
+                [DEPLOY / "local-cluster.sh", f"--model={self.state}", "--experts=1", "--attention=1",
+                 "--port=7070", "--restart"], stdout=log, stderr=log,
+                env={**os.environ, "GATEFOLD_BIN": str(self.state), "STATE": str(self.state)})
+        self.addCleanup(cluster.wait, timeout=60)
+        self.addCleanup(cluster.terminate)
+        self.wait_for("all are ready", lambda: "\nready " in self.log())
+
+    def wait_for(self, what, holds):
+        end = time.monotonic() + 30
+        while not holds():
+            self.assertLess(time.monotonic(), end, f"not within 30 s: {what}; {self.log()}")
+            time.sleep(0.02)
+
+    def log(self):
+        return (self.state / "log").read_text()
+
+    def kill(self, name):
+        os.kill(int(re.findall(rf"^{name} pid (\d+) ", self.log(), re.M)[-1]), signal.SIGKILL)
+
+    def starts(self, name):
+        return len((self.state / f"{name}.starts").read_text())
+
+    def test_what_ends_while_a_router_waits_for_it_is_started_again(self):
+        (self.state / "router-waits").touch()
+        self.kill("router")
+        self.wait_for("the router starts again", lambda: self.starts("router") == 2)
+        self.kill("expert-0")
+        self.wait_for("the expert starts again", lambda: self.starts("expert-0") == 2)
+        (self.state / "router-waits").unlink()
+        self.wait_for("both are announced", lambda: all(
+            len(re.findall(rf"^{name} pid ", self.log(), re.M)) == 2 for name in ("router", "expert-0")))
+
+    def test_what_is_killed_while_another_is_started_again_is_not_forgotten(self):
+        self.kill("router")
+        self.wait_for("the router's end is told", lambda: "router ended" in self.log())
+        self.kill("expert-0")
+        self.wait_for("the expert starts again", lambda: self.starts("expert-0") == 2)
 
 
 class TargetsTest(unittest.TestCase):
