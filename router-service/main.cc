@@ -202,6 +202,9 @@ absl::Status PlanOnly(const RouterOptions& options, const ClusterOptions& cluste
   if (!options.admin_listen.empty()) {
     ServerOptions server = options.GuardedServer();
     server.addresses = {options.admin_listen};
+    server.on_call_done = [meter = meter.get()](const CallRecord& call) {
+      meter->OnCallDone(call);
+    };
     GF_ASSIGN_OR_RETURN(admin, AdminServer::Start(std::move(server), {doors->view(), &watch},
                                                   /*gateway=*/nullptr, doors->admin()));
     meter->WatchCertificate("listen",
@@ -221,6 +224,7 @@ absl::StatusOr<std::string> AwaitReady(const RouterOptions& options, ClusterDoor
                                        RouterMeter* meter) {
   ServerOptions server = options.GuardedServer();
   server.addresses = {options.worker.listen};
+  server.on_call_done = [meter](const CallRecord& call) { meter->OnCallDone(call); };
   ClusterWatch watch(doors->view());
   GF_ASSIGN_OR_RETURN(const auto loading,
                       LoadingServer::Start(std::move(server), {doors->view(), &watch, meter},

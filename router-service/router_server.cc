@@ -180,6 +180,9 @@ absl::Status RouterServer::Listen(const RouterDoors& doors) {
   if (options_.admin_listen.empty()) return absl::OkStatus();
   ServerOptions admin_options = options_.GuardedServer();
   admin_options.addresses = {options_.admin_listen};
+  admin_options.on_call_done = [meter = meter_](const CallRecord& call) {
+    meter->OnCallDone(call);
+  };
   GF_ASSIGN_OR_RETURN(
       admin_, AdminServer::Start(std::move(admin_options), cluster, gateway_.get(), doors.admin));
   return absl::OkStatus();

@@ -20,6 +20,7 @@
 #include "grpcpp/create_channel.h"
 #include "gtest/gtest.h"
 #include "tests/integration/client.h"
+#include "tests/integration/metrics_page.h"
 #include "tests/integration/shape.h"
 
 namespace gatefold {
@@ -53,6 +54,7 @@ class OperatorTest : public testing::Test {
     ShapeOptions options;
     options.kind = ShapeOptions::Kind::kCluster;
     options.experts.assign(kShards, "none");
+    options.metrics = true;
     options.router_flags = {"--planner=on", absl::StrCat("--admin-listen=", admin_address_)};
     auto shape = Shape::Start(kModel, options);
     ASSERT_TRUE(shape.ok()) << shape.status();
@@ -222,6 +224,15 @@ TEST_F(OperatorTest, RebalancesOnRequest) {
   ASSERT_TRUE(status.ok()) << status.error_message();
   EXPECT_EQ(response.n_uncovered(), 0);
   EXPECT_LT(response.imbalance(), 1.2);
+  // Counted like any other call, a moment after its answer.
+  const auto counted = [this] {
+    const auto page = MetricsPage::Fetch(shape_->router());
+    return page.ok() &&
+           page->Value(
+               "grpc_server_call_duration_seconds_count{grpc_method=\"gatefold.cluster."
+               "v1.AdminService/RebalanceExperts\",grpc_status=\"OK\"}") == 1;
+  };
+  Await(counted, "the call is in the metrics");
 }
 
 TEST_F(OperatorTest, FlushesTheKvCacheAndTokensStay) {
