@@ -54,8 +54,12 @@ cudaError_t ExpertMlp::Reserve(int n_visits, int64_t n_rows) {
   }
   GF_CUDA_RETURN_IF_ERROR(turns_.ReserveZeros(sizeof(UnitTurns)));
   if (n_visits <= capacity_visits_ && n_rows <= capacity_rows_) return cudaSuccess;
-  const int visits = std::max({n_visits, capacity_visits_, 16});
-  const int64_t rows = RoundUp(std::max<int64_t>({n_rows, 2 * capacity_rows_, 256}), kRowsAlign);
+  // What is large enough stays so: else one visit more each time would double the rows.
+  const int visits =
+      n_visits <= capacity_visits_ ? capacity_visits_ : std::max({n_visits, 2 * capacity_visits_, 16});
+  const int64_t rows = n_rows <= capacity_rows_
+                           ? capacity_rows_
+                           : RoundUp(std::max<int64_t>({n_rows, 2 * capacity_rows_, 256}), kRowsAlign);
   cudaFree(activations_);
   cudaFree(plan_);
   cudaFreeHost(plan_host_);

@@ -367,6 +367,17 @@ TEST_F(RoutedMlpTest, TakesAllRowsToAllExperts) {
   for (int n_rows : {1, 9, 130}) Expect(n_rows, 4, [](int, int k) { return k; });
 }
 
+// One expert more each time, of which each has one row: room for rows is enough from the first time on.
+TEST_F(ExpertMlpTest, MoreExpertsTakeNoMoreRoomForRows) {
+  constexpr int kExperts = 26;
+  Make({64, 64}, kExperts, false, kExperts);
+  size_t before = 0, after = 0, total = 0;
+  EXPECT_CUDA(cudaMemGetInfo(&before, &total));
+  for (int n = 1; n <= kExperts; ++n) Run(Batch(experts_, std::vector<int>(n, 1), kExperts));
+  EXPECT_CUDA(cudaMemGetInfo(&after, &total));
+  EXPECT_LT(before - after, size_t{16} << 20);
+}
+
 TEST_F(ExpertMlpTest, ARowHasTheSameBitsTwice) {
   Make({512, 1024}, 2, false, 300);
   const Batch batch(experts_, {300, 20}, 300);
