@@ -270,7 +270,7 @@ __global__ void __launch_bounds__(kThreads) SampleKernel(const __grid_constant__
 cudaError_t Sample(const float* logits, int64_t n_rows, int64_t vocab_size, const SampleRow* rows,
                    DrawnToken* drawn, cudaStream_t stream) {
   if (logits == nullptr || rows == nullptr || drawn == nullptr || n_rows < 0 || vocab_size < 1 ||
-      vocab_size > 1 << 20) {
+      vocab_size > kMaxSampleVocab) {
     return cudaErrorInvalidValue;
   }
   return LaunchKernel(SampleKernel, {.n_blocks = n_rows, .n_threads = kThreads, .overlaps = kMayOverlap}, stream,

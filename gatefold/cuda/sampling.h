@@ -11,8 +11,12 @@ namespace gatefold::cuda {
 //
 // Pointers are device memory; logits: [n_rows, vocab_size] float32. Launchers enqueue on `stream`
 // and neither wait nor allocate. Errors: cudaErrorInvalidValue for a null pointer, n_rows < 0 or
-// vocab_size outside 1 to 2^20, before anything is enqueued; else what the launch returned.
+// vocab_size outside 1 to kMaxSampleVocab, before anything is enqueued; else what the launch returned.
 // Threads: safe, no state.
+
+// The most that a model may have (gatefold/model/config_bounds.h). Weights of so many tokens, 2^40 each at
+// most, add up within 64 bits.
+inline constexpr int64_t kMaxSampleVocab = int64_t{1} << 22;
 
 // How a row's token is drawn. In this order: temperature, top_k, top_p, min_p, draw.
 struct SampleRow {

@@ -145,6 +145,13 @@ TEST_F(SamplingTest, DrawsWhatTheCpuDraws) {
   }
 }
 
+// All as likely: no sum of weights is larger.
+TEST_F(SamplingTest, DrawsFromTheWidestVocabulary) {
+  const std::vector<float> logits(kMaxSampleVocab, 0.0f);
+  const SampleRow rows[] = {{.seed = 3, .temperature = 1}, {.seed = 4, .temperature = 1, .top_p = 0.75f}};
+  for (const SampleRow& row : rows) EXPECT_EQ(Drawn(logits, {row})[0], Reference(logits, row));
+}
+
 TEST_F(SamplingTest, TemperatureZeroIsTheHighest) {
   const std::vector<float> logits = RandomFloats(1000, 1, 9);
   const auto want = std::max_element(logits.begin(), logits.end()) - logits.begin();
@@ -175,6 +182,7 @@ TEST_F(SamplingTest, RefusesWhatItDoesNotServe) {
   const DeviceArray<DrawnToken> drawn(1);
   EXPECT_EQ(Sample(nullptr, 1, 4, rows.get(), drawn.get(), nullptr), cudaErrorInvalidValue);
   EXPECT_EQ(Sample(logits.get(), 1, 0, rows.get(), drawn.get(), nullptr), cudaErrorInvalidValue);
+  EXPECT_EQ(Sample(logits.get(), 1, kMaxSampleVocab + 1, rows.get(), drawn.get(), nullptr), cudaErrorInvalidValue);
   EXPECT_EQ(Sample(logits.get(), 1, 4, nullptr, drawn.get(), nullptr), cudaErrorInvalidValue);
   EXPECT_EQ(Sample(logits.get(), 1, 4, rows.get(), nullptr, nullptr), cudaErrorInvalidValue);
   EXPECT_EQ(Sample(logits.get(), 0, 4, rows.get(), drawn.get(), nullptr), cudaSuccess);
