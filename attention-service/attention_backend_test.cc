@@ -139,6 +139,29 @@ TEST_P(AttentionBackendRowLaw, WhereRowsAreDoesNotShow) {
   EXPECT_EQ(Run(backend.get(), {6, 7, 8}, 0, 40), in_heap);
 }
 
+// Of one prompt as of several: those before it may be the beginning of another one that is sound.
+TEST_P(AttentionBackendRowLaw, ARowThatIsNoNumberDoesNotShowInThoseBefore) {
+  const std::unique_ptr<AttentionBackend> backend = Make(GetParam());
+  if (backend == nullptr) GTEST_SKIP() << "skipped: no " << GetParam() << " backend";
+  constexpr int kRows = 40, kBroken = 20;
+  const std::vector<BlockId> table = {0, 1, 2};
+  std::vector<AttentionRow> rows;
+  for (int p = 0; p < kRows; ++p) rows.push_back({p, table.data()});
+  const std::vector<int32_t> tokens(kRows, 3);
+  const int d_model = weights_->config().d_model;
+  std::vector<float> sound(kRows * d_model);
+  ASSERT_TRUE(backend->EmbedAndAttend(rows, tokens, sound.data()).ok());
+  std::vector<float> broken = sound;
+  broken[kBroken * d_model + 5] = NAN;
+  ASSERT_TRUE(backend->Attend(1, rows, sound.data()).ok());
+  ASSERT_TRUE(backend->Attend(1, rows, broken.data()).ok());
+  const auto before = [&](const std::vector<float>& x) {
+    return std::vector<float>(x.begin(), x.begin() + kBroken * d_model);
+  };
+  EXPECT_EQ(before(broken), before(sound));
+  for (int p = kBroken; p < kRows; ++p) EXPECT_TRUE(std::isnan(broken[p * d_model])) << p;
+}
+
 // Layers of two steps between each other, as those of two lanes.
 TEST_P(AttentionBackendRowLaw, StepsOfOtherLanesDoNotShow) {
   const std::unique_ptr<AttentionBackend> backend = Make(GetParam());

@@ -57,7 +57,9 @@ struct RopeTables {
 
 // Turns the pairs (x[i], x[i + head_dim / 2]) of q and k by the angles of the row's position, in
 // float32 with the CPU's roundings, then rounds to bf16: q to `q`, k and v to the row's place in
-// the cache. No two rows of a batch are the same position of the same sequence.
+// the cache. A head's values of which some are no numbers as bf16 are kept as zeros, their keys as NaN:
+// so that all who read the position have NaN, and nobody else. No two rows of a batch are the same
+// position of the same sequence.
 // qkv: row r starts r * qkv_stride floats in: q [n_heads, head_dim], then k and v, each
 // [n_kv_heads, head_dim]. q: [n_rows, n_heads, head_dim] bf16, out.
 cudaError_t RopeAppend(const AttentionShape& shape, const RowBatch& rows, const float* qkv,

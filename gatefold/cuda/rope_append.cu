@@ -1,3 +1,5 @@
+#include <limits>
+
 #include "gatefold/cuda/attention.h"
 #include "gatefold/cuda/launch.h"
 #include "gatefold/cuda/warp_ops.h"
@@ -22,6 +24,7 @@ struct RopeArgs {
 };
 
 constexpr int kRopeWarps = 4;
+constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
 
 // Where head `head` of the row's q, k and v in that order goes: q, or 16 positions in the cache.
 template <int kHeadDim>
@@ -37,6 +40,17 @@ __device__ __forceinline__ __nv_bfloat16* Place(const RopeArgs& args, int row, i
   const int kv_head = head - args.n_heads - (is_key ? 0 : args.n_kv_heads);
   const int64_t block = table[position / kTokens];
   return args.kv + ((block * args.n_kv_heads + kv_head) * 2 + !is_key) * kTokens * kHeadDim;
+}
+
+// Whether all of a head are numbers as bfloat16. All lanes of the warp.
+template <int kHeadDim>
+__device__ __forceinline__ bool AreNumbers(const float* head) {
+  bool are = true;
+#pragma unroll
+  for (int i = static_cast<int>(threadIdx.x) % kWarp; i < kHeadDim; i += kWarp) {
+    are &= isfinite(__bfloat162float(__float2bfloat16_rn(head[i])));
+  }
+  return __ballot_sync(kAllLanes, !are) == 0;
 }
 
 // A warp per (row, head of q, k or v).
@@ -59,6 +73,10 @@ __global__ void __launch_bounds__(kRopeWarps* kWarp)
   const bool keeps = head >= args.n_heads;
   const int token = position % KvCacheLayout::kBlockTokens;
   const bool rotate = head < args.n_heads + args.n_kv_heads;
+  // Whoever does not read a position weighs its value zero, which makes no zero of NaN: so values that are no
+  // numbers are kept as zeros, and NaN is the key, which only those see who read it.
+  const float* const value = rotate ? from + args.n_kv_heads * kHeadDim : from;
+  const bool is_broken = keeps && !AreNumbers<kHeadDim>(value);
 #pragma unroll
   for (int i = static_cast<int>(threadIdx.x) % kWarp; i < kHalf; i += kWarp) {
     float a = from[i];
@@ -69,6 +87,7 @@ __global__ void __launch_bounds__(kRopeWarps* kWarp)
       b = __fadd_rn(__fmul_rn(b, c), __fmul_rn(a, s));
       a = turned;
     }
+    if (is_broken) a = b = rotate ? kNaN : 0.0f;
     to[keeps ? KvCacheLayout::Place(token, i) : i] = __float2bfloat16_rn(a);
     to[keeps ? KvCacheLayout::Place(token, i + kHalf) : i + kHalf] = __float2bfloat16_rn(b);
   }

@@ -216,6 +216,40 @@ TEST_P(AttentionTest, OtherRowsOfTheStepDoNotShow) {
   }
 }
 
+// Who reads such a position sees it, whoever does not is as ever, whether beside it or not.
+TEST_P(AttentionTest, WhatIsNoNumberShowsOnlyToWhoReadsIt) {
+  constexpr int kBroken = 70, kLength = 180;
+  const float inf = std::numeric_limits<float>::infinity();
+  for (const AttentionShape& shape : {Shape(8, 2, 128, 0), Shape(8, 2, 64, 100)}) {
+    const Prompts sound(shape, {kLength}, 51);
+    const Floats whole = Server(sound, 52, Limits()).Step(Everything(sound));
+    const auto is_hit = [&](int position, int head) {
+      const bool reads = position >= kBroken && (shape.window == 0 || position < kBroken + shape.window);
+      return reads && head >= shape.group();
+    };
+    const int key = (shape.n_heads + 1) * shape.head_dim, value = key + shape.n_kv_heads * shape.head_dim;
+    // The last is infinite as bfloat16.
+    for (const auto& [at, x] : {std::pair(key + 3, NAN), {value + 3, NAN}, {value, inf}, {value + 50, -3.4e38f}}) {
+      Prompts prompts = sound;
+      prompts.qkv[0][static_cast<size_t>(kBroken) * prompts.width() + at] = x;
+      const auto expect = [&](const Floats& out, const std::vector<PlanRow>& rows) {
+        const Floats want = Pick(sound, whole, rows);
+        for (size_t i = 0; i < out.size(); ++i) {
+          const int position = rows[i / (shape.n_heads * shape.head_dim)].position;
+          const int head = static_cast<int>(i / shape.head_dim) % shape.n_heads;
+          const bool is_right = is_hit(position, head) ? std::isnan(out[i]) : out[i] == want[i];
+          ASSERT_TRUE(is_right) << Name(shape) << ", " << x << " at " << at << ": position " << position
+                                << ", head " << head << ": " << out[i];
+        }
+      };
+      expect(Server(prompts, 53, Limits()).Step(Everything(prompts)), Everything(prompts));
+      Server server(prompts, 54, Limits());  // few rows
+      server.Step(Span(0, 0, kBroken - 1));
+      expect(server.Step(Span(0, kBroken - 1, kBroken + 1)), Span(0, kBroken - 1, kBroken + 1));
+    }
+  }
+}
+
 TEST_P(AttentionTest, HowThePlanCutsDoesNotShow) {
   for (const AttentionShape& shape : {Shape(8, 2, 128, 0), Shape(4, 4, 64, 300)}) {
     const Prompts prompts(shape, {700}, 15);
