@@ -102,6 +102,16 @@ TEST_F(AttentionBackendTest, AutoLeavesToTheCpuWhatADeviceHasNoRoomFor) {
   EXPECT_EQ((*ChooseAttentionBackend("auto", weights_.get(), &threads_, kMuch))->name(), "cpu");
 }
 
+// What weights take there is more than in the checkpoint: here, where rows are padded, and where an
+// embedding is the LM head as well.
+TEST_F(AttentionBackendTest, CountsWhatWeightsTakeOnADevice) {
+  const auto cuda = MakeCudaAttentionBackend(weights_.get());
+  if (!cuda.ok()) GTEST_SKIP() << "skipped: no cuda backend";
+  const size_t most = (*cuda)->memory_bytes() / 20 * 19 - weights_->role_bytes().attention;
+  EXPECT_EQ(MakeCudaAttentionBackend(weights_.get(), most).status().code(),
+            absl::StatusCode::kFailedPrecondition);
+}
+
 // What a service relies on, whichever backend it has.
 class AttentionBackendRowLaw : public AttentionBackendTest,
                                public testing::WithParamInterface<const char*> {};

@@ -382,8 +382,9 @@ absl::StatusOr<std::unique_ptr<AttentionBackend>> MakeCudaAttentionBackend(
     const ModelWeights* weights, size_t kv_memory_bytes) {
   GF_ASSIGN_OR_RETURN(const CudaDevice device, OpenCudaDevice());
   GF_RETURN_IF_ERROR(CheckModel(*weights));
-  GF_RETURN_IF_ERROR(CheckRoom(device, weights->role_bytes().attention + kv_memory_bytes,
-                               "attention's weights and KV cache"));
+  const size_t weight_bytes = ShapeOf(weights->config(), 1).WeightBytes();
+  GF_RETURN_IF_ERROR(
+      CheckRoom(device, weight_bytes + kv_memory_bytes, "attention's weights and KV cache"));
   uint64_t numerics = 0;
   GF_RETURN_IF_CUDA_ERROR(cuda::AttentionNumericsClass(&numerics));
   return std::make_unique<CudaAttentionBackend>(device, numerics, weights);

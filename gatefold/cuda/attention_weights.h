@@ -38,6 +38,9 @@ struct AttentionModelShape {
   size_t KvBlockBytes() const {
     return static_cast<size_t>(BlockElements()) * n_layers * sizeof(__nv_bfloat16);
   }
+  // Of what AttentionWeights holds: matrices are padded to tiles, and one that is embedding and LM head
+  // at once is there as both.
+  size_t WeightBytes() const;
   bool IsServed() const {
     return n_layers > 0 && vocab_size > 0 && d_model > 0 && d_model % 8 == 0 && max_positions > 0 &&
            attention.IsServed();
@@ -84,7 +87,7 @@ class AttentionWeights {
   const float* final_norm() const { return reinterpret_cast<const float*>(final_norm_.get()); }
   const void* lm_head() const { return lm_head_.get(); }  // tiles
   const RopeTables& rope() const { return rope_; }
-  size_t bytes() const;
+  size_t bytes() const;  // shape().WeightBytes(), when all is loaded
 
  private:
   const AttentionModelShape shape_;

@@ -244,6 +244,11 @@ TEST_F(AttentionStackTest, ARowHasTheSameBitsInEveryStep) {
   ExpectRowLaw(Shape(256, 3, 3, 64, 100), false);
 }
 
+TEST_F(AttentionStackTest, WeightsTakeWhatTheirShapeSays) {
+  const RandomAttentionModel model(Shape(200, 3, 1, 64, 0), true, 1);
+  EXPECT_EQ(model.device.bytes(), model.shape.WeightBytes());
+}
+
 TEST_F(AttentionStackTest, LogitsOfARowAreTheSameBesideOthers) {
   const RandomAttentionModel model(Shape(200, 4, 2, 64, 0), false, 8);
   AttentionServer server(model, {{0}}, 9);
