@@ -1,7 +1,9 @@
 #include "attention-service/attention_backend.h"
 
 #include <cmath>
+#include <cstdlib>
 #include <numeric>
+#include <string>
 #include <vector>
 
 #include "absl/strings/ascii.h"
@@ -110,6 +112,40 @@ TEST_F(AttentionBackendTest, CountsWhatWeightsTakeOnADevice) {
   const size_t most = (*cuda)->memory_bytes() / 20 * 19 - weights_->role_bytes().attention;
   EXPECT_EQ(MakeCudaAttentionBackend(weights_.get(), most).status().code(),
             absl::StatusCode::kFailedPrecondition);
+}
+
+// With more and more memory, till there is enough: a step that fails says in what, and those after
+// it are as ever.
+TEST_F(AttentionBackendTest, AStepWithoutMemoryFailsAlone) {
+  const std::unique_ptr<AttentionBackend> cuda = Make("cuda");
+  if (cuda == nullptr) GTEST_SKIP() << "skipped: no cuda backend";
+  if (cuda->device().find("emulated") == std::string::npos) {
+    GTEST_SKIP() << "skipped: not the emulated device";
+  }
+  const std::vector<float> whole = Run(Make("cuda").get(), {0, 1, 2}, 0, 40);
+  const std::vector<BlockId> table = {0, 1, 2};
+  std::vector<AttentionRow> rows;
+  std::vector<int32_t> tokens;
+  for (int p = 0; p < 40; ++p) {
+    rows.push_back({p, table.data()});
+    tokens.push_back(3 + p * 5 % 50);
+  }
+  std::vector<float> x(whole.size());
+  std::string messages;
+  absl::Status status = absl::UnknownError("not tried");
+  for (size_t more = 0; !status.ok(); more += 48 << 10) {
+    ASSERT_LT(more, size_t{16} << 20) << status;
+    const size_t used =
+        (size_t{8} << 30) - (*MakeCudaAttentionBackend(weights_.get()))->memory_bytes();
+    setenv("GATEFOLD_EMULATOR_MEMORY", std::to_string(used + more).c_str(), 1);
+    status = cuda->EmbedAndAttend(rows, tokens, x.data());
+    unsetenv("GATEFOLD_EMULATOR_MEMORY");
+    if (status.ok()) break;
+    EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable);
+    messages += std::string(status.message()) + "\n";
+  }
+  EXPECT_THAT(messages, HasSubstr("EmbedAndAttend: out of memory"));
+  EXPECT_EQ(Run(cuda.get(), table, 0, 40), whole);
 }
 
 // What a service relies on, whichever backend it has.

@@ -90,8 +90,9 @@ class CudaAttentionBackend final : public AttentionBackend {
   absl::StatusOr<const cuda::AttentionStep*> Send(absl::Span<const AttentionRow> rows,
                                                   const int32_t* token_ids);
   // What `launch` puts on the stream, timed; then `to` has what it left of `values` on the device.
+  // what: for the message.
   template <typename Launch, typename T>
-  absl::Status Compute(Launch launch, Transfer<T>* values, size_t n, T* to);
+  absl::Status Compute(absl::string_view what, Launch launch, Transfer<T>* values, size_t n, T* to);
   // Those that are there, else as Send.
   absl::StatusOr<const cuda::AttentionStep*> Find(absl::Span<const AttentionRow> rows);
 
@@ -235,9 +236,10 @@ absl::StatusOr<const cuda::AttentionStep*> CudaAttentionBackend::Find(
 }
 
 template <typename Launch, typename T>
-absl::Status CudaAttentionBackend::Compute(Launch launch, Transfer<T>* values, size_t n, T* to) {
+absl::Status CudaAttentionBackend::Compute(absl::string_view what, Launch launch,
+                                           Transfer<T>* values, size_t n, T* to) {
   GF_RETURN_IF_ERROR(clock_.Start(stream_.get()));
-  GF_RETURN_IF_CUDA_ERROR(launch());
+  GF_RETURN_IF_ERROR(CudaStatus(launch(), what));
   GF_RETURN_IF_ERROR(clock_.Stop(stream_.get()));
   GF_RETURN_IF_ERROR(values->Fetch(n, to, stream_.get()));
   return clock_.Count();
@@ -251,7 +253,8 @@ absl::Status CudaAttentionBackend::Embed(absl::Span<const AttentionRow> rows,
   GF_ASSIGN_OR_RETURN(const cuda::AttentionStep* step, Send(rows, token_ids.data()));
   const auto embed = [&](float* to) { return stack_->EmbedAndAttend(*step, to, stream_.get()); };
   if (rows_stay_) return CudaStatus(embed(x), "EmbedAndAttend");
-  return Compute([&] { return embed(x_.device()); }, &x_, n, x);
+  return Compute(
+      "EmbedAndAttend", [&] { return embed(x_.device()); }, &x_, n, x);
 }
 
 absl::Status CudaAttentionBackend::AttendLayer(int layer, absl::Span<const AttentionRow> rows,
@@ -262,7 +265,8 @@ absl::Status CudaAttentionBackend::AttendLayer(int layer, absl::Span<const Atten
   GF_ASSIGN_OR_RETURN(const cuda::AttentionStep* step, Find(rows));
   const auto attend = [&](float* to) { return stack_->Attend(layer, *step, to, stream_.get()); };
   if (rows_stay_) return CudaStatus(attend(x), "Attend");
-  return Compute([&] { return attend(x_.device()); }, &x_, n, x);
+  return Compute(
+      "Attend", [&] { return attend(x_.device()); }, &x_, n, x);
 }
 
 absl::StatusOr<const float*> CudaAttentionBackend::Bring(const float* x,
@@ -297,6 +301,7 @@ absl::Status CudaAttentionBackend::ComputeLogits(const float* x, absl::Span<cons
   GF_RETURN_IF_ERROR(logits_.Reserve(n_logits));
   GF_ASSIGN_OR_RETURN(const float* from, Bring(x, rows));
   return Compute(
+      "Logits",
       [&] {
         return stack_->Logits(from, static_cast<int>(rows.size()), logits_.device(), stream_.get());
       },
@@ -323,6 +328,7 @@ absl::Status CudaAttentionBackend::DrawTokens(const float* x, absl::Span<const i
   GF_ASSIGN_OR_RETURN(const float* from, Bring(x, rows));
   std::vector<cuda::DrawnToken> tokens(n);
   GF_RETURN_IF_ERROR(Compute(
+      "Draw",
       [&] {
         for (int first = 0; first < n; first += kMaxLogitRows) {
           const int some = std::min(n - first, kMaxLogitRows);
