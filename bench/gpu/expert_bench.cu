@@ -42,6 +42,7 @@ void* RandomWeights(const TileShape& shape, uint32_t seed) {
   const size_t n = shape.n_out * shape.n_in;
   uint16_t* rows = Allocate<uint16_t>(n);
   char* tiles = Allocate<char>(shape.weight_bytes());
+  GF_CHECK_CUDA(cudaMemset(tiles, 0, shape.weight_bytes()));  // quantised weights are put there by OR
   for (int matrix = 0; matrix < (shape.two_matrices ? 2 : 1); ++matrix) {
     FillRandom<<<1024, 256>>>(rows, n, 1.0f / std::sqrt(float(shape.n_in)), 2 * seed + matrix);
     GF_CHECK_CUDA(PackWeights(shape, rows, 0, shape.n_out, matrix, tiles, nullptr));
