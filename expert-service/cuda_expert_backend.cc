@@ -134,7 +134,8 @@ absl::Status CudaResidentExperts::Run(int layer, const float* h, const Routes& r
     error = cudaMemcpyAsync(counted_, counts, experts_.size() * n_experts_ * sizeof(uint64_t),
                             cudaMemcpyDeviceToHost, stream_->get());
   }
-  return CallStatus(CudaStatus(error, "experts of a layer"));
+  if (error == cudaSuccess) return absl::OkStatus();
+  return CallStatus(CudaStatus(error, absl::StrCat("experts of layer ", layer)));
 }
 
 class CudaExpertBackend final : public ExpertBackend {
