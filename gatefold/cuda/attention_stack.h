@@ -73,7 +73,7 @@ class AttentionStack {
   const AttentionWeights* const weights_;
   const int n_kv_blocks_;
   PlanLimits limits_;
-  DeviceMemory kv_;            // [n_layers, 2, n_kv_blocks, block]
+  DeviceMemory kv_;            // [n_layers, n_kv_blocks, keys and values]
   DeviceMemory logit_groups_;  // of 1 to kMaxLogitRows rows
   DeviceMemory turns_;         // of products
   DeviceMemory rows_memory_;
