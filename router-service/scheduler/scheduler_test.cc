@@ -329,7 +329,7 @@ TEST_F(SchedulerTest, WaitsForAttentionButNotForEver) {
 // Whoever waited may have left before it came back, so that no lane saw it come.
 TEST_F(SchedulerTest, AnEarlierLossOfAttentionIsForgotten) {
   SchedulerOptions options;
-  options.step_retry_timeout = absl::Milliseconds(500);
+  options.step_retry_timeout = absl::Seconds(2);
   Start(options);
   const auto set_away = [this](bool away) {
     absl::MutexLock lock(&shared_.mu);
@@ -342,7 +342,7 @@ TEST_F(SchedulerTest, AnEarlierLossOfAttentionIsForgotten) {
   auto left_handle = Submit(std::move(hasty), left);
   left->done.WaitForNotification();
   EXPECT_EQ(left->end.status.code(), absl::StatusCode::kDeadlineExceeded);
-  absl::SleepFor(absl::Milliseconds(1100));  // nothing is tried meanwhile, so nothing tells
+  absl::SleepFor(absl::Milliseconds(2100));  // nothing is tried meanwhile, so nothing tells
 
   auto recorder = std::make_shared<Recorder>();
   auto handle = Submit(Request({5, 10}, 3), recorder);
