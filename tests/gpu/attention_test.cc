@@ -229,7 +229,9 @@ TEST_P(AttentionTest, WhatIsNoNumberShowsOnlyToWhoReadsIt) {
     };
     const int key = (shape.n_heads + 1) * shape.head_dim, value = key + shape.n_kv_heads * shape.head_dim;
     // The last is infinite as bfloat16.
-    for (const auto& [at, x] : {std::pair(key + 3, NAN), {value + 3, NAN}, {value, inf}, {value + 50, -3.4e38f}}) {
+    for (const auto& fault : {std::pair(key + 3, NAN), {value + 3, NAN}, {value, inf}, {value + 50, -3.4e38f}}) {
+      const int at = fault.first;
+      const float x = fault.second;
       Prompts prompts = sound;
       prompts.qkv[0][static_cast<size_t>(kBroken) * prompts.width() + at] = x;
       const auto expect = [&](const Floats& out, const std::vector<PlanRow>& rows) {
