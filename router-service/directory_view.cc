@@ -104,17 +104,6 @@ std::vector<std::string> DirectoryView::ShardNames() const {
   return names;
 }
 
-bool DirectoryView::mixed_numerics() const {
-  const std::shared_ptr<const RoutingTable> table = directory_->Table();
-  uint64_t seen = 0;
-  for (const std::vector<int>& holders : table->holders) {
-    for (const int shard : holders) {
-      const uint64_t numerics_class = table->experts[shard].worker.numerics_class();
-      if (seen != 0 && seen != numerics_class) return true;
-      seen = numerics_class;
-    }
-  }
-  return false;
-}
+bool DirectoryView::mixed_numerics() const { return directory_->Table()->mixed_numerics; }
 
 }  // namespace gatefold

@@ -556,8 +556,15 @@ void Directory::Rebuild(RoutingTable* table) const {
       }
     }
   }
+  uint64_t seen = 0;
+  table->mixed_numerics = false;
   for (size_t i = 0; i < n_experts; ++i) {
     if (!table->holders[i].empty()) table->last_holders[i] = table->holders[i].front();
+    for (const int shard : table->holders[i]) {
+      const uint64_t numerics_class = table->experts[shard].worker.numerics_class();
+      table->mixed_numerics |= seen != 0 && seen != numerics_class;
+      seen = numerics_class;
+    }
   }
 }
 

@@ -61,6 +61,7 @@ struct RoutingTable {
   std::vector<std::vector<int>> holders;
   std::vector<int> last_holders;  // the same; of those that nobody holds, who did last; -1: nobody
   int experts_per_layer = 0;
+  bool mixed_numerics = false;  // shards of different numerics classes are among the holders
 
   size_t IndexOf(int layer, int expert) const {
     return static_cast<size_t>(layer) * experts_per_layer + expert;

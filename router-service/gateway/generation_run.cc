@@ -319,8 +319,6 @@ void GenerationRun::Push(CandidateTranscript::Delta delta, Aftermath* after) {
 }
 
 void GenerationRun::NoteNumerics() {
-  const uint64_t version = context_.cluster->topology_version();
-  if (std::exchange(topology_version_, version) == version) return;
   mixed_numerics_ = mixed_numerics_ || context_.cluster->mixed_numerics();
 }
 

@@ -132,7 +132,6 @@ class GenerationRun : public std::enable_shared_from_this<GenerationRun> {
   std::optional<StopCause> resumed_end_ ABSL_GUARDED_BY(mu_);
   int n_cached_tokens_ ABSL_GUARDED_BY(mu_) = 0;  // of the first candidate's prompt
   uint32_t n_degraded_tokens_ ABSL_GUARDED_BY(mu_) = 0;
-  uint64_t topology_version_ ABSL_GUARDED_BY(mu_) = 0;  // when numerics were looked at last
   bool mixed_numerics_ ABSL_GUARDED_BY(mu_) = false;
   GenerationTimings timings_ ABSL_GUARDED_BY(mu_);  // earliest and latest over all candidates
 };
