@@ -149,10 +149,12 @@ void RemoteAttentionClient::Close(SequenceId sequence) {
   home_.erase(it);
 }
 
-void RemoteAttentionClient::Flush() {
+void RemoteAttentionClient::Flush() { FlushBut(std::vector<bool>(peers_.size())); }
+
+void RemoteAttentionClient::FlushBut(const std::vector<bool>& later) {
   std::vector<Call> calls;
   for (int i = 0; i < static_cast<int>(peers_.size()); ++i) {
-    if (peers_[i].closing.empty()) continue;
+    if (peers_[i].closing.empty() || later[i]) continue;
     Call& call = calls.emplace_back();
     call.peer = i;
     call.request = Header(Step(), 0, internal::v1::ATTENTION_OPERATION_SEQUENCES);
@@ -184,9 +186,9 @@ void RemoteAttentionClient::FlushUncalled(const Step& step) {
     if (const int home = PlaceOf(span.sequence); home >= 0) called[home] = true;
   }
   for (int i = 0; i < static_cast<int>(peers_.size()); ++i) {
-    if (peers_[i].closing.empty()) continue;
-    if (!called[i] || In(i, WorkerEntry::State::kDraining)) return Flush();
+    if (!peers_[i].closing.empty() && In(i, WorkerEntry::State::kDraining)) called[i] = false;
   }
+  FlushBut(called);
 }
 
 absl::Status RemoteAttentionClient::FindHomes(const Step& step, bool any_live) {

@@ -82,6 +82,8 @@ class RemoteAttentionClient final : public AttentionClient {
   // its spans would keep their KV blocks for as long as the lane is busy elsewhere, and one that
   // drains waits for its end.
   void FlushUncalled(const Step& step);
+  // Tells all services, but those that are told later, of the sequences that left them.
+  void FlushBut(const std::vector<bool>& later);
   bool In(int peer, WorkerEntry::State state) const;
   bool AnotherIsReady(int peer) const;
   // Sends all calls with the rows of x they name, waits for all answers, and writes answered rows
