@@ -44,7 +44,7 @@ class ShardSpeeds {
 
   // What one shard has computed since its start; `incarnation` tells a restarted one from the one
   // before. What it counted before it was first seen counts, too, up to five minutes of computing:
-  // so planner that was started again rates shards as the one before did.
+  // so a planner that was started again rates shards as the one before did.
   void Note(int shard, uint64_t incarnation, const ShardKind& kind, uint64_t n_rows,
             absl::Duration busy);
   // Takes in what was noted since the last time. True: speeds changed.

@@ -54,7 +54,7 @@ struct TraceChunk {
   int top_k = 0;
   std::vector<uint16_t> experts;   // [n_tokens, layers, top_k]
   std::vector<float> weights;      // same
-  std::vector<uint8_t> served_by;  // same; index into the engine's shard names
+  std::vector<uint8_t> served_by;  // same; index into ClusterView's shard names
 };
 
 // Follows one generation. Called from a lane's thread, one call at a time, in this order:
