@@ -89,11 +89,16 @@ TEST_F(GatewayTest, FoldsAStreamIntoOneAnswer) {
   EXPECT_EQ(response->summary().usage().output_tokens(), 13);
 }
 
-TEST_F(GatewayTest, HoldsACallersTokensAndGivesBackWhatWasNotUsed) {
+// With as many tokens and no more, for it is always the same minute.
+std::shared_ptr<Caller> MakeCaller(int64_t tokens_per_minute) {
   ApiKey key;
   key.name = "alice";
-  key.tokens_per_minute = 100;
-  const auto alice = std::make_shared<Caller>(key, [] { return absl::UnixEpoch(); });
+  key.tokens_per_minute = tokens_per_minute;
+  return std::make_shared<Caller>(key, [] { return absl::UnixEpoch(); });
+}
+
+TEST_F(GatewayTest, HoldsACallersTokensAndGivesBackWhatWasNotUsed) {
+  const auto alice = MakeCaller(100);
   inference::v1::GenerateTextRequest request;
   request.mutable_prompt()->set_text("hi");  // 3 tokens
   request.mutable_config()->set_candidate_count(2);
@@ -119,10 +124,7 @@ TEST_F(GatewayTest, HoldsACallersTokensAndGivesBackWhatWasNotUsed) {
 }
 
 TEST_F(GatewayTest, HoldsNoMoreThanTheModelsLengthLeaves) {
-  ApiKey key;
-  key.name = "alice";
-  key.tokens_per_minute = 1000;
-  const auto alice = std::make_shared<Caller>(key, [] { return absl::UnixEpoch(); });
+  const auto alice = MakeCaller(1000);
   inference::v1::GenerateTextRequest request;
   request.mutable_prompt()->set_text("hi");  // 3 tokens of 64
   request.mutable_config()->set_candidate_count(2);
@@ -143,16 +145,13 @@ TEST_F(GatewayTest, HoldsNoMoreThanTheModelsLengthLeaves) {
 }
 
 TEST_F(GatewayTest, WhatIsResumedIsNotHeldAgain) {
-  ApiKey key;
-  key.name = "alice";
-  key.tokens_per_minute = 1000;
   inference::v1::StreamGenerateTextRequest request;
   request.mutable_request()->mutable_prompt()->set_text("hi");
   request.mutable_request()->mutable_config()->set_seed(7);
   request.mutable_resume_token_ids()->Resize(20, 'x');
   int index = 0;
   for (const auto& [max_output_tokens, n_output] : {std::pair(50, 30), std::pair(100, 41)}) {
-    const auto alice = std::make_shared<Caller>(key, [] { return absl::UnixEpoch(); });
+    const auto alice = MakeCaller(1000);
     request.mutable_request()->mutable_config()->set_max_output_tokens(max_output_tokens);
     auto generation = gateway_->Generate(
         request, absl::InfiniteFuture(), [] {}, alice);
@@ -168,10 +167,7 @@ TEST_F(GatewayTest, WhatIsResumedIsNotHeldAgain) {
 
 // The scheduler may be done before it is known to have begun.
 TEST_F(GatewayTest, APromptCountsHoweverSoonItsGenerationEnds) {
-  ApiKey key;
-  key.name = "alice";
-  key.tokens_per_minute = 100;
-  const auto alice = std::make_shared<Caller>(key, [] { return absl::UnixEpoch(); });
+  const auto alice = MakeCaller(100);
   service_.end_in_submit = true;
   inference::v1::GenerateTextRequest request;
   request.mutable_prompt()->set_text("hi");  // 3 tokens
@@ -183,10 +179,7 @@ TEST_F(GatewayTest, APromptCountsHoweverSoonItsGenerationEnds) {
 }
 
 TEST_F(GatewayTest, AScoreCountsItsPromptAndARefusedRequestNothing) {
-  ApiKey key;
-  key.name = "alice";
-  key.tokens_per_minute = 10;
-  const auto alice = std::make_shared<Caller>(key, [] { return absl::UnixEpoch(); });
+  const auto alice = MakeCaller(10);
   service_.refuse_after = 0;
   service_.refusal = QueueFull(absl::Seconds(1));
   inference::v1::GenerateTextRequest generate;
