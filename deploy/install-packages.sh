@@ -8,7 +8,7 @@ packages=(
   cmake ninja-build g++ ccache pkg-config
   libabsl-dev libprotobuf-dev protobuf-compiler libgrpc++-dev protobuf-compiler-grpc
   libssl-dev
-  prometheus-cpp-dev
+  prometheus-cpp-dev libboost-dev
   nlohmann-json3-dev libpcre2-dev libutf8proc-dev
   libgtest-dev libgmock-dev libboost-context-dev
   "$@"

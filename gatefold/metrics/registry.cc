@@ -1,6 +1,5 @@
 #include "gatefold/metrics/registry.h"
 
-#include <prometheus/collectable.h>
 #include <prometheus/counter.h>
 #include <prometheus/histogram.h>
 #include <prometheus/registry.h>
@@ -28,7 +27,7 @@ prometheus::Labels CheckedLabels(const MetricSpec& spec, const MetricLabels& lab
 
 }  // namespace
 
-class Registry::Contents final : public prometheus::Collectable {
+class Registry::Contents {
  public:
   using ReadSeries = std::function<std::vector<std::pair<MetricLabels, double>>()>;
 
@@ -51,7 +50,7 @@ class Registry::Contents final : public prometheus::Collectable {
     watched_series_.clear();
   }
 
-  std::vector<prometheus::MetricFamily> Collect() const override {
+  std::vector<prometheus::MetricFamily> Collect() const {
     std::vector<prometheus::MetricFamily> families = stored_.Collect();
     // Held while reading, so that StopWatching waits for a scrape under way.
     absl::MutexLock lock(&mu_);
@@ -147,12 +146,12 @@ void Registry::WatchEach(absl::string_view name,
 
 void Registry::StopWatching() { contents_->StopWatching(); }
 
-std::string Registry::Text() const {
-  std::ostringstream text;
-  prometheus::TextSerializer().Serialize(text, contents_->Collect());
-  return text.str();
+std::function<std::string()> Registry::Reader() const {
+  return [contents = contents_] {
+    std::ostringstream text;
+    prometheus::TextSerializer().Serialize(text, contents->Collect());
+    return text.str();
+  };
 }
-
-std::shared_ptr<prometheus::Collectable> Registry::collectable() const { return contents_; }
 
 }  // namespace gatefold

@@ -9,7 +9,6 @@
 #include "absl/strings/string_view.h"
 
 namespace prometheus {
-class Collectable;
 class Counter;
 class Histogram;
 }  // namespace prometheus
@@ -47,14 +46,14 @@ class Registry {
   void StopWatching();
 
   // Everything as a scrape gets it.
-  std::string Text() const;
+  std::string Text() const { return Reader()(); }
+  // Gives the text at each call, and may outlive the registry.
+  std::function<std::string()> Reader() const;
 
  private:
-  friend class MetricsServer;
   class Contents;
-  std::shared_ptr<prometheus::Collectable> collectable() const;
 
-  const std::shared_ptr<Contents> contents_;  // shared with the servers that show it
+  const std::shared_ptr<Contents> contents_;
 };
 
 }  // namespace gatefold
