@@ -64,9 +64,9 @@ std::string Subject(X509* certificate) {
   return std::string(text, static_cast<size_t>(size));
 }
 
-absl::Time NotAfter(X509* certificate) {
+absl::Time FromAsn1(const ASN1_TIME* time, absl::Time otherwise) {
   std::tm utc = {};
-  if (ASN1_TIME_to_tm(X509_get0_notAfter(certificate), &utc) != 1) return absl::InfinitePast();
+  if (ASN1_TIME_to_tm(time, &utc) != 1) return otherwise;
   return absl::FromTM(utc, absl::UTCTimeZone());
 }
 
@@ -85,7 +85,15 @@ absl::StatusOr<CertificateInfo> CheckKeyPair(absl::string_view cert_pem, absl::s
   const bool belongs = X509_check_private_key(certificate.get(), key.get()) == 1;
   ERR_clear_error();
   if (!belongs) return absl::InvalidArgumentError("the key is not that of the certificate");
-  CertificateInfo info = {Subject(certificate.get()), NotAfter(certificate.get())};
+  CertificateInfo info = {Subject(certificate.get()),
+                          FromAsn1(X509_get0_notAfter(certificate.get()), absl::InfinitePast())};
+  const absl::Time not_before =
+      FromAsn1(X509_get0_notBefore(certificate.get()), absl::InfiniteFuture());
+  if (not_before > now) {
+    return absl::InvalidArgumentError(absl::StrCat("the certificate of ", info.subject,
+                                                   " is not valid before ",
+                                                   absl::FormatTime(not_before)));
+  }
   if (info.not_after <= now) {
     return absl::InvalidArgumentError(absl::StrCat(
         "the certificate of ", info.subject, " expired at ", absl::FormatTime(info.not_after)));

@@ -16,7 +16,7 @@ struct CertificateInfo {
 
 // The first certificate of a chain in PEM. kInvalidArgument if there is none or one of the chain
 // cannot be read, or if `key_pem` does not hold the first one's private key (without a passphrase),
-// or if it expired before `now`.
+// or if `now` is before or after it is valid.
 absl::StatusOr<CertificateInfo> CheckKeyPair(absl::string_view cert_pem, absl::string_view key_pem,
                                              absl::Time now);
 

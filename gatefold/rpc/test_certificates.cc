@@ -45,13 +45,14 @@ void AddExtension(X509* certificate, int kind, const std::string& value) {
   X509_EXTENSION_free(extension);
 }
 
-X509* NewCertificate(const std::string& subject, EVP_PKEY* key, absl::Time not_after) {
+X509* NewCertificate(const std::string& subject, EVP_PKEY* key, absl::Time not_before,
+                     absl::Time not_after) {
   X509* certificate = X509_new();
   X509_set_version(certificate, X509_VERSION_3);
   uint64_t serial = 0;
   RAND_bytes(reinterpret_cast<unsigned char*>(&serial), sizeof serial);
   ASN1_INTEGER_set_uint64(X509_get_serialNumber(certificate), serial >> 1);
-  ASN1_TIME_set(X509_getm_notBefore(certificate), absl::ToTimeT(absl::Now() - absl::Hours(24)));
+  ASN1_TIME_set(X509_getm_notBefore(certificate), absl::ToTimeT(not_before));
   ASN1_TIME_set(X509_getm_notAfter(certificate), absl::ToTimeT(not_after));
   X509_NAME_add_entry_by_txt(X509_get_subject_name(certificate), "CN", MBSTRING_UTF8,
                              reinterpret_cast<const unsigned char*>(subject.c_str()), -1, -1, 0);
@@ -82,7 +83,8 @@ struct TestCa::Signer {
 TestCa::TestCa(const std::string& name) : signer_(std::make_unique<Signer>()) {
   signer_->key = EVP_EC_gen("P-256");
   GF_CHECK(signer_->key != nullptr);
-  signer_->certificate = NewCertificate(name, signer_->key, absl::Now() + absl::Hours(48));
+  signer_->certificate = NewCertificate(name, signer_->key, absl::Now() - absl::Hours(24),
+                                        absl::Now() + absl::Hours(48));
   X509_set_issuer_name(signer_->certificate, X509_get_subject_name(signer_->certificate));
   AddExtension(signer_->certificate, NID_basic_constraints, "critical,CA:TRUE");
   GF_CHECK(X509_sign(signer_->certificate, signer_->key, EVP_sha256()) > 0);
@@ -95,9 +97,9 @@ TestCa::~TestCa() {
 }
 
 TestIdentity TestCa::Issue(const std::string& subject, const std::vector<std::string>& names,
-                           absl::Time not_after) const {
+                           absl::Time not_after, absl::Time not_before) const {
   EVP_PKEY* key = EVP_EC_gen("P-256");
-  X509* certificate = NewCertificate(subject, key, not_after);
+  X509* certificate = NewCertificate(subject, key, not_before, not_after);
   X509_set_issuer_name(certificate, X509_get_subject_name(signer_->certificate));
   std::string san = "DNS:localhost,IP:127.0.0.1";
   for (const std::string& name : names) absl::StrAppend(&san, ",DNS:", name);

@@ -26,9 +26,10 @@ class TestCa {
   ~TestCa();
 
   const std::string& cert_pem() const { return cert_pem_; }
-  // Valid for `localhost`, 127.0.0.1 and `names`, from yesterday to `not_after`.
+  // Valid for `localhost`, 127.0.0.1 and `names`.
   TestIdentity Issue(const std::string& subject, const std::vector<std::string>& names = {},
-                     absl::Time not_after = absl::Now() + absl::Hours(24)) const;
+                     absl::Time not_after = absl::Now() + absl::Hours(24),
+                     absl::Time not_before = absl::Now() - absl::Hours(24)) const;
 
  private:
   struct Signer;

@@ -22,7 +22,8 @@ class CallContext;
 //
 // The files are looked at once a second. What they hold is used for connections made from then on
 // (within two seconds; those that are open stay open) if it is sound: a key that is not the
-// certificate's, an expired certificate or half a file is logged, and the old contents stay.
+// certificate's, a certificate that expired or is not valid yet, or half a file is logged, and the
+// old contents stay.
 // Cheap to copy: copies share the files, and the thread that watches them. Threads: safe.
 class TransportSecurity {
  public:

@@ -138,10 +138,26 @@ TEST_F(TlsTest, RefusesFilesThatCannotWork) {
   EXPECT_THAT(refusal(files), HasSubstr("none.crt"));
   ca_.Issue("late", {}, absl::Now() - absl::Hours(1)).Write(folder_, "late");
   EXPECT_THAT(refusal(Files("late", "")), HasSubstr("CN = late expired at"));
+  const absl::Time now = absl::Now();
+  ca_.Issue("early", {}, now + absl::Hours(2), now + absl::Hours(1)).Write(folder_, "early");
+  EXPECT_THAT(refusal(Files("early", "")), HasSubstr("CN = early is not valid before"));
   WriteTestFile(Path("noise.crt"), "noise");
   EXPECT_THAT(refusal(Files("server", "noise")), HasSubstr("noise.crt: the CA file holds no"));
   EXPECT_THAT(std::string(TransportSecurity::ForClient(Files("client", "")).status().message()),
               HasSubstr("--tls-ca-file is missing"));
+}
+
+// Peers would refuse it until then, by the same clock.
+TEST_F(TlsTest, UsesTheOldCertificateUntilTheNewOneIsValid) {
+  const TransportSecurity security = *TransportSecurity::ForServer(Files("server", ""));
+  const absl::Time old_end = security.not_after();
+  const absl::Time valid = absl::Now() + absl::Seconds(3);
+  ca_.Issue("server", {}, absl::Now() + absl::Hours(12), valid).Write(folder_, "server");
+  const absl::Time limit = absl::Now() + absl::Seconds(60);
+  while (security.not_after() == old_end && absl::Now() < limit)
+    absl::SleepFor(absl::Milliseconds(5));
+  EXPECT_NE(security.not_after(), old_end);
+  EXPECT_GE(absl::Now(), absl::FromTimeT(absl::ToTimeT(valid)));  // certificates know seconds
 }
 
 // Who copies a bundle or a chain over another may have come to any byte of it when it is read.
