@@ -15,7 +15,8 @@ for target in "${targets[@]}"; do
   folders=("$corpus")
   [ ! -d "tests/fuzz/seeds/$target" ] || folders+=("tests/fuzz/seeds/$target")
   printf '%-14s ' "$target"
-  if "build/fuzz/bin/${target}_fuzz" -max_total_time="$seconds" -rss_limit_mb=2048 -timeout=10 \
+  # A template may take ten million steps, which are six seconds of such a build's CPU time.
+  if "build/fuzz/bin/${target}_fuzz" -max_total_time="$seconds" -rss_limit_mb=2048 -timeout=60 \
     -artifact_prefix="build/fuzz/$target-" "${folders[@]}" >"$log" 2>&1; then
     grep -o 'Done.*' "$log"
   else
