@@ -58,6 +58,7 @@ ordered_json ConfigJson(const RandomModelOptions& o) {
     config["num_local_experts"] = o.experts;
     config["num_experts_per_tok"] = o.top_k;
   }
+  config["sliding_window"] = nullptr;  // not the same as left out
   if (o.sliding_window > 0) config["sliding_window"] = o.sliding_window;
   if (o.attention_bias) config["attention_bias"] = true;
   if (o.mlp_bias) config["mlp_bias"] = true;

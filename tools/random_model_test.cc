@@ -59,6 +59,10 @@ TEST(RandomModel, WritesBiasesTiesAndWindows) {
   o.sliding_window = 5;
   o.head_dim = 12;
   EXPECT_EQ(WriteAndOpen(o)->config().sliding_window, 5);
+  o.family = "mistral";
+  EXPECT_EQ(WriteAndOpen(o)->config().sliding_window, 5);
+  o.sliding_window = 0;
+  EXPECT_EQ(WriteAndOpen(o)->config().sliding_window, 0);
 }
 
 TEST(RandomModel, SameSeedSameWeightsWhateverTheType) {

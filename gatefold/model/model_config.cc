@@ -32,11 +32,12 @@ struct Family {
   bool sparse;
   bool has_sliding_window;
   bool has_biases;
+  int sliding_window;  // 0: none
 };
 constexpr Family kFamilies[] = {
-    {"llama", "LlamaForCausalLM", 1e-6, 1e4, 2048, 0, false, false, true},
-    {"mistral", "MistralForCausalLM", 1e-6, 1e4, 131072, 8, false, true, false},
-    {"mixtral", "MixtralForCausalLM", 1e-5, 1e6, 131072, 8, true, true, false},
+    {"llama", "LlamaForCausalLM", 1e-6, 1e4, 2048, 0, false, false, true, 0},
+    {"mistral", "MistralForCausalLM", 1e-6, 1e4, 131072, 8, false, true, false, 4096},
+    {"mixtral", "MixtralForCausalLM", 1e-5, 1e6, 131072, 8, true, true, false, 0},
 };
 
 absl::StatusOr<Family> FindFamily(ConfigReader* reader) {
@@ -108,7 +109,8 @@ void ReadExperts(ConfigReader* reader, const Family& family, const ModelLoadOpti
 
 // Either every layer slides, or none does.
 void ReadSlidingWindow(ConfigReader* reader, const Family& family, ModelConfig* config) {
-  config->sliding_window = reader->IntOr("sliding_window", 0);
+  config->sliding_window =
+      reader->IntOr("sliding_window", reader->IsNull("sliding_window") ? 0 : family.sliding_window);
   if (config->sliding_window > 0 && !family.has_sliding_window) {
     reader->RefuseFeature(absl::StrCat("sliding_window in a ", family.model_type, " model"));
   }

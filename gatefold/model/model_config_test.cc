@@ -142,7 +142,9 @@ TEST(ModelConfig, SlidingWindowOfMistralAndMixtral) {
   EXPECT_EQ(Parse(With(Mistral(), {{"sliding_window", 24}}))->sliding_window, 24);
   EXPECT_EQ(Parse(With(Mixtral(), {{"sliding_window", 24}}))->sliding_window, 24);
   EXPECT_EQ(Parse(With(Mistral(), {{"sliding_window", nullptr}}))->sliding_window, 0);
-  EXPECT_EQ(Parse(Mistral())->sliding_window, 0);
+  // Left out is not null: transformers reads a number for one of the two families.
+  EXPECT_EQ(Parse(Mistral())->sliding_window, 4096);
+  EXPECT_EQ(Parse(Mixtral())->sliding_window, 0);
   ExpectUnsupported(With(Llama(), {{"sliding_window", 24}}), "sliding_window in a llama model");
   ExpectInvalid(With(Mistral(), {{"sliding_window", 0}}), "sliding_window is 0");
   ExpectInvalid(With(Mistral(), {{"sliding_window", "24"}}), "sliding_window is \"24\", not a");
@@ -151,7 +153,8 @@ TEST(ModelConfig, SlidingWindowOfMistralAndMixtral) {
 TEST(ModelConfig, LayerTypesMustAllAgreeWithTheWindow) {
   const json full = {{"layer_types", {"full_attention", "full_attention"}}};
   const json mixed = {{"layer_types", {"full_attention", "sliding_attention"}}};
-  EXPECT_TRUE(Parse(With(Mistral(), full)).ok());
+  EXPECT_TRUE(Parse(With(With(Mistral(), full), {{"sliding_window", nullptr}})).ok());
+  ExpectUnsupported(With(Mistral(), full), "other than \"sliding_attention\"");
   ExpectUnsupported(With(Mistral(), mixed), "layer_types");
   ExpectUnsupported(With(With(Mistral(), full), {{"sliding_window", 24}}), "layer_types");
 }
