@@ -34,6 +34,8 @@ constexpr ForeignFeature kForeignFeatures[] = {
     {"residual_multiplier", 1},
     {"logits_scaling", 1},
     {"logit_scale", 1},
+    {"per_layer_config", {}},
+    {"transformers_weights", {}},  // the name of another file of weights
 };
 
 // What generation_config.json can ask of every request, and we do not do. `neutral` as above.

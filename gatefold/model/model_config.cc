@@ -194,6 +194,10 @@ absl::StatusOr<ModelConfig> ParseModelConfig(absl::string_view config_json,
   ConfigReader generation(generation_object, "generation_config.json");
   GF_ASSIGN_OR_RETURN(const Family family, FindFamily(&reader));
   reader.RefuseForeignFeatures();
+  // With null, too, transformers lets a token see those after it.
+  if (!reader.BoolOr("is_causal", !reader.IsNull("is_causal"))) {
+    reader.RefuseFeature("is_causal false");
+  }
 
   ModelConfig config;
   config.family = family.model_type;

@@ -177,7 +177,15 @@ TEST(ModelConfig, RefusesUnsupportedFeaturesByName) {
                     "quantization_config");
   ExpectUnsupported(With(Llama(), {{"partial_rotary_factor", 0.5}}), "partial_rotary_factor");
   ExpectUnsupported(With(Llama(), {{"final_logit_softcapping", 30.0}}), "final_logit_softcapping");
+  for (const json& value : {json(false), json(nullptr)}) {
+    ExpectUnsupported(With(Llama(), {{"is_causal", value}}), "is_causal false");
+  }
+  ExpectUnsupported(With(Llama(), {{"per_layer_config", {{"1", {{"rms_norm_eps", 0.1}}}}}}),
+                    "per_layer_config");
+  ExpectUnsupported(With(Llama(), {{"transformers_weights", "other.safetensors"}}),
+                    "transformers_weights");
   EXPECT_TRUE(Parse(With(Llama(), {{"hidden_act", "swish"},
+                                   {"is_causal", true},
                                    {"partial_rotary_factor", 1.0},
                                    {"quantization_config", nullptr}}))
                   .ok());
