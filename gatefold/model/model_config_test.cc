@@ -365,10 +365,22 @@ TEST(RopeConfig, YarnFactorDefaultsToTheStretch) {
   ExpectInvalid(object, "max_position_embeddings 400");
 }
 
+TEST(RopeConfig, YarnTruncatesUnlessToldOtherwise) {
+  const auto truncates = [](const json& more) {
+    const json dict = With({{"rope_type", "yarn"}, {"factor", 2.0}}, more);
+    return Parse(With(Llama(), {{"rope_scaling", dict}}))->rope.truncate;
+  };
+  EXPECT_TRUE(truncates(json::object()));
+  EXPECT_TRUE(truncates({{"truncate", true}}));
+  EXPECT_FALSE(truncates({{"truncate", false}}));
+  EXPECT_FALSE(truncates({{"truncate", nullptr}}));
+}
+
 TEST(RopeConfig, RefusesUnsupportedAndIncompleteScaling) {
   const auto scaled = [](const json& dict) { return With(Llama(), {{"rope_scaling", dict}}); };
-  for (const char* type : {"dynamic", "longrope", "su", "mrope"}) {
+  for (const char* type : {"dynamic", "longrope", "su", "mrope", ""}) {
     ExpectUnsupported(scaled({{"rope_type", type}, {"factor", 2.0}}), type);
+    ExpectUnsupported(scaled({{"type", type}}), absl::StrCat("rope_type \"", type, "\""));
   }
   ExpectInvalid(scaled({{"type", "linear"}}), "factor is missing");
   ExpectInvalid(scaled({{"factor", 2.0}}), "rope_type is missing");

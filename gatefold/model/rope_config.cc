@@ -47,7 +47,8 @@ void ReadYarn(ConfigReader* dict, int max_positions, RopeConfig* rope) {
   }
   rope->mscale = dict->RealOr("mscale", 0);
   rope->mscale_all_dim = dict->RealOr("mscale_all_dim", 0);
-  rope->truncate = dict->BoolOr("truncate", true);
+  // Null is not the same as left out: transformers takes it for false.
+  rope->truncate = dict->BoolOr("truncate", !dict->IsNull("truncate"));
 }
 
 }  // namespace
@@ -62,8 +63,9 @@ absl::StatusOr<RopeConfig> ReadRopeConfig(ConfigReader* config, double default_t
   ConfigReader dict(*object, "config.json: rope_scaling or rope_parameters");
   dict.RefuseForeignFeatures();
   rope.theta = dict.RealOr("rope_theta", rope.theta);
-  const std::string type = dict.StringOr("rope_type", dict.StringOr("type", ""));
-  if (type.empty() && (dict.Has("factor") || dict.Has("full_attention"))) {
+  const bool named = dict.Has("rope_type") || dict.Has("type");
+  const std::string type = dict.StringOr("rope_type", dict.StringOr("type", "default"));
+  if (!named && (dict.Has("factor") || dict.Has("full_attention"))) {
     dict.RefuseValue("rope_type is missing");
   }
   // The key beside the dictionary counts before the one inside.
@@ -72,7 +74,7 @@ absl::StatusOr<RopeConfig> ReadRopeConfig(ConfigReader* config, double default_t
                     dict.IntOr("original_max_position_embeddings", max_positions));
   GF_RETURN_IF_ERROR(dict.status());
   GF_RETURN_IF_ERROR(config->status());
-  if (type.empty() || type == "default") {
+  if (type == "default") {
     rope.original_max_positions = 0;
   } else if (type == "linear") {
     rope.kind = RopeKind::kLinear;
