@@ -384,6 +384,10 @@ TEST(RopeConfig, RefusesUnsupportedAndIncompleteScaling) {
   }
   ExpectInvalid(scaled({{"type", "linear"}}), "factor is missing");
   ExpectInvalid(scaled({{"factor", 2.0}}), "rope_type is missing");
+  for (const std::string layers : {"full_attention", "sliding_attention"}) {
+    const json one = {{"rope_type", "linear"}, {"factor", 2.0}, {"rope_theta", 55.0}};
+    ExpectUnsupported(scaled({{layers, one}}), "a dictionary for " + layers);
+  }
   ExpectInvalid(scaled({{"type", "linear"}, {"factor", 0.5}}), "factor is 0.5");
   ExpectInvalid(scaled({{"type", 3}}), "type is 3");
   ExpectInvalid(scaled("linear"), "not a JSON object");

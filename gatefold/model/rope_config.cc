@@ -65,8 +65,9 @@ absl::StatusOr<RopeConfig> ReadRopeConfig(ConfigReader* config, double default_t
   rope.theta = dict.RealOr("rope_theta", rope.theta);
   const bool named = dict.Has("rope_type") || dict.Has("type");
   const std::string type = dict.StringOr("rope_type", dict.StringOr("type", "default"));
-  if (!named && (dict.Has("factor") || dict.Has("full_attention"))) {
-    dict.RefuseValue("rope_type is missing");
+  if (!named && dict.Has("factor")) dict.RefuseValue("rope_type is missing");
+  for (const char* layers : {"full_attention", "sliding_attention"}) {
+    if (dict.Has(layers)) dict.RefuseFeature(absl::StrCat("a dictionary for ", layers));
   }
   // The key beside the dictionary counts before the one inside.
   rope.original_max_positions =
