@@ -119,8 +119,18 @@ absl::Status Checkpoint::OpenIndexed(const std::string& index_path) {
     return refuse("names ", file_names.size(), " files; at most ", kMaxFiles, " are opened");
   }
   std::map<std::string, std::set<absl::string_view>> tensors_of;
+  std::map<std::pair<dev_t, ino_t>, std::string> opened;
   for (const std::string& name : file_names) {
     GF_RETURN_IF_ERROR(Annotate(CheckFileName(name), index_path));
+    // Links cost nothing, and each would take the memory of the file's header again.
+    struct stat info;
+    if (stat(absl::StrCat(dir_, "/", name).c_str(), &info) == 0) {
+      const auto [first, is_new] = opened.try_emplace({info.st_dev, info.st_ino}, name);
+      if (!is_new) {
+        return refuse(PrintableName(first->second), " and ", PrintableName(name),
+                      " are the same file");
+      }
+    }
     GF_RETURN_IF_ERROR(Annotate(AddFile(name), index_path));
     for (const SafetensorsTensor& tensor : files_.back()->tensors()) {
       tensors_of[name].insert(tensor.name);

@@ -22,7 +22,7 @@ namespace gatefold {
 class Checkpoint {
  public:
   // Refuses malformed files (see safetensors.h) and indexes: names that leave the folder, missing
-  // files, a mapped tensor that its file lacks, a tensor in two files.
+  // files, two names of one file, a mapped tensor that its file lacks, a tensor in two files.
   // Errors: NotFound (folder or file), InvalidArgument (content).
   static absl::StatusOr<std::unique_ptr<Checkpoint>> Open(const std::string& dir);
 

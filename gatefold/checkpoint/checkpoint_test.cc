@@ -109,6 +109,18 @@ TEST(Checkpoint, RefusesATensorInTwoFiles) {
   EXPECT_THAT(Message(OpenStatus(dir)), HasSubstr("\"b\" is in two files"));
 }
 
+TEST(Checkpoint, RefusesTwoNamesOfOneFileBeforeItsTensors) {
+  TempDir dir;
+  WriteFile(dir, "s1", {"a", "b"});
+  std::filesystem::create_symlink("s1", dir.File("s2"));
+  std::filesystem::create_hard_link(dir.File("s1"), dir.File("s3"));
+  for (const std::string link : {"s2", "s3"}) {
+    dir.Write(kIndex, R"({"weight_map":{"a":"s1","b":")" + link + R"("}})");
+    EXPECT_EQ(OpenStatus(dir).code(), absl::StatusCode::kInvalidArgument);
+    EXPECT_THAT(Message(OpenStatus(dir)), HasSubstr("s1 and " + link + " are the same file"));
+  }
+}
+
 TEST(Checkpoint, RefusesAMappedTensorThatItsFileLacks) {
   TempDir dir;
   WriteFile(dir, "s1", {"a"});
