@@ -1,6 +1,7 @@
 #include "expert-service/expert_selection.h"
 
 #include <algorithm>
+#include <cstdint>
 #include <utility>
 
 #include "absl/strings/numbers.h"
@@ -53,8 +54,8 @@ absl::StatusOr<std::vector<ExpertId>> ParsePart(absl::string_view text, int n_la
   }
   std::vector<ExpertId> selected;
   for (int layer = 0; layer < n_layers; ++layer) {
-    for (int expert = index; expert < experts_per_layer; expert += n_parts) {
-      selected.push_back({layer, expert});
+    for (int64_t expert = index; expert < experts_per_layer; expert += n_parts) {
+      selected.push_back({layer, static_cast<int>(expert)});
     }
   }
   return selected;

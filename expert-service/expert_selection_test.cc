@@ -22,6 +22,11 @@ TEST(ExpertSelectionTest, PartsCoverEverythingOnce) {
   EXPECT_EQ(all.size(), 16u);
 }
 
+TEST(ExpertSelectionTest, APartOfVeryManyIsOneExpertOfEachLayer) {
+  EXPECT_THAT(*ParseExpertSelection("1/2147483647", 2, 8),
+              ElementsAre(ExpertId{0, 1}, ExpertId{1, 1}));
+}
+
 TEST(ExpertSelectionTest, ListsNameLayersAndRanges) {
   EXPECT_THAT(*ParseExpertSelection("1:2-3,0:7,1:3", 2, 8),
               ElementsAre(ExpertId{0, 7}, ExpertId{1, 2}, ExpertId{1, 3}));
