@@ -31,7 +31,7 @@ absl::StatusOr<Range> ParseRange(absl::string_view text, int limit, absl::string
     return BadSelection(text, absl::StrCat(what, " is not a number, a range or *"));
   }
   range.last = range.first;
-  if (!ends.second.empty() && !absl::SimpleAtoi(ends.second, &range.last)) {
+  if (absl::StrContains(text, "-") && !absl::SimpleAtoi(ends.second, &range.last)) {
     return BadSelection(text, absl::StrCat(what, " is not a number, a range or *"));
   }
   if (range.first < 0 || range.last >= limit || range.first > range.last) {

@@ -36,7 +36,7 @@ TEST(ExpertSelectionTest, ListsNameLayersAndRanges) {
 
 TEST(ExpertSelectionTest, RefusesWhatIsNotThere) {
   for (const char* text :
-       {"", "3/3", "-1/2", "1/0", "x", "0", "0:8", "2:0", "0:3-1", "0:a", "a/b"}) {
+       {"", "3/3", "-1/2", "1/0", "x", "0", "0:8", "2:0", "0:3-1", "0:3-", "0:a", "a/b"}) {
     EXPECT_EQ(ParseExpertSelection(text, 2, 8).status().code(), absl::StatusCode::kInvalidArgument)
         << text;
   }
