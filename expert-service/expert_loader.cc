@@ -57,14 +57,14 @@ ExpertLoader::~ExpertLoader() {
 
 absl::Status ExpertLoader::Assign(uint64_t epoch, std::vector<ExpertId> experts,
                                   std::vector<ExpertHolder> holders) {
+  std::set<ExpertId> assigned(experts.begin(), experts.end());
   uint64_t bytes = 0;
-  for (const ExpertId& id : experts) bytes += Bytes(id);
+  for (const ExpertId& id : assigned) bytes += Bytes(id);
   if (options_.capacity_bytes > 0 && bytes > options_.capacity_bytes) {
     return absl::ResourceExhaustedError(absl::StrCat("the assignment has ", bytes,
                                                      " bytes, this shard takes at most ",
                                                      options_.capacity_bytes));
   }
-  std::set<ExpertId> assigned(experts.begin(), experts.end());
   absl::MutexLock lock(&mu_);
   if (epoch < epoch_) {
     return absl::FailedPreconditionError(

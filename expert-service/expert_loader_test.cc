@@ -155,6 +155,15 @@ TEST_F(ExpertLoaderTest, RefusesMemoryThatHoldsNoExpert) {
       absl::StrCat("--capacity is ", one - 1, " bytes, but one expert of this model takes ", one));
 }
 
+// Ranges of an assignment may overlap.
+TEST_F(ExpertLoaderTest, AnExpertNamedTwiceTakesItsRoomOnce) {
+  Start(2 * catalog_->ExpertBytes(0, 0));
+  const absl::Status assigned = loader_->Assign(1, {{0, 0}, {0, 1}, {0, 0}});
+  EXPECT_TRUE(assigned.ok()) << assigned;
+  ASSERT_TRUE(Settles());
+  EXPECT_THAT(store_.Held(), ElementsAre(ExpertId{0, 0}, ExpertId{0, 1}));
+}
+
 TEST_F(ExpertLoaderTest, ALaterAssignmentOvertakesAnEarlierOne) {
   Start();
   std::vector<ExpertId> all;
