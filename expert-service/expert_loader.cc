@@ -11,25 +11,43 @@
 
 namespace gatefold {
 
-uint64_t CheckpointCapacity(uint64_t memory_bytes, const ExpertCatalog& catalog,
-                            const ExpertBackend& backend) {
-  if (memory_bytes == 0) return 0;
-  double held_per_byte = 0;
+namespace {
+
+// Of the expert whose bytes grow most when the backend keeps it: narrow ones are padded. In whole
+// numbers, so that memory for so many experts is not found to lack a byte of the last one.
+struct Growth {
+  unsigned __int128 held = 0, in_checkpoint = 1;
+};
+
+Growth MostGrowth(const ExpertCatalog& catalog, const ExpertBackend& backend) {
+  Growth most;
   for (int layer = 0; layer < catalog.config().n_layers; ++layer) {
     for (int expert = 0; expert < catalog.config().experts_per_layer(); ++expert) {
       const ExpertLayout layout = catalog.Layout(layer, expert);
-      held_per_byte =
-          std::max(held_per_byte, static_cast<double>(backend.HeldBytes(layout.sizes())) /
-                                      static_cast<double>(layout.size_bytes()));
+      const Growth growth = {backend.HeldBytes(layout.sizes()), layout.size_bytes()};
+      if (growth.held * most.in_checkpoint > most.held * growth.in_checkpoint) most = growth;
     }
   }
-  const double bytes = static_cast<double>(memory_bytes) / held_per_byte;
-  return static_cast<uint64_t>(std::clamp(bytes, 1.0, 0x1p62));
+  return most;
+}
+
+}  // namespace
+
+uint64_t CheckpointCapacity(uint64_t memory_bytes, const ExpertCatalog& catalog,
+                            const ExpertBackend& backend) {
+  if (memory_bytes == 0) return 0;
+  const Growth growth = MostGrowth(catalog, backend);
+  constexpr unsigned __int128 kLeast = 1, kMost = uint64_t{1} << 62;
+  return static_cast<uint64_t>(
+      std::clamp(memory_bytes * growth.in_checkpoint / growth.held, kLeast, kMost));
 }
 
 absl::Status CheckCapacity(uint64_t memory_bytes, const ExpertCatalog& catalog,
                            const ExpertBackend& backend) {
-  const uint64_t one = backend.HeldBytes(catalog.Layout(0, 0).sizes());  // no other is larger
+  const Growth growth = MostGrowth(catalog, backend);
+  const uint64_t largest = catalog.ExpertBytes(0, 0);  // no other is larger
+  const auto one = static_cast<uint64_t>((largest * growth.held + growth.in_checkpoint - 1) /
+                                         growth.in_checkpoint);
   if (memory_bytes == 0 || memory_bytes >= one) return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrCat(
       "--capacity is ", memory_bytes, " bytes, but one expert of this model takes ", one));

@@ -155,6 +155,22 @@ TEST_F(ExpertLoaderTest, RefusesMemoryThatHoldsNoExpert) {
       absl::StrCat("--capacity is ", one - 1, " bytes, but one expert of this model takes ", one));
 }
 
+// Or no planner would ever give it one. Slices of a dense layer may differ in size.
+TEST_F(ExpertLoaderTest, MemoryThatIsTakenHoldsTheLargestExpert) {
+  for (const char* model : {kModel, "tests/golden/llama/f32", "tests/golden/llama_biases"}) {
+    for (int n_slices : {1, 2, 3, 5, 8}) {
+      for (WeightKind kind : {WeightKind::kCheckpoint, WeightKind::kInt8, WeightKind::kInt4}) {
+        SCOPED_TRACE(absl::StrCat(model, ", ", n_slices, " slices, ", WeightKindName(kind)));
+        const auto catalog = *ExpertCatalog::Open(model, {.n_slices = n_slices});
+        const auto backend = MakeCpuExpertBackend(nullptr, {.weights = kind});
+        uint64_t memory = backend->HeldBytes(catalog->Layout(0, 0).sizes());
+        while (!CheckCapacity(memory, *catalog, *backend).ok()) ++memory;
+        EXPECT_GE(CheckpointCapacity(memory, *catalog, *backend), catalog->ExpertBytes(0, 0));
+      }
+    }
+  }
+}
+
 // Ranges of an assignment may overlap.
 TEST_F(ExpertLoaderTest, AnExpertNamedTwiceTakesItsRoomOnce) {
   Start(2 * catalog_->ExpertBytes(0, 0));
