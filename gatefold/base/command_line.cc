@@ -62,10 +62,15 @@ std::vector<std::string> ExpandArguments(const std::vector<std::string>& argumen
   std::set<std::string> given;
   for (const std::string& argument : arguments) {
     std::string turned = argument;
+    const size_t end = std::min(turned.find('='), turned.size());
     if (absl::StartsWith(turned, "--")) {
-      const size_t end = std::min(turned.find('='), turned.size());
       std::replace(turned.begin() + 2, turned.begin() + end, '-', '_');
-      given.insert(turned.substr(2, end - 2));
+    }
+    absl::string_view name = absl::string_view(turned).substr(0, end);
+    if (absl::ConsumePrefix(&name, "-")) {
+      absl::ConsumePrefix(&name, "-");
+      given.emplace(name);
+      if (absl::ConsumePrefix(&name, "no")) given.emplace(name);  // a switch turned off
     }
     expanded.push_back(std::move(turned));
   }

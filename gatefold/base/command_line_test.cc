@@ -25,6 +25,14 @@ TEST(CommandLineTest, TheEnvironmentFillsInWhatIsNotGiven) {
               ElementsAre("prog", "--test_metrics_port=3"));
 }
 
+// absl takes these forms, too.
+TEST(CommandLineTest, FlagsBeatTheEnvironmentHoweverTheyAreGiven) {
+  const std::vector<std::string> environment = {"GATEFOLD_TEST_METRICS_PORT=7",
+                                                "GATEFOLD_TEST_SWITCH=true"};
+  EXPECT_THAT(ExpandArguments({"prog", "--notest-switch", "-test_metrics_port", "3"}, environment),
+              ElementsAre("prog", "--notest_switch", "-test_metrics_port", "3"));
+}
+
 TEST(CommandLineDeathTest, HelpIsNoUnknownFlag) {
   char program[] = "prog", flag[] = "--help";
   char* help[] = {program, flag};
