@@ -62,5 +62,5 @@ int main(int argc, char** argv) {
   gatefold::InitProcess();
   absl::SetProgramUsageMessage("computes attention and holds the KV cache for routers");
   gatefold::ParseFlags(argc, argv);
-  return gatefold::ServeUntilTerminated("attention-service", gatefold::Start());
+  return gatefold::ServeUntilTerminated("attention-service", gatefold::Start);
 }

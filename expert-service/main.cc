@@ -75,5 +75,5 @@ int main(int argc, char** argv) {
   gatefold::InitProcess();
   absl::SetProgramUsageMessage("holds experts of a model and computes them for routers");
   gatefold::ParseFlags(argc, argv);
-  return gatefold::ServeUntilTerminated("expert-service", gatefold::Start());
+  return gatefold::ServeUntilTerminated("expert-service", gatefold::Start);
 }

@@ -1,6 +1,9 @@
 #include "gatefold/worker/worker_flags.h"
 
+#include <cstdlib>
+
 #include "absl/flags/flag.h"
+#include "gatefold/base/log.h"
 
 ABSL_FLAG(std::string, name, "", "name for people; default: the address");
 ABSL_FLAG(int, threads, 0, "threads that compute; 0: the cores there are");
@@ -32,6 +35,12 @@ WorkerOptions WorkerOptionsFromFlags() {
 int ExitCode(const char* program, const absl::Status& why_not) {
   std::fprintf(stderr, "%s: %s\n", program, why_not.ToString().c_str());
   return absl::IsInvalidArgument(why_not) ? 2 : 1;
+}
+
+void EndIfTerminated() {
+  if (!TerminationRequested()) return;
+  LogEvent(LogLevel::kInfo, "terminated", {{"because", "it was told to while it started"}});
+  std::_Exit(0);  // whatever is loading would have to be waited for
 }
 
 }  // namespace gatefold

@@ -6,8 +6,8 @@
 #include <memory>
 
 #include "absl/status/status.h"
-#include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "gatefold/base/periodic_task.h"
 #include "gatefold/rpc/process.h"
 #include "gatefold/worker/worker.h"
 
@@ -20,10 +20,17 @@ WorkerOptions WorkerOptionsFromFlags();
 // The exit code for why `program` does not serve, which it prints: 2 for wrong flags, else 1.
 int ExitCode(const char* program, const absl::Status& why_not);
 
-// What is left of a worker's main(): serves until SIGTERM, then drains. The exit code.
-template <typename Server>
-int ServeUntilTerminated(const char* program,
-                         const absl::StatusOr<std::unique_ptr<Server>>& server) {
+// Ends the process, with exit code 0, if it was told to terminate.
+void EndIfTerminated();
+
+// What is left of a worker's main(): `start` gives the server, in a StatusOr of a unique_ptr; it
+// serves until SIGTERM, then drains. The exit code. One that is told to terminate while it starts
+// ends there and then: loading weights takes minutes, and it has nothing yet that anybody needs.
+template <typename Start>
+int ServeUntilTerminated(const char* program, Start start) {
+  auto watch = std::make_unique<PeriodicTask>(absl::Milliseconds(100), EndIfTerminated);
+  const auto server = start();
+  watch.reset();
   if (!server.ok()) return ExitCode(program, server.status());
   PrintReady((*server)->address(), (*server)->metrics_address());
   WaitForTermination(absl::InfiniteFuture());

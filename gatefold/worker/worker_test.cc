@@ -1,6 +1,13 @@
 #include "gatefold/worker/worker.h"
 
+#include <cstdlib>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
+#include "absl/synchronization/notification.h"
+#include "gatefold/worker/worker_flags.h"
 #include "gtest/gtest.h"
 
 namespace gatefold {
@@ -31,6 +38,28 @@ TEST(WorkerTest, ValidatesItsOptions) {
     EXPECT_EQ(options.Validate().message(),
               absl::StrCat("--spin-us is ", spin_us, ", must be within 0 and 1000000"));
   }
+}
+
+struct NoServer {
+  std::string address() const { return ""; }
+  std::string metrics_address() const { return ""; }
+  void Drain() {}
+};
+
+TEST(WorkerDeathTest, EndsAtOnceIfItIsToldToWhileItStarts) {
+  testing::FLAGS_gtest_death_test_style = "threadsafe";
+  const auto start = []() -> absl::StatusOr<std::unique_ptr<NoServer>> {
+    RequestTermination();
+    absl::Notification never;
+    never.WaitForNotificationWithTimeout(absl::Seconds(20));
+    return absl::InternalError("it went on starting");
+  };
+  EXPECT_EXIT(
+      {
+        InitProcess();
+        std::exit(ServeUntilTerminated("worker", start));
+      },
+      testing::ExitedWithCode(0), "terminated");
 }
 
 TEST(WorkerTest, ADrainTakesNoNegativeTime) {
