@@ -31,7 +31,10 @@ class AttentionService final : public StreamHandler {
   // Adds its methods. The service outlives the server.
   void Register(RpcServer* server);
   // The process is going to end: for good.
-  void SetDraining() { ending_ = draining_ = true; }
+  void SetDraining() {
+    ending_ = true;  // first: whoever takes a drain back meanwhile looks at it last
+    draining_ = true;
+  }
   // What an operator wants; errors as in attention.proto.
   absl::Status SetDrained(bool drained);
 
