@@ -80,8 +80,9 @@ void ExpertSender::Send(std::shared_ptr<CallContext> call,
 // What is held is in memory; the checkpoint's pages may be on a disk.
 absl::Status ExpertSender::Rows(Transfer* transfer) const {
   const auto [layer, expert] = transfer->id;
-  transfer->held = store_->Find(transfer->id);
-  if (transfer->held != nullptr && sends_held()) {
+  std::shared_ptr<const HeldExpert> held = store_->Find(transfer->id);
+  if (held != nullptr && sends_held()) {
+    transfer->held = std::move(held);
     transfer->rows = [held = transfer->held.get()](ExpertPart part, DType dtype, int64_t row,
                                                    void* to) {
       held->CopyRow(part, dtype, row, to);
@@ -93,7 +94,7 @@ absl::Status ExpertSender::Rows(Transfer* transfer) const {
     return absl::OkStatus();
   }
   const std::string name = absl::StrCat("expert ", expert, " of layer ", layer);
-  if (transfer->held != nullptr) {
+  if (held != nullptr) {
     return absl::UnimplementedError(
         absl::StrCat(name, " is quantised or on a device, and there is no checkpoint here"));
   }
@@ -113,6 +114,8 @@ void ExpertSender::Run() {
     waiting_.pop_front();
     mu_.Unlock();
     transfer->stream->Finish(Send(transfer.get()));
+    if (transfer->held == nullptr)
+      catalog_->weights()->DropExpert(transfer->id.layer, transfer->id.expert);
     transfer.reset();  // the expert may have been dropped meanwhile: its memory goes back here
     mu_.Lock();
     --n_transfers_;
@@ -148,8 +151,6 @@ absl::Status ExpertSender::Send(Transfer* transfer) const {
     layout.Read(transfer->rows, at, n, message.mutable_image()->data());
     at += n;
   }
-  if (transfer->held == nullptr)
-    catalog_->weights()->DropExpert(transfer->id.layer, transfer->id.expert);
   return absl::OkStatus();
 }
 

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/synchronization/notification.h"
 #include "absl/time/clock.h"
 #include "expert-service/checkpoint_experts.h"
 #include "expert-service/expert_sender.h"
@@ -253,6 +254,18 @@ class Sleeper {
   StreamSet streams_{WaitPolicy::Block()};
   PeerStream* const stream_;
 };
+
+TEST_F(SenderTest, KeepsNoExpertInMemoryThatItReadsFromTheCheckpoint) {
+  absl::Notification dropped;
+  Shard shard("reads", WithWeights(kSparse), {.on_piece = [&] { dropped.WaitForNotification(); }},
+              MakeCpuExpertBackend(nullptr, {.weights = WeightKind::kInt8}));
+  shard.Hold(kSparse, {{1, 2}});
+  const Sleeper sleeper(shard, {1, 2});
+  const auto held = shard.store.Drop({{1, 2}});
+  ASSERT_EQ(held.size(), 1u);
+  EXPECT_EQ(held[0].use_count(), 1);
+  dropped.Notify();
+}
 
 // One expert of 24 MB: more than buffers and queues on the way take.
 std::unique_ptr<ExpertCatalog> Large() {
