@@ -6,6 +6,7 @@
 #include <functional>
 #include <limits>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "absl/time/clock.h"
@@ -349,8 +350,15 @@ TEST_F(AttentionServiceTest, RefusesSequencesLongerThanItTakes) {
 
 TEST(AttentionServiceOptionsTest, NameTheFlagThatCannotBe) {
   AttentionServiceOptions options;
-  options.worker.model_dir = options.worker.listen = "somewhere";
+  options.worker.model_dir = "somewhere";
+  options.worker.listen = "unix:/x";
   EXPECT_TRUE(options.Validate().ok()) << options.Validate();
+  options.wait = "patiently";
+  EXPECT_THAT(std::string(options.Validate().message()), HasSubstr("\"patiently\""));
+  options.wait = "block";
+  options.worker.listen = "127.0.0.1";
+  EXPECT_THAT(std::string(options.Validate().message()), HasSubstr("the port is missing"));
+  options.worker.listen = "unix:/x";
   options.drain_limit = absl::Seconds(-5);
   EXPECT_EQ(options.Validate().message(), "--drain-limit is -5s, must not be negative");
   options.drain_limit = absl::ZeroDuration();

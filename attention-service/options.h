@@ -7,6 +7,8 @@
 #include "absl/time/time.h"
 #include "attention-service/attention_host.h"
 #include "gatefold/base/status_macros.h"
+#include "gatefold/rpc/address.h"
+#include "gatefold/rpc/wait_policy.h"
 #include "gatefold/worker/worker.h"
 
 namespace gatefold {
@@ -24,7 +26,10 @@ struct AttentionServiceOptions {
           "--max-sequence-tokens is ", host.max_sequence_tokens, ", must not be negative"));
     }
     GF_RETURN_IF_ERROR(CheckDrainLimit(drain_limit));
-    return worker.Validate();
+    GF_RETURN_IF_ERROR(worker.Validate());
+    // Used only when the weights are loaded, which takes a while.
+    GF_RETURN_IF_ERROR(ParseWaitPolicy(wait).status());
+    return ParseAddress(worker.listen).status();
   }
 };
 
