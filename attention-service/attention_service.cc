@@ -79,6 +79,7 @@ class AttentionService::Session final : public StreamSession {
     *response.mutable_key() = request.key();
     PayloadBuffer payload;
     const absl::Status served = Serve(request, &response, &payload);
+    received_.Clear();  // streams are many, and who sent it may send nothing more
     if (!served.ok()) {
       response.clear_opened();
       response.clear_n_cached();

@@ -2,6 +2,7 @@
 
 #include "attention-service/attention_service.h"
 
+#include <algorithm>
 #include <cmath>
 #include <functional>
 #include <limits>
@@ -258,6 +259,25 @@ TEST_F(AttentionServiceTest, ProtectsSharedBlocksFromOtherTokens) {
   twice.MergeFrom(Span(1, 0, 8));
   twice.set_n_rows(16);
   ExpectRefused([](auto*) {}, kBad, "spans has a sequence twice", twice);
+}
+
+TEST_F(AttentionServiceTest, KeepsNothingOfAFrameThatIsAnswered) {
+  ASSERT_EQ(Open(9, 20), internal::v1::REFUSAL_REASON_UNSPECIFIED);
+  ASSERT_FALSE(Send(Embed()).has_refusal());
+  RunAttentionRequest request = Span(9, 0, 3, internal::v1::ATTENTION_OPERATION_ATTEND);
+  PayloadBuffer rows(3 * 64 * sizeof(float));
+  std::fill_n(rows.as<float>(), 3 * 64, 0.5f);
+  grpc::Slice bytes;
+  ASSERT_TRUE(WriteFrame(request, rows).DumpToSingleSlice(&bytes).ok());
+  bool freed = false;
+  grpc::Slice slice(
+      const_cast<uint8_t*>(bytes.begin()), bytes.size(),
+      [](void* flag) { *static_cast<bool*>(flag) = true; }, &freed);
+  grpc::ByteBuffer frame(&slice, 1);
+  slice = grpc::Slice();
+  EXPECT_TRUE(session_->OnFrame(frame, absl::Now()).ok());
+  frame.Clear();
+  EXPECT_TRUE(freed);
 }
 
 TEST_F(AttentionServiceTest, SaysThatItDoesNotKnowASequence) {

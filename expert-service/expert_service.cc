@@ -140,7 +140,9 @@ class ExpertService::Session final : public StreamSession {
     internal::v1::RunExpertsResponse response;
     *response.mutable_key() = request.key();
     PayloadBuffer payload;
-    if (absl::Status served = Serve(request, &response, &payload); !served.ok()) {
+    absl::Status served = Serve(request, &response, &payload);
+    received_.Clear();  // streams are many, and who sent it may send nothing more
+    if (!served.ok()) {
       payload = PayloadBuffer();
       response.mutable_refusal()->set_reason(ReasonFor(served));
       response.mutable_refusal()->set_message(std::string(served.message()));

@@ -4,6 +4,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <functional>
 #include <memory>
 #include <vector>
@@ -123,6 +124,23 @@ TEST_F(ExpertServiceTest, RefusesFramesWhoseNumbersDoNotFit) {
   ExpectRefused([](auto*) {}, bad, "", /*n_rows=*/3);
   ExpectRefused([](auto* r) { r->set_n_rows(0x7fffffff); }, bad, "");
   ExpectRefused([](auto* r) { r->set_dtype(internal::v1::WIRE_DTYPE_UNSPECIFIED); }, bad, "");
+}
+
+TEST_F(ExpertServiceTest, KeepsNothingOfAFrameThatIsAnswered) {
+  PayloadBuffer rows(2 * 64 * sizeof(float));
+  std::fill_n(rows.as<float>(), 2 * 64, 0.5f);
+  const RunExpertsRequest request = Request();
+  grpc::Slice bytes;
+  ASSERT_TRUE(WriteFrame(request, rows).DumpToSingleSlice(&bytes).ok());
+  bool freed = false;
+  grpc::Slice slice(
+      const_cast<uint8_t*>(bytes.begin()), bytes.size(),
+      [](void* flag) { *static_cast<bool*>(flag) = true; }, &freed);
+  grpc::ByteBuffer frame(&slice, 1);
+  slice = grpc::Slice();
+  EXPECT_TRUE(session_->OnFrame(frame, absl::Now()).ok());
+  frame.Clear();
+  EXPECT_TRUE(freed);
 }
 
 TEST_F(ExpertServiceTest, SaysWhichExpertItDoesNotHold) {

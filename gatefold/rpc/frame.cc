@@ -139,8 +139,7 @@ grpc::ByteBuffer WriteMessage(const google::protobuf::MessageLite& message) {
 
 absl::Status ReadFrame(const grpc::ByteBuffer& wire, google::protobuf::MessageLite* header,
                        FramePayload* payload) {
-  payload->size_bytes_ = 0;
-  payload->slices_.clear();
+  payload->Clear();
   constexpr size_t kMaxBytes = kMaxFrameHeaderBytes + kMaxFramePayloadBytes;
   if (wire.Valid() && wire.Length() > kMaxBytes)
     return TooLarge("a frame", wire.Length(), kMaxBytes);

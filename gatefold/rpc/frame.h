@@ -46,6 +46,12 @@ class FramePayload {
   size_t size_bytes() const { return size_bytes_; }
   bool empty() const { return size_bytes_ == 0; }
 
+  // Gives the transport its memory back, rather than with the next frame.
+  void Clear() {
+    slices_.clear();
+    size_bytes_ = 0;
+  }
+
   // `to` has room for size_bytes().
   void CopyTo(void* to) const;
 
