@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <functional>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -300,6 +301,12 @@ TEST(ExpertServiceOptionsTest, NameTheFlagThatCannotBe) {
   EXPECT_TRUE(options.Validate().ok()) << options.Validate();
   options.drain_limit = absl::Seconds(-5);
   EXPECT_EQ(options.Validate().message(), "--drain-limit is -5s, must not be negative");
+  options.drain_limit = absl::ZeroDuration();
+  options.capacity_bytes = 1000;
+  EXPECT_THAT(std::string(options.Validate().message()),
+              HasSubstr("--capacity is 1000 and --experts is all"));
+  options.experts = "none";
+  EXPECT_TRUE(options.Validate().ok()) << options.Validate();
 }
 
 }  // namespace

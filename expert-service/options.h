@@ -33,6 +33,12 @@ struct ExpertServiceOptions {
       return absl::InvalidArgumentError(
           absl::StrCat("--load-threads is ", load_threads, ", must be within 1 and 64"));
     }
+    // A limit on memory that nobody heeds is worse than none.
+    if (capacity_bytes > 0 && experts != "none") {
+      return absl::InvalidArgumentError(
+          absl::StrCat("--capacity is ", capacity_bytes, " and --experts is ", experts,
+                       ": only experts that a planner assigns (none) are chosen by it"));
+    }
     if (!worker.tls.server_name.empty() && worker.tls.ca_file.empty()) {
       return absl::InvalidArgumentError(
           "--tls-server-name needs --tls-ca-file: other shards are verified with it");
