@@ -298,6 +298,7 @@ internal::v1::AttentionServiceDescribeResponse AttentionService::Describe() cons
   *response.mutable_worker() = worker_;
   response.mutable_worker()->set_ready(true);
   response.mutable_worker()->set_draining(draining_);
+  response.mutable_worker()->set_ending(ending_);
   response.set_kv_block_tokens(KvShape::kBlockTokens);
   response.set_n_kv_blocks(runner_->cache()->n_blocks());
   response.set_n_kv_blocks_free(runner_->cache()->n_available());

@@ -188,7 +188,10 @@ TEST_F(AttentionServiceTest, DrainedItKeepsItsSequencesAndOpensNoMore) {
   EXPECT_GT(service_->Describe().busy_nanos(), 0);
   ASSERT_TRUE(service_->SetDrained(false).ok());
   EXPECT_EQ(Open(10, 20), internal::v1::REFUSAL_REASON_UNSPECIFIED);
+  EXPECT_FALSE(service_->Describe().worker().ending());
   service_->SetDraining();  // its process ends
+  EXPECT_TRUE(service_->Describe().worker().draining());
+  EXPECT_TRUE(service_->Describe().worker().ending());
   EXPECT_TRUE(absl::IsFailedPrecondition(service_->SetDrained(false)));
 }
 
