@@ -36,10 +36,11 @@ absl::StatusOr<std::vector<CachedSequence*>> AttentionRunner::FindToEmbed(
           absl::StrCat("token id ", token, " is not within 0 and ", vocab_size - 1));
     }
   }
+  const uint64_t call = sequences->NextCall();
   std::vector<CachedSequence*> cached;
   const int32_t* token_id = token_ids.data();
   for (const StepSpan& span : spans) {
-    GF_ASSIGN_OR_RETURN(CachedSequence * sequence, sequences->Find(span.sequence));
+    GF_ASSIGN_OR_RETURN(CachedSequence * sequence, sequences->FindOnce(span.sequence, call));
     const int held = static_cast<int>(sequence->tokens.size());
     if (span.first_position > held ||
         span.first_position + static_cast<int64_t>(span.n_tokens) > sequence->n_positions) {
@@ -54,11 +55,6 @@ absl::StatusOr<std::vector<CachedSequence*>> AttentionRunner::FindToEmbed(
       }
     }
     cached.push_back(sequence);
-  }
-  std::vector<CachedSequence*> sorted = cached;
-  std::sort(sorted.begin(), sorted.end());
-  if (std::adjacent_find(sorted.begin(), sorted.end()) != sorted.end()) {
-    return absl::InvalidArgumentError("spans has a sequence twice");
   }
   return cached;
 }
@@ -106,10 +102,11 @@ absl::Status AttentionRunner::Attend(SequenceTable* sequences, int layer,
     return absl::InvalidArgumentError(
         absl::StrCat("layer ", layer, " is not within 0 and ", config_.n_layers - 1));
   }
+  const uint64_t call = sequences->NextCall();
   std::vector<AttentionRow> rows;
   std::vector<CachedSequence*> cached;
   for (const StepSpan& span : spans) {
-    GF_ASSIGN_OR_RETURN(CachedSequence * sequence, sequences->Find(span.sequence));
+    GF_ASSIGN_OR_RETURN(CachedSequence * sequence, sequences->FindOnce(span.sequence, call));
     cached.push_back(sequence);
     const int held = static_cast<int>(sequence->tokens.size());
     if (span.first_position + static_cast<int64_t>(span.n_tokens) > held) {

@@ -261,7 +261,10 @@ TEST_F(AttentionServiceTest, ProtectsSharedBlocksFromOtherTokens) {
   RunAttentionRequest twice = Span(1, 0, 8);
   twice.MergeFrom(Span(1, 0, 8));
   twice.set_n_rows(16);
-  ExpectRefused([](auto*) {}, kBad, "spans has a sequence twice", twice);
+  ExpectRefused([](auto*) {}, kBad, "spans has sequence 1 twice", twice);
+  twice.set_operation(internal::v1::ATTENTION_OPERATION_ATTEND);
+  twice.mutable_key()->set_layer(1);
+  ExpectRefused([](auto*) {}, kBad, "spans has sequence 1 twice", twice, 16);
 }
 
 TEST_F(AttentionServiceTest, KeepsNothingOfAFrameThatIsAnswered) {

@@ -74,6 +74,14 @@ absl::StatusOr<CachedSequence*> SequenceTable::Find(SequenceId id) {
   return &it->second;
 }
 
+absl::StatusOr<CachedSequence*> SequenceTable::FindOnce(SequenceId id, uint64_t call) {
+  GF_ASSIGN_OR_RETURN(CachedSequence * sequence, Find(id));
+  if (std::exchange(sequence->last_call, call) == call) {
+    return absl::InvalidArgumentError(absl::StrCat("spans has sequence ", id, " twice"));
+  }
+  return sequence;
+}
+
 absl::Status SequenceTable::Grow(CachedSequence* sequence, int n_positions) {
   const int n_more = BlocksFor(n_positions) - static_cast<int>(sequence->blocks.size());
   if (n_more <= 0) return absl::OkStatus();

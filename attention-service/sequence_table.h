@@ -23,6 +23,7 @@ struct CachedSequence {
   int n_complete = 0;               // positions that are computed in every layer
   StepSpan under_way;               // the last span that began, and the layer it has come to
   int next_layer = 0;
+  uint64_t last_call = 0;  // that had a span of it
 };
 
 // The sequences of one lane. Their KV blocks go back to the cache when they are closed, all of them
@@ -47,6 +48,10 @@ class SequenceTable {
 
   // kAborted if it is not here: its keys and values must be computed again.
   absl::StatusOr<CachedSequence*> Find(SequenceId id);
+  // For the spans of one call, which get a number that is theirs alone: kInvalidArgument if another
+  // of them is the sequence's already, for they would write the same keys and values.
+  absl::StatusOr<CachedSequence*> FindOnce(SequenceId id, uint64_t call);
+  uint64_t NextCall() { return ++n_calls_; }
 
   // Takes KV blocks until there are enough for `n_positions`. kResourceExhausted: none taken.
   absl::Status Grow(CachedSequence* sequence, int n_positions);
@@ -68,6 +73,7 @@ class SequenceTable {
   PrefixCache* const cache_;
   std::atomic<int>* const n_open_;
   std::unordered_map<SequenceId, CachedSequence> sequences_;
+  uint64_t n_calls_ = 0;
 };
 
 }  // namespace gatefold
