@@ -386,7 +386,7 @@ void GenerationRun::Cancel() {
   {
     absl::MutexLock lock(&mu_);
     wake_ = nullptr;
-    End(absl::CancelledError("the caller left"), &after);
+    End(CallerLeft(context_.clock(), deadline_), &after);
     lease = std::move(lease_);
   }
   Settle(std::move(after));

@@ -528,6 +528,27 @@ TEST_F(GenerationTest, OutOfTimeBeforeItWasSubmittedIsDeadlineExceeded) {
   EXPECT_EQ(service_.n_submitted(), 0);
 }
 
+// gRPC takes the call away at its deadline, often before the scheduler looks at the time.
+TEST_F(GenerationTest, ACallThatIsTakenAwayAtItsDeadlineIsNotCountedAsCancelled) {
+  deadline_ = now_ + absl::Seconds(2);
+  StartAndAwait().Token('a');
+  now_ = deadline_;
+  reader_.Leave();
+  EXPECT_EQ(Report().status.code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_EQ(Report().n_output_tokens, 1);
+}
+
+TEST_F(GenerationTest, NeitherIsAScore) {
+  deadline_ = now_ + absl::Seconds(2);
+  inference::v1::ScoreTextRequest score;
+  score.mutable_prompt()->set_text("hi");
+  auto call = gateway_->Score(score, deadline_, [](const auto& /*answer*/) {});
+  service_.Await(0).Begin();
+  now_ = deadline_;
+  call.reset();
+  EXPECT_EQ(Report().status.code(), absl::StatusCode::kDeadlineExceeded);
+}
+
 TEST_F(GenerationTest, TimesAreCountedFromArrival) {
   output()->set_timings(true);
   Submission& submission = StartAndAwait();

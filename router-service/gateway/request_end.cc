@@ -45,6 +45,11 @@ bool IsOurFault(const absl::Status& status) {
          absl::IsFailedPrecondition(status);
 }
 
+absl::Status CallerLeft(absl::Time now, absl::Time deadline) {
+  if (now < deadline) return absl::CancelledError("the caller left");
+  return absl::DeadlineExceededError("the deadline passed");
+}
+
 std::string ReasonToKeep(const absl::Status& status) {
   return IsOurFault(status) ? std::string(status.message()) : ReasonOf(status);
 }

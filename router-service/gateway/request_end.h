@@ -17,6 +17,9 @@ absl::Status OutcomeOf(const GenerationEnd& end);
 // kDeadlineExceeded once the deadline has passed.
 absl::Status CheckTimeLeft(absl::Time now, absl::Time deadline);
 
+// How a request ended whose caller is gone: with its deadline, or before it.
+absl::Status CallerLeft(absl::Time now, absl::Time deadline);
+
 // What operators may know of why a request ended. What was wrong with it is its caller's news, and
 // may quote it: of that only the reason. What we did wrong is told whole.
 std::string ReasonToKeep(const absl::Status& status);

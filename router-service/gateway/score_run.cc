@@ -208,7 +208,7 @@ void ScoreRun::Cancel() {
     if (done_ == nullptr) return;
     done_ = [](const absl::StatusOr<Response>&) {};
   }
-  End(absl::CancelledError("the caller left"));
+  End(CallerLeft(context_.clock(), deadline_));
 }
 
 RequestReport ScoreRun::MakeReport(const absl::Status& status) const {
