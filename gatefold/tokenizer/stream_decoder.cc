@@ -17,10 +17,13 @@ StreamDecoder::StreamDecoder(const Tokenizer* tokenizer, bool skip_special_token
   for (const int32_t id : prompt_tail) assembler_.Add(id);
   std::string already_there;
   assembler_.TakeComplete(&already_there);
+  has_new_ = false;
 }
 
 std::string StreamDecoder::Push(int32_t id) {
+  const size_t n_held = assembler_.held_bytes();
   assembler_.Add(id);
+  has_new_ = has_new_ || assembler_.held_bytes() != n_held;
   std::string text;
   if (assembler_.Ready()) {
     assembler_.TakeAll(&text);
@@ -32,7 +35,7 @@ std::string StreamDecoder::Push(int32_t id) {
 
 std::string StreamDecoder::Finish() {
   std::string text;
-  assembler_.TakeAll(&text);
+  if (has_new_) assembler_.TakeAll(&text);
   return text;
 }
 

@@ -20,7 +20,8 @@ class StreamDecoder {
   // `tokenizer` outlives the decoder.
   StreamDecoder(const Tokenizer* tokenizer, bool skip_special_tokens);
   // For text that goes on from a prompt: the leading space of the first new token stays, and a
-  // character that the prompt left unfinished is finished. A few of its last ids are enough.
+  // character that the prompt left unfinished is finished, or shown as broken before what follows
+  // instead. A few of its last ids are enough.
   StreamDecoder(const Tokenizer* tokenizer, bool skip_special_tokens,
                 absl::Span<const int32_t> prompt_tail);
 
@@ -31,6 +32,7 @@ class StreamDecoder {
 
  private:
   TextAssembler assembler_;
+  bool has_new_ = true;  // bytes that are not the prompt's
 };
 
 }  // namespace gatefold

@@ -91,6 +91,22 @@ TEST_F(ByteStream, FinishesACharacterThatThePromptBegan) {
   EXPECT_EQ(stream.Finish(), "");
 }
 
+TEST_F(ByteStream, SaysNothingOfACharacterThatThePromptBeganWhenNothingFollows) {
+  const std::vector<int32_t> prompt = {'a', 0xE4, 0xBD};
+  StreamDecoder silent(tokenizer_.get(), true, prompt);
+  EXPECT_EQ(silent.Finish(), "");
+  StreamDecoder stream(tokenizer_.get(), true, prompt);
+  EXPECT_EQ(stream.Push(0xE4), "");
+  EXPECT_EQ(stream.Finish(), "\uFFFD\uFFFD");
+}
+
+TEST_F(PieceStream, SaysNothingOfItWhenOnlyASpecialTokenFollows) {
+  const std::vector<int32_t> prompt = {263, 3 + 0xE4, 3 + 0xBD};
+  StreamDecoder stream(tokenizer_.get(), true, prompt);
+  EXPECT_EQ(stream.Push(2), "");
+  EXPECT_EQ(stream.Finish(), "");
+}
+
 TEST_F(PieceStream, StripsTheFirstSpaceOfTheSequenceOnly) {
   EXPECT_THAT(Stream(*tokenizer_, {268, 268, 259, 263}),
               ElementsAre("hello", " hello", " ", "o", ""));
