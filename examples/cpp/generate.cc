@@ -71,14 +71,19 @@ grpc::Status Run(inference::InferenceService::Stub* stub, Generation* generation
   auto reader = stub->StreamGenerateText(&context, generation->request);
   inference::StreamGenerateTextResponse response;
   std::vector<int> tokens;
+  std::string rest;
   while (reader->Read(&response)) {
     if (response.has_started()) {
       generation->request.mutable_request()->mutable_config()->set_seed(response.started().seed());
-    } else if (response.has_delta()) {
+    } else if (response.has_delta() && response.delta().n_tokens() > 0) {
       std::fputs(response.delta().text().c_str(), stdout);
       std::fflush(stdout);
       for (int id : response.delta().token_ids()) tokens.push_back(id);
+    } else if (response.has_delta()) {
+      // Left at the end; without the finish it comes again from the next router.
+      rest = response.delta().text();
     } else if (response.has_finish()) {
+      std::fputs(rest.c_str(), stdout);
       generation->finished = true;
     } else if (response.has_summary()) {
       const inference::Usage& usage = response.summary().usage();

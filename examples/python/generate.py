@@ -36,6 +36,7 @@ def run(stub, request):
     """One attempt at one router; keeps in `request` what another needs to go on. True: finished."""
     finished = False
     tokens = []
+    rest = ""
     try:
         key = os.environ.get("GATEFOLD_API_KEY")
         metadata = [("authorization", f"Bearer {key}")] if key else None
@@ -44,9 +45,13 @@ def run(stub, request):
             if event == "started":
                 request.request.config.seed = response.started.seed
             elif event == "delta":
-                print(response.delta.text, end="", flush=True)
-                tokens.extend(response.delta.token_ids)
+                if response.delta.n_tokens:
+                    print(response.delta.text, end="", flush=True)
+                    tokens.extend(response.delta.token_ids)
+                else:  # left at the end; without the finish it comes again from the next router
+                    rest = response.delta.text
             elif event == "finish":
+                print(rest, end="", flush=True)
                 finished = True
             elif event == "summary":
                 usage = response.summary.usage

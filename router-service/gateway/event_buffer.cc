@@ -64,7 +64,10 @@ bool EventBuffer::PushDelta(Event event) {
   Unread*& growing = Growing(delta->candidate_index());
   const int64_t merged = MergedBytes(*delta);
   if (unread_bytes_ + merged > max_unread_bytes_) return false;
-  if (growing != nullptr && growing->bytes + merged <= max_delta_bytes_ &&
+  // The text that is left at the end comes again to who resumes after all tokens, and only a delta
+  // of its own tells them which that is.
+  const bool is_rest = delta->n_tokens() == 0 && !delta->text().empty();
+  if (growing != nullptr && !is_rest && growing->bytes + merged <= max_delta_bytes_ &&
       MergeDelta(std::move(*delta), growing->event.mutable_delta())) {
     growing->bytes += merged;
     unread_bytes_ += merged;

@@ -16,7 +16,8 @@ bool MergeDelta(inference::v1::StreamGenerateTextResponse::Delta&& more,
                 inference::v1::StreamGenerateTextResponse::Delta* delta);
 
 // The events of one request that its reader has not taken yet. Deltas of a candidate that wait here
-// become one, so a slow reader gets fewer and longer ones. Threads: one at a time.
+// become one, so a slow reader gets fewer and longer ones; but text without tokens stays alone.
+// Threads: one at a time.
 class EventBuffer {
  public:
   using Event = inference::v1::StreamGenerateTextResponse;

@@ -70,6 +70,17 @@ TEST(EventBufferTest, MergesDeltasOfEachCandidateThatWait) {
   EXPECT_EQ(Drain(&buffer), (std::vector<std::string>{"1:xyz", "0:c"}));
 }
 
+TEST(EventBufferTest, KeepsTheTextThatIsLeftAtTheEndApartFromTokens) {
+  EventBuffer buffer(1000, 1000);
+  buffer.Open({});
+  EXPECT_TRUE(buffer.Push(Delta(0, "ab")));
+  Event rest = Delta(0, "c");
+  rest.mutable_delta()->set_n_tokens(0);
+  rest.mutable_delta()->clear_token_ids();
+  EXPECT_TRUE(buffer.Push(rest));
+  EXPECT_EQ(Drain(&buffer), (std::vector<std::string>{"other", "0:ab", "0:c"}));
+}
+
 TEST(EventBufferTest, StartsANewDeltaAtTheSizeLimit) {
   EventBuffer buffer(60, 10000);
   buffer.Open({});
@@ -97,6 +108,7 @@ TEST(EventBufferTest, CountsTheTextAndNotTheFramingOfMergedDeltas) {
   buffer.Open({});
   int n_taken = 0;
   Event event;
+  event.mutable_delta()->set_n_tokens(1);
   event.mutable_delta()->set_text("x");
   while (n_taken < 900 && buffer.Push(event)) ++n_taken;
   EXPECT_EQ(n_taken, 900);
