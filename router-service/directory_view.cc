@@ -41,11 +41,16 @@ void Describe(const WorkerEntry& entry, cluster::v1::WorkerKind kind, cluster::v
   worker->set_n_sequences(entry.attention.n_sequences());
 }
 
-// By shard: experts that only it serves.
+// By shard: experts that no other serves. Those that drain do not serve, though they are used while
+// there is nobody else: who stops two of them must not lose what only these two hold.
 std::vector<uint32_t> CountSole(const RoutingTable& table) {
   std::vector<uint32_t> sole(table.experts.size());
   for (const std::vector<int>& holders : table.holders) {
-    if (holders.size() == 1) ++sole[holders[0]];
+    const bool one_serves = std::any_of(holders.begin(), holders.end(), [&table](int shard) {
+      return table.experts[shard].state == WorkerEntry::State::kReady;
+    });
+    if (one_serves && holders.size() > 1) continue;
+    for (const int shard : holders) ++sole[shard];
   }
   return sole;
 }

@@ -1,5 +1,8 @@
 #include "router-service/directory_view.h"
 
+#include <algorithm>
+#include <vector>
+
 #include "absl/time/clock.h"
 #include "gtest/gtest.h"
 #include "router-service/dispatch/fake_shard.h"
@@ -69,6 +72,52 @@ TEST(DirectoryViewTest, NumericsAreMixedWhereThoseWhoHoldExpertsDiffer) {
   first.SetExperts({0});
   ASSERT_TRUE(await(1, 1));
   EXPECT_TRUE(view.mixed_numerics());
+}
+
+// Each of them may be stopped once it has none, so two that drain may not rely on each other.
+TEST(DirectoryViewTest, WhatOnlyDrainingShardsHoldIsSoleToEachOfThem) {
+  FakeShard first("directory-view-3", {0, 1}, 2), second("directory-view-4", {1}, 2),
+      third("directory-view-5", {}, 2);
+  ClusterIdentity identity;
+  identity.n_layers = 2;
+  identity.experts_per_layer = 2;
+  const auto directory = *Directory::Start(Directory::Options(), identity);
+  const DispatchCounters counters(kMaxWorkers, 4);
+  ModelConfig config;
+  config.n_layers = 2;
+  const DirectoryView view("model", "fingerprint", config, directory.get(), &counters);
+  const auto await = [&](size_t n_draining, size_t n_holders) {
+    return directory->Await(
+        [=](const RoutingTable& table) {
+          return table.HoldersOf(1, 1).size() == n_holders &&
+                 std::count_if(table.experts.begin(), table.experts.end(),
+                               [](const WorkerEntry& entry) {
+                                 return entry.state == WorkerEntry::State::kDraining;
+                               }) == static_cast<ptrdiff_t>(n_draining);
+        },
+        absl::Now() + absl::Seconds(20));
+  };
+  const auto sole = [&view] {
+    std::vector<uint32_t> counts;
+    const cluster::v1::GetClusterResponse cluster = view.Snapshot();
+    for (const auto& worker : cluster.workers()) counts.push_back(worker.n_sole_experts());
+    return counts;
+  };
+  const auto drain = [](internal::v1::ExpertShard* shard) {
+    shard->mutable_worker()->set_draining(true);
+  };
+  directory->SetDiscovered({first.address(), second.address(), third.address()}, {});
+  ASSERT_TRUE(await(0, 2));
+  EXPECT_EQ(sole(), (std::vector<uint32_t>{2, 0, 0}));  // expert 0, in two layers
+  second.SetDescription(drain);
+  ASSERT_TRUE(await(1, 1));
+  EXPECT_EQ(sole(), (std::vector<uint32_t>{4, 0, 0}));
+  first.SetDescription(drain);
+  ASSERT_TRUE(await(2, 2));
+  EXPECT_EQ(sole(), (std::vector<uint32_t>{4, 2, 0}));
+  third.SetExperts({0, 1});
+  ASSERT_TRUE(await(2, 1));
+  EXPECT_EQ(sole(), (std::vector<uint32_t>{0, 0, 4}));
 }
 
 }  // namespace
