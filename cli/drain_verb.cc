@@ -77,8 +77,8 @@ class DrainVerb final : public WorkerVerb {
   }
   absl::string_view details() const override {
     return "The experts that only it holds are loaded elsewhere first (that takes a planner, and\n"
-           "shards with room); an attention-service keeps the sequences it has to their end. The\n"
-           "process stays: stop it, or `gatefold resume` it.\n";
+           "shards with room); sequences of an attention-service go on at another one, or end where\n"
+           "they are if there is none. The process stays: stop it, or `gatefold resume` it.\n";
   }
   void AddFlags(FlagSet* flags) override {
     connection_.AddRouterTo(flags);
