@@ -59,8 +59,9 @@ Specs OfRequests() {
       {"gatefold_requests_total", C, "outcome", "requests", "router",
        "Requests that ended, by gRPC code in lower case: ok, cancelled, resource_exhausted, ..."},
       {"gatefold_requests_running", G, "", "requests", "router",
-       "Requests that take part in steps"},
-      {"gatefold_requests_waiting", G, "", "requests", "router", "Requests that wait for room"},
+       "Requests that take part in steps; one for N candidates counts N times"},
+      {"gatefold_requests_waiting", G, "", "requests", "router",
+       "Requests that wait for room, counted likewise"},
       {"gatefold_requests_waiting_for_expert", G, "", "requests", "router",
        "Of those that run: waiting for an expert that no live shard holds"},
   };
