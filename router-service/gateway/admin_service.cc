@@ -2,6 +2,7 @@
 #include <string>
 #include <utility>
 
+#include "gatefold/base/errors.h"
 #include "gatefold/cluster/v1/cluster.pb.h"
 #include "gatefold/rpc/async_service.h"
 #include "router-service/gateway/gateway_service.h"
@@ -30,7 +31,7 @@ void AddSetDraining(RpcServer* server, const char* method, ClusterAdmin* admin, 
       [admin, draining](std::shared_ptr<CallContext> /*call*/, const Request& request,
                         Respond<Response> respond) {
         if (request.worker().empty()) {
-          return respond(absl::InvalidArgumentError("worker is empty, must be a name or address"));
+          return respond(BadField("worker", "is empty, must be a name or address"));
         }
         admin->SetDraining(request.worker(), draining,
                            [respond](absl::StatusOr<cluster::v1::Worker> worker) {

@@ -48,8 +48,8 @@ absl::StatusOr<absl::Duration> Interval(const WatchExpertLoadRequest& request) {
   const absl::Duration interval =
       absl::Seconds(request.interval().seconds()) + absl::Nanoseconds(request.interval().nanos());
   if (interval < absl::Milliseconds(100) || interval > absl::Hours(1)) {
-    return absl::InvalidArgumentError(absl::StrCat("interval is ", absl::FormatDuration(interval),
-                                                   ", must be within 100ms and 1h"));
+    return BadField("interval", absl::StrCat("is ", absl::FormatDuration(interval),
+                                             ", must be within 100ms and 1h"));
   }
   return interval;
 }

@@ -348,7 +348,9 @@ TEST_F(GatewayServiceTest, TellsOfTheLoadEveryInterval) {
   cluster::v1::WatchExpertLoadResponse response;
   auto refused = clusters->WatchExpertLoad(&contexts[0], request);
   EXPECT_FALSE(refused->Read(&response));
-  EXPECT_EQ(refused->Finish().error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  const absl::Status status = FromGrpcStatus(refused->Finish());
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(GetErrorDetails(status).violations.at(0).field, "interval");
   request.mutable_interval()->set_nanos(100'000'000);
   auto stream = clusters->WatchExpertLoad(&contexts[1], request);
   for (int i = 0; i < 2; ++i) {
@@ -456,8 +458,9 @@ TEST_F(GatewayServiceTest, AnAdministratorDrainsAndResumesWorkers) {
   grpc::ClientContext contexts[5];
   cluster::v1::DrainWorkerRequest drain;
   cluster::v1::DrainWorkerResponse drained;
-  EXPECT_EQ(admin->DrainWorker(&contexts[0], drain, &drained).error_code(),
-            grpc::StatusCode::INVALID_ARGUMENT);
+  const absl::Status status = FromGrpcStatus(admin->DrainWorker(&contexts[0], drain, &drained));
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(GetErrorDetails(status).violations.at(0).field, "worker");
   drain.set_worker("b");
   EXPECT_EQ(admin->DrainWorker(&contexts[1], drain, &drained).error_code(),
             grpc::StatusCode::NOT_FOUND);

@@ -1,7 +1,9 @@
 #include "router-service/gateway/request_checker.h"
 
 #include <algorithm>
+#include <charconv>
 #include <cmath>
+#include <string>
 
 #include "absl/strings/str_cat.h"
 #include "gatefold/base/errors.h"
@@ -22,12 +24,18 @@ constexpr float kMaxRepetitionPenalty = 100;
 
 enum class LowEnd { kClosed, kOpen };
 
+// With as many digits as tell it from the limit that it is just beyond.
+std::string Digits(float value) {
+  char digits[32];
+  return {digits, std::to_chars(digits, digits + sizeof(digits), value).ptr};
+}
+
 absl::Status CheckFloat(absl::string_view field, float value, float low, float high,
                         LowEnd low_end = LowEnd::kClosed) {
   // NaN fails both comparisons.
   const bool above = low_end == LowEnd::kOpen ? value > low : value >= low;
   if (above && value <= high) return absl::OkStatus();
-  return BadField(field, absl::StrCat("is ", value, ", must be a number in ",
+  return BadField(field, absl::StrCat("is ", Digits(value), ", must be a number in ",
                                       low_end == LowEnd::kOpen ? "(" : "[", low, ", ", high, "]"));
 }
 

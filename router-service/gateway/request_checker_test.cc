@@ -85,6 +85,14 @@ TEST_F(RequestCheckerTest, RefusesNumbersOutsideTheirRange) {
   }
 }
 
+TEST_F(RequestCheckerTest, TellsANumberFromTheLimitThatItIsJustBeyond) {
+  config()->set_temperature(100.0001f);
+  ExpectBadField("config.temperature", "is 100.0001, must be a number in [0, 100]");
+  config()->Clear();
+  config()->set_min_p(1.0000001f);
+  ExpectBadField("config.min_p", "is 1.0000001, must be a number in [0, 1]");
+}
+
 TEST_F(RequestCheckerTest, RefusesCountsOutsideTheirRange) {
   config()->set_candidate_count(0);
   ExpectBadField("config.candidate_count", "is 0, must be in [1, 8]");
