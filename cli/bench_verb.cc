@@ -1,3 +1,5 @@
+#include <cstdint>
+#include <optional>
 #include <random>
 
 #include "absl/strings/str_cat.h"
@@ -43,8 +45,8 @@ class BenchVerb final : public Verb {
     flags->Add("output-tokens", "N", "tokens generated for each (default 128, or what fits)",
                &output_tokens_);
     flags->Add("concurrency", "N", "requests at the same time (default 1)", &load_.concurrency);
-    flags->Add("requests", "N", "requests in all (default 3)", &load_.requests);
-    flags->Add("seed", "N", "of the random prompts (default: another one each time)", &load_.seed);
+    flags->Add("requests", "N", "requests in all (default 3, or what fills the waves)", &requests_);
+    flags->Add("seed", "N", "of the random prompts (default: another one each time)", &seed_);
     output_.AddTo(flags);
   }
 
@@ -55,7 +57,7 @@ class BenchVerb final : public Verb {
     if (!arguments.empty()) return UsageError("bench takes no arguments");
     GF_RETURN_IF_ERROR(CheckLoad());
     // The server may have cached the prompts of an earlier run.
-    if (!flags.OnCommandLine("seed")) load_.seed = std::random_device()();
+    load_.seed = seed_ ? *seed_ : std::random_device()();
     GF_ASSIGN_OR_RETURN(const std::unique_ptr<Connection> connection,
                         Connection::Open(connection_, console->interrupts));
     GF_ASSIGN_OR_RETURN(const inference::v1::Model model, connection->GetModel());
@@ -85,24 +87,28 @@ class BenchVerb final : public Verb {
   }
 
  private:
-  absl::Status CheckLoad() const {
+  absl::Status CheckLoad() {
     const struct {
       const char* flag;
       int value, most;
     } bounds[] = {{"--concurrency", load_.concurrency, 1024},
-                  {"--requests", load_.requests, 1 << 20}};
+                  {"--requests", requests_.value_or(1), 1 << 20}};
     for (const auto& [flag, value, most] : bounds) {
       if (value < 1 || value > most) {
         return UsageError(absl::StrCat(flag, " is ", value, ", must be within 1 and ", most));
       }
     }
+    // As few waves as have three requests, and none of them with fewer than were asked for.
+    const int n_waves = (2 + load_.concurrency) / load_.concurrency;
+    load_.requests = requests_.value_or(n_waves * load_.concurrency);
     return absl::OkStatus();
   }
 
   ConnectionFlags connection_;
   OutputFlag output_;
   BenchLoad load_;
-  std::optional<int> prompt_tokens_, output_tokens_;
+  std::optional<int> prompt_tokens_, output_tokens_, requests_;
+  std::optional<uint64_t> seed_;
 };
 
 }  // namespace

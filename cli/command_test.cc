@@ -9,6 +9,7 @@
 #include <thread>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
 #include "cli/error_report.h"
 #include "cli/fake_router.h"
 #include "cli/output.h"
@@ -172,6 +173,26 @@ TEST_F(CommandTest, MeasuresTheDocumentedForm) {
   for (const int32_t id : router_.generate_requests[1].prompt().token_ids().ids()) {
     EXPECT_LT(id, 16);
   }
+}
+
+TEST_F(CommandTest, MeasuresAsManyRequestsAtOnceAsItIsTold) {
+  for (const auto& [concurrency, n_requests] : {std::pair(1, 3), {2, 4}, {3, 3}, {5, 5}}) {
+    router_.generate_requests.clear();
+    Ask({"bench", "--prompt-tokens", "4", absl::StrCat("--concurrency=", concurrency)});
+    EXPECT_EQ(router_.generate_requests.size(), 1 + n_requests) << concurrency;
+  }
+}
+
+TEST_F(CommandTest, TakesTheSeedOfAMeasurementFromTheEnvironmentToo) {
+  const auto prompt = [this](const std::string& flag, const Environment& environment) {
+    router_.generate_requests.clear();
+    EXPECT_EQ(Run({"bench", "--router", router_.address(), "--prompt-tokens", "9", flag}, "",
+                  environment),
+              0)
+        << err_;
+    return router_.generate_requests.at(1).prompt().SerializeAsString();
+  };
+  EXPECT_EQ(prompt("--output=table", {{"GATEFOLD_SEED", "7"}}), prompt("--seed=7", {}));
 }
 
 TEST_F(CommandTest, SaysWhatFailed) {
