@@ -11,6 +11,7 @@
 #include "cli/generation_flags.h"
 #include "cli/prompt_flags.h"
 #include "cli/verbs.h"
+#include "gatefold/base/errors.h"
 #include "gatefold/base/status_macros.h"
 #include "gatefold/tokenizer/utf8.h"
 
@@ -74,6 +75,9 @@ class ChatVerb final : public Verb {
     if (status.ok() || !console->in_is_terminal || console->interrupts->raised()) return status;
     conversation->DropLast();
     console->err << DescribeError(name(), status);
+    if (ReasonOf(status) == kContextLengthExceeded) {
+      console->err << "/reset forgets what was said, which makes room.\n";
+    }
     return absl::OkStatus();
   }
 

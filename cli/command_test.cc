@@ -13,9 +13,11 @@
 #include "cli/error_report.h"
 #include "cli/fake_router.h"
 #include "cli/output.h"
+#include "gatefold/base/errors.h"
 #include "gatefold/model/model_manifest.h"
 #include "gatefold/model/model_weights.h"
 #include "gatefold/rpc/address.h"
+#include "gatefold/rpc/status.h"
 #include "gatefold/rpc/test_certificates.h"
 #include "gatefold/rpc/tls.h"
 #include "router-service/gateway/api_keys.h"
@@ -152,6 +154,16 @@ TEST_F(CommandTest, KeepsTheConversation) {
   EXPECT_EQ(second.messages(2).content(), "abc");
   EXPECT_EQ(second.messages(3).content(), "and?");
   EXPECT_EQ(router_.generate_requests[2].prompt().conversation().messages_size(), 2);
+}
+
+TEST_F(CommandTest, SaysHowToGoOnWhenTheConversationHasBecomeTooLong) {
+  router_.failure = ToGrpcStatus(ContextLengthExceeded(161, 128));
+  std::istringstream in("hi\nagain\n");
+  std::ostringstream out, err;
+  Console console{in, out, err, /*in_is_terminal=*/true, &interrupts_};
+  EXPECT_EQ(RunCommand({"chat", "--router", router_.address()}, {}, &console), 0);
+  EXPECT_THAT(err.str(), HasSubstr("the prompt has 161 tokens, the limit is 128"));
+  EXPECT_THAT(err.str(), HasSubstr("/reset"));
 }
 
 TEST_F(CommandTest, TakesLineEndsOfEitherKindForTheEndsOfTurns) {
