@@ -62,6 +62,11 @@ TEST_F(CommandTest, GeneratesTheDocumentedForm) {
   EXPECT_THAT(router_.generate_requests.at(0).prompt().token_ids().ids(), ElementsAre(1, 5, 9));
 }
 
+TEST_F(CommandTest, TellsNoTimeOfATokenThatDidNotCome) {
+  Ask({"generate", "hello"});  // nor does the router
+  EXPECT_THAT(err_, HasSubstr("3 output tokens (length), seed 0\n"));
+}
+
 TEST_F(CommandTest, ServeRefusesAnAddressBeforeItReadsTheModel) {
   EXPECT_EQ(Run({"serve", "--model=/nowhere", "--listen=nonsense"}), 2);
   EXPECT_THAT(err_, HasSubstr("--listen"));

@@ -36,10 +36,13 @@ void PrintLogprobs(const std::vector<inference::v1::TokenLogprobs>& tokens, std:
 std::string SummaryLine(const Answer& answer) {
   const inference::v1::Usage& usage = answer.summary.usage();
   const inference::v1::Timings& timings = answer.summary.timings();
-  std::string line = absl::StrFormat(
-      "%u prompt tokens, %u output tokens (%s), seed %u, first after %.0f ms",
-      usage.prompt_tokens(), usage.output_tokens(), FinishReasonName(answer.finish.reason()),
-      answer.summary.effective_config().seed(), 1e3 * Seconds(timings.first_token()));
+  std::string line =
+      absl::StrFormat("%u prompt tokens, %u output tokens (%s), seed %u", usage.prompt_tokens(),
+                      usage.output_tokens(), FinishReasonName(answer.finish.reason()),
+                      answer.summary.effective_config().seed());
+  if (timings.has_first_token()) {
+    absl::StrAppendFormat(&line, ", first after %.0f ms", 1e3 * Seconds(timings.first_token()));
+  }
   if (const double decode = Seconds(timings.decode()); usage.output_tokens() > 1 && decode > 0) {
     absl::StrAppendFormat(&line, ", then %.1f tokens/s", (usage.output_tokens() - 1) / decode);
   }
