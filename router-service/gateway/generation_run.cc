@@ -62,6 +62,8 @@ bool GenerationRun::Accept() {
       return true;
     }
     status = lease.status();
+  }
+  if (context_.checker->CheckRequestId(request_.request().request_id()).ok()) {
     absl::MutexLock lock(&mu_);
     refused_id_ = request_.request().request_id();
   }

@@ -635,6 +635,24 @@ TEST_F(GenerationTest, RefusalsNameWhatIsWrongAndAreCounted) {
   EXPECT_EQ(service_.n_submitted(), 0);
 }
 
+TEST_F(GenerationTest, ARefusedRequestIsReportedWithItsIdIfThatIsOne) {
+  config()->set_top_p(2);
+  inference::v1::ScoreTextRequest score;
+  score.set_top_logprobs(21);
+  for (const std::string& id : {std::string("mine"), std::string("not one")}) {
+    request_.mutable_request()->set_request_id(id);
+    Reader reader;
+    Start(&reader);
+    EXPECT_EQ(ReasonOf(reader.ToEnd().status), kBadRequest);
+    score.set_request_id(id);
+    auto call = gateway_->Score(score, deadline_, [](const auto& /*answer*/) {});
+  }
+  absl::MutexLock lock(&observer_.mu);
+  std::vector<std::string> ids;
+  for (const RequestReport& report : observer_.reports) ids.push_back(report.refused_id);
+  EXPECT_EQ(ids, (std::vector<std::string>{"mine", "mine", "", ""}));
+}
+
 TEST_F(GenerationTest, RefusesWhenTooManyArePreparing) {
   options_.max_preparing = 1;
   options_.n_preparation_threads = 1;

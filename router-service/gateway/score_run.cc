@@ -58,6 +58,8 @@ bool ScoreRun::Accept() {
       return true;
     }
     status = lease.status();
+  }
+  if (context_.checker->CheckRequestId(request_.request_id()).ok()) {
     absl::MutexLock lock(&mu_);
     refused_id_ = request_.request_id();
   }
