@@ -40,6 +40,7 @@ class LocalView final : public ClusterView {
     cluster.set_model_fingerprint(weights_->Fingerprint());
     cluster.set_ready(true);
     cluster.set_coverage_ratio(1);
+    cluster.set_topology_version(topology_version());
     cluster::v1::Worker* worker = cluster.add_workers();
     worker->set_name("local");
     worker->set_kind(cluster::v1::WORKER_KIND_ROUTER);
