@@ -45,7 +45,10 @@ class LocalView final : public ClusterView {
     worker->set_name("local");
     worker->set_kind(cluster::v1::WORKER_KIND_ROUTER);
     worker->set_state(cluster::v1::WORKER_STATE_READY);
-    worker->set_n_experts(static_cast<uint32_t>(runner_->store().Held().size()));
+    const std::vector<ExpertId> held = runner_->store().Held();
+    worker->set_n_experts(static_cast<uint32_t>(held.size()));
+    worker->set_n_sole_experts(worker->n_experts());
+    for (const ExpertId& id : held) worker->set_rows_served(worker->rows_served() + RowsOf(id));
     worker->set_loaded_bytes(runner_->store().loaded_bytes());
     worker->set_isa(device_);
     worker->set_version(kVersion);
@@ -59,8 +62,7 @@ class LocalView final : public ClusterView {
       cluster::v1::ExpertLoad& load = loads.emplace_back();
       load.set_layer(id.layer);
       load.set_expert(id.expert);
-      load.set_rows(resident_ != nullptr ? resident_->n_rows(id.layer, id.expert)
-                                         : runner_->n_rows(id));
+      load.set_rows(RowsOf(id));
       load.add_shards("local");
     }
     return loads;
@@ -70,6 +72,10 @@ class LocalView final : public ClusterView {
   bool mixed_numerics() const override { return false; }
 
  private:
+  uint64_t RowsOf(const ExpertId& id) const {
+    return resident_ != nullptr ? resident_->n_rows(id.layer, id.expert) : runner_->n_rows(id);
+  }
+
   const std::string model_;
   const std::string device_;  // for people
   const ModelWeights* const weights_;

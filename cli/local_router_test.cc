@@ -7,6 +7,8 @@
 
 #include "absl/time/time.h"
 #include "gatefold/cluster/v1/cluster.grpc.pb.h"
+#include "gatefold/inference/v1/inference.grpc.pb.h"
+#include "gatefold/rpc/status.h"
 #include "tools/random_model.h"
 
 namespace gatefold {
@@ -41,6 +43,23 @@ TEST_F(LocalRouterTest, TellsOfItsTopologyOnceSinceItDoesNotChange) {
   EXPECT_EQ(response.cluster().topology_version(), 1);
   EXPECT_FALSE(stream->Read(&response));
   EXPECT_EQ(stream->Finish().error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
+}
+
+TEST_F(LocalRouterTest, CountsWhatItComputesAndWhatOnlyItHolds) {
+  grpc::ClientContext generate, list;
+  inference::v1::GenerateTextRequest request;
+  for (const int32_t id : {5, 6, 7}) request.mutable_prompt()->mutable_token_ids()->add_ids(id);
+  request.mutable_config()->set_max_output_tokens(2);
+  request.mutable_config()->set_ignore_eos(true);
+  inference::v1::GenerateTextResponse answer;
+  const auto inference = inference::v1::InferenceService::NewStub(router_->channel());
+  const absl::Status status = FromGrpcStatus(inference->GenerateText(&generate, request, &answer));
+  ASSERT_TRUE(status.ok()) << status;
+  cluster::v1::ListWorkersResponse workers;
+  ASSERT_TRUE(cluster_->ListWorkers(&list, {}, &workers).ok());
+  ASSERT_EQ(workers.workers_size(), 1);
+  EXPECT_EQ(workers.workers(0).rows_served(), 4 * 4 * 2);  // tokens, layers, experts
+  EXPECT_EQ(workers.workers(0).n_sole_experts(), 4 * 8);
 }
 
 }  // namespace

@@ -46,8 +46,7 @@ std::string HeldUp(const TopView& view) {
 }
 
 bool HoldsExperts(const Worker& worker) {
-  return worker.kind() == cluster::v1::WORKER_KIND_EXPERT && worker.n_experts() > 0 &&
-         worker.state() != cluster::v1::WORKER_STATE_UNREACHABLE &&
+  return worker.n_experts() > 0 && worker.state() != cluster::v1::WORKER_STATE_UNREACHABLE &&
          worker.state() != cluster::v1::WORKER_STATE_MISMATCH;
 }
 

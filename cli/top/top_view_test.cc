@@ -81,6 +81,13 @@ TEST(TopViewTest, AnIdleClusterIsEven) {
   EXPECT_EQ(TopJson(view)["itl_ms"]["p50"], Json());
 }
 
+TEST(TopViewTest, ARouterThatHoldsAllExpertsItselfIsEven) {
+  TopSample before, after;
+  AddShard(&before, "local", 0)->set_kind(cluster::v1::WORKER_KIND_ROUTER);
+  AddShard(&after, "local", 100)->set_kind(cluster::v1::WORKER_KIND_ROUTER);
+  EXPECT_EQ(CompareSamples(before, after).imbalance, 1);
+}
+
 TEST(TopViewTest, SaysHowManyWaitForAnExpert) {
   TopSample sample;
   sample.stats.set_n_running(3);
