@@ -1,6 +1,7 @@
 #include "gatefold/rpc/server.h"
 
 #include <grpc/grpc.h>
+#include <grpcpp/resource_quota.h>
 #include <grpcpp/server.h>
 #include <grpcpp/server_builder.h>
 #include <pthread.h>
@@ -30,6 +31,7 @@ int Milliseconds(absl::Duration duration) {
 void SetArguments(const ServerOptions& options, grpc::ServerBuilder* builder) {
   builder->SetMaxReceiveMessageSize(std::min(options.max_message_bytes, options.max_request_bytes));
   builder->SetMaxSendMessageSize(options.max_message_bytes);
+  builder->SetResourceQuota(grpc::ResourceQuota("server").Resize(options.max_unread_bytes));
   // A small compressed message could unpack to more memory than there is.
   for (const grpc_compression_algorithm algorithm : {GRPC_COMPRESS_DEFLATE, GRPC_COMPRESS_GZIP}) {
     builder->SetCompressionAlgorithmSupportStatus(algorithm, false);

@@ -49,6 +49,10 @@ struct ServerOptions {
   int max_message_bytes = kMaxMessageBytes;
   // Of a message that comes in, if less: refused before memory is taken for it.
   int max_request_bytes = kMaxMessageBytes;
+  // Of all messages that have come in, whole or in part, and are not parsed yet; more, and gRPC
+  // ends calls that send, RESOURCE_EXHAUSTED, until there is room. A few calls would else fill the
+  // memory with messages that lack their last byte.
+  size_t max_unread_bytes = size_t{1} << 30;
   int max_calls = 4096;  // open at once, streams included; more are RESOURCE_EXHAUSTED
   absl::Duration max_connection_age = absl::InfiniteDuration();
   absl::Duration keepalive_time = absl::Seconds(30);
