@@ -20,6 +20,7 @@ absl::StatusOr<std::unique_ptr<HealthListener>> HealthListener::Start(absl::stri
   options.addresses = {absl::StrCat(host, ":", port)};
   options.max_message_bytes = 4 << 10;  // a service's name; anybody may connect
   options.max_unread_bytes = 64 << 20;
+  options.for_probes = true;
   options.max_calls = 1024;  // more than Check and Watch may have
   options.strict_pings = true;
   listener->server_ = std::make_unique<RpcServer>(std::move(options));

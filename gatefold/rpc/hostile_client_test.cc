@@ -3,6 +3,7 @@
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -39,13 +40,15 @@ class RawConnection {
     to.sin_family = AF_INET;
     to.sin_port = htons(static_cast<uint16_t>(port));
     to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    EXPECT_EQ(connect(fd_, reinterpret_cast<sockaddr*>(&to), sizeof to), 0);
+    opened_ = connect(fd_, reinterpret_cast<sockaddr*>(&to), sizeof to) == 0;
     SendBytes("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
     SendFrame(kSettings, 0, 0, "");
   }
   RawConnection(const RawConnection&) = delete;
   RawConnection& operator=(const RawConnection&) = delete;
   ~RawConnection() { close(fd_); }
+
+  bool opened() const { return opened_; }
 
   // Opens a call, and says how long its request is.
   uint32_t Call(absl::string_view path, uint32_t message_bytes) {
@@ -84,9 +87,9 @@ class RawConnection {
   }
 
   // Takes what has come, waiting a little for it. False: the connection is over.
-  bool Receive() {
+  bool Receive(int wait_ms = 20) {
     pollfd waited = {fd_, POLLIN, 0};
-    if (poll(&waited, 1, 20) == 0) return true;
+    if (poll(&waited, 1, wait_ms) == 0) return true;
     char bytes[65536];
     const ssize_t n = recv(fd_, bytes, sizeof bytes, 0);
     if (n <= 0) return false;
@@ -144,6 +147,7 @@ class RawConnection {
   }
 
   const int fd_;
+  bool opened_ = false;
   uint32_t next_stream_ = 1;
   int64_t initial_window_ = 65535;
   int64_t window_ = 65535;
@@ -154,25 +158,28 @@ class RawConnection {
 
 class HostileClient : public ::testing::Test {
  protected:
-  void Start(ServerOptions options) {
+  void Start(ServerOptions options) { server_ = Started(std::move(options)); }
+
+  static std::unique_ptr<RpcServer> Started(ServerOptions options) {
     options.addresses = {"127.0.0.1:0"};
-    server_ = std::make_unique<RpcServer>(options);
+    auto server = std::make_unique<RpcServer>(options);
     AddUnary<GetModelRequest, GetModelResponse>(
-        server_.get(), kModelService, "GetModel",
+        server.get(), kModelService, "GetModel",
         [](std::shared_ptr<CallContext>, const GetModelRequest& request,
            Respond<GetModelResponse> respond) {
           GetModelResponse response;
           response.mutable_model()->set_name(request.name());
           respond(response);
         });
-    const absl::Status started = server_->Start();
-    ASSERT_TRUE(started.ok()) << started;
+    const absl::Status started = server->Start();
+    EXPECT_TRUE(started.ok()) << started;
+    return server;
   }
 
   // Of a caller who means no harm, on a connection of its own.
-  absl::Status GetModel(size_t name_bytes) {
-    ChannelOptions options;
-    const auto channel = *MakeChannel(server_->address(), ChannelKind::kBulk, options);
+  absl::Status GetModel(size_t name_bytes) { return GetModel(*server_, name_bytes); }
+  static absl::Status GetModel(const RpcServer& server, size_t name_bytes) {
+    const auto channel = *MakeChannel(server.address(), ChannelKind::kBulk, ChannelOptions());
     grpc::ClientContext context;
     context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(20));
     GetModelRequest request;
@@ -212,6 +219,51 @@ TEST_F(HostileClient, HalvesOfManyMessagesDoNotFillTheMemory) {
     other = GetModel(100);
   } while (absl::IsUnavailable(other) && absl::Now() < deadline);
   EXPECT_TRUE(other.ok()) << other;
+}
+
+// Few descriptors, of which this process has both ends of each connection.
+class FewDescriptors {
+ public:
+  explicit FewDescriptors(rlim_t n) {
+    getrlimit(RLIMIT_NOFILE, &before_);
+    rlimit few = before_;
+    few.rlim_cur = n;
+    setrlimit(RLIMIT_NOFILE, &few);
+  }
+  ~FewDescriptors() { setrlimit(RLIMIT_NOFILE, &before_); }
+
+ private:
+  rlimit before_;
+};
+
+TEST_F(HostileClient, IsListenedToAgainOnceThereAreDescriptors) {
+  Start({});
+  const FewDescriptors few(256);
+  {
+    std::vector<std::unique_ptr<RawConnection>> all;
+    while (all.empty() || all.back()->opened()) {
+      all.push_back(std::make_unique<RawConnection>(server_->port()));
+    }
+    absl::SleepFor(absl::Milliseconds(50));  // some are in the server's queue, and cannot be taken
+  }
+  const absl::Status after = GetModel(100);
+  EXPECT_TRUE(after.ok()) << after;
+}
+
+TEST_F(HostileClient, LeavesDescriptorsToProbes) {
+  Start({});
+  ServerOptions options;
+  options.for_probes = true;
+  const auto probes = Started(options);
+  const FewDescriptors few(256);
+  std::vector<std::unique_ptr<RawConnection>> all;
+  do {
+    all.push_back(std::make_unique<RawConnection>(server_->port()));
+    ASSERT_TRUE(all.back()->opened());
+  } while (all.back()->Receive(20000));
+  EXPECT_EQ(GetModel(*server_, 100).code(), absl::StatusCode::kUnavailable);
+  const absl::Status probed = GetModel(*probes, 100);
+  EXPECT_TRUE(probed.ok()) << probed;
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include <malloc.h>
 #include <poll.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -60,6 +61,15 @@ void InstallSignals() {
   sigaction(SIGPIPE, &action, nullptr);
 }
 
+// Each connection is one. Shells and systemd give 1024 of those that they would allow.
+void RaiseOpenFilesLimit() {
+  constexpr rlim_t kEnough = 16384;  // gRPC polls all of them
+  rlimit limit;
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= kEnough) return;
+  limit.rlim_cur = std::min(kEnough, limit.rlim_max);
+  setrlimit(RLIMIT_NOFILE, &limit);
+}
+
 void LogOfGrpc(gpr_log_func_args* args) {
   const LogLevel level = args->severity == GPR_LOG_SEVERITY_ERROR  ? LogLevel::kWarning
                          : args->severity == GPR_LOG_SEVERITY_INFO ? LogLevel::kInfo
@@ -88,6 +98,7 @@ void InitProcess() {
   setenv("GRPC_POLL_STRATEGY", "poll", /*overwrite=*/0);
   gpr_set_log_function(LogOfGrpc);
   google::protobuf::SetLogHandler(LogOfProtobuf);
+  RaiseOpenFilesLimit();
   InstallSignals();
 }
 

@@ -10,6 +10,7 @@ namespace gatefold {
 // - GRPC_POLL_STRATEGY=poll, unless the environment says otherwise: gRPC's default has one polling
 //   thread for all completion queues, which must wake the others, and wakes for every write that a
 //   unix socket's peer has read (1.6 wake-ups per hop instead of 1);
+// - a limit of open files that is enough for a service, as far as this process may set it;
 // - no deadlock detection in release builds (6 % of a hop), SIGPIPE ignored;
 // - gRPC's and protobuf's log lines in our log, SIGTERM and SIGINT for WaitForTermination.
 void InitProcess();

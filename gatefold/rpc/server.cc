@@ -12,11 +12,11 @@
 #include <thread>
 
 #include "absl/container/flat_hash_map.h"
-#include "absl/strings/str_join.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/clock.h"
 #include "gatefold/base/check.h"
 #include "gatefold/base/status_macros.h"
+#include "gatefold/rpc/acceptor.h"
 #include "gatefold/rpc/address.h"
 #include "gatefold/rpc/server_call.h"
 
@@ -36,8 +36,6 @@ void SetArguments(const ServerOptions& options, grpc::ServerBuilder* builder) {
   for (const grpc_compression_algorithm algorithm : {GRPC_COMPRESS_DEFLATE, GRPC_COMPRESS_GZIP}) {
     builder->SetCompressionAlgorithmSupportStatus(algorithm, false);
   }
-  // Two processes on one port would share its connections; the second must fail instead.
-  builder->AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
   // Of TLS, too: gRPC would wait two minutes for somebody who connects and says nothing.
   builder->AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, 20000);
   builder->AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, options.max_calls);
@@ -74,7 +72,9 @@ absl::Status ServerOptions::Validate() const {
 
 class RpcServer::Impl final : public CallHost {
  public:
-  explicit Impl(ServerOptions options) : options_(std::move(options)) {}
+  explicit Impl(ServerOptions options)
+      : options_(std::move(options)),
+        acceptor_(/*keeps_most=*/!options_.for_probes, options_.keepalive_timeout) {}
   ~Impl() override;
 
   void AddMethod(absl::string_view name, std::unique_ptr<ServerMethod> method);
@@ -96,13 +96,12 @@ class RpcServer::Impl final : public CallHost {
   void Delete(ServerCall* call) override;
 
   absl::Status Listen(grpc::ServerBuilder* builder);
-  absl::Status Build(grpc::ServerBuilder* builder);
   void Poll();
 
   const ServerOptions options_;
   absl::flat_hash_map<std::string, std::unique_ptr<ServerMethod>> methods_;
   std::vector<Address> bound_;
-  std::vector<std::unique_ptr<int>> ports_;  // gRPC writes to them
+  Acceptor acceptor_;
   grpc::AsyncGenericService service_;
   std::unique_ptr<grpc::ServerCompletionQueue> queue_;
   std::unique_ptr<grpc::Server> server_;  // gone before its queue
@@ -128,36 +127,29 @@ void RpcServer::Impl::AddMethod(absl::string_view name, std::unique_ptr<ServerMe
   GF_CHECK(added);
 }
 
+// A unix socket must not be open to others even for the moment between bind and chmod, so the mask
+// of the whole process is narrowed for as long as binding takes.
 absl::Status RpcServer::Impl::Listen(grpc::ServerBuilder* builder) {
+  const auto mode = static_cast<mode_t>(options_.unix_socket_mode);
   for (const std::string& text : options_.addresses) {
     GF_ASSIGN_OR_RETURN(const Address address, ParseAddress(text));
     GF_RETURN_IF_ERROR(RemoveStaleSocket(address));
-    ports_.push_back(std::make_unique<int>(0));
-    builder->AddListeningPort(address.ToString(), options_.security.ServerCredentials(address),
-                              ports_.back().get());
-    bound_.push_back(address);
-  }
-  return absl::OkStatus();
-}
-
-// A unix socket must not be open to others even for the moment between bind and chmod, so the mask
-// of the whole process is narrowed for as long as binding takes.
-absl::Status RpcServer::Impl::Build(grpc::ServerBuilder* builder) {
-  const auto mode = static_cast<mode_t>(options_.unix_socket_mode);
-  const bool has_socket_file =
-      std::any_of(bound_.begin(), bound_.end(),
-                  [](const Address& address) { return address.kind == Address::Kind::kUnix; });
-  const mode_t old_mask = has_socket_file ? umask(~mode & 0777) : 0;
-  server_ = builder->BuildAndStart();
-  if (has_socket_file) umask(old_mask);
-  if (server_ == nullptr) {
-    return absl::UnavailableError(absl::StrCat("cannot listen on ",
-                                               absl::StrJoin(options_.addresses, ", "),
-                                               ": in use, or no address of this machine"));
-  }
-  for (size_t i = 0; i < bound_.size(); ++i) {
-    if (bound_[i].kind == Address::Kind::kTcp) bound_[i].port = *ports_[i];
-    if (bound_[i].kind == Address::Kind::kUnix) chmod(bound_[i].path.c_str(), mode);
+    std::shared_ptr<grpc::experimental::ExternalConnectionAcceptor> grpc_side =
+        builder->experimental().AddExternalConnectionAcceptor(
+            grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD,
+            options_.security.ServerCredentials(address));
+    const bool has_socket_file = address.kind == Address::Kind::kUnix;
+    const mode_t old_mask = has_socket_file ? umask(~mode & 0777) : 0;
+    absl::StatusOr<Address> bound =
+        acceptor_.Listen(address, [grpc_side = std::move(grpc_side)](int fd) {
+          grpc::experimental::ExternalConnectionAcceptor::NewConnectionParameters connection;
+          connection.fd = fd;
+          grpc_side->HandleNewConnection(&connection);
+        });
+    if (has_socket_file) umask(old_mask);
+    GF_RETURN_IF_ERROR(bound.status());
+    if (has_socket_file) chmod(address.path.c_str(), mode);
+    bound_.push_back(*std::move(bound));
   }
   return absl::OkStatus();
 }
@@ -170,7 +162,8 @@ absl::Status RpcServer::Impl::Start() {
   builder.RegisterAsyncGenericService(&service_);
   queue_ = builder.AddCompletionQueue();
   GF_RETURN_IF_ERROR(Listen(&builder));
-  GF_RETURN_IF_ERROR(Build(&builder));
+  server_ = builder.BuildAndStart();
+  if (server_ == nullptr) return absl::InternalError("gRPC does not start");
   {
     absl::MutexLock lock(&mu_);
     accepting_ = true;
@@ -180,6 +173,7 @@ absl::Status RpcServer::Impl::Start() {
     pthread_setname_np(pthread_self(), "rpc-poll");
     Poll();
   });
+  acceptor_.Start();
   return absl::OkStatus();
 }
 
@@ -252,6 +246,7 @@ void RpcServer::Impl::Shutdown(absl::Duration grace) {
   }
   for (const auto& observer : observers) observer->OnShutdown();
   observers.clear();
+  acceptor_.Stop();
   // Order: gRPC refuses new calls and cancels, after the grace, what is left; then every method has
   // finished its calls (a worker may still be computing); only then may the queue end, for starting
   // an operation on a queue that was shut down is fatal.

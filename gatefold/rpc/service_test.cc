@@ -562,6 +562,23 @@ TEST(Server, ListensOnSeveralAddresses) {
   EXPECT_FALSE(std::filesystem::exists(path));
 }
 
+TEST(Server, ListensAtEachAddressOfAHost) {
+  for (const char* host : {"localhost", "0.0.0.0", "127.0.0.1"}) {
+    ServerOptions options;
+    options.addresses = {absl::StrCat(host, ":0")};
+    RpcServer server(options);
+    AddUnary<GetModelRequest, GetModelResponse>(&server, kModelService, "GetModel", Echo);
+    ASSERT_TRUE(server.Start().ok()) << host;
+    EXPECT_EQ(server.address(), absl::StrCat(host, ":", server.port()));
+    const auto stub =
+        ModelService::NewStub(*MakeChannel(absl::StrCat("127.0.0.1:", server.port()),
+                                           ChannelKind::kDecode, ChannelOptions()));
+    grpc::ClientContext context;
+    GetModelResponse response;
+    EXPECT_TRUE(stub->GetModel(&context, {}, &response).ok()) << host;
+  }
+}
+
 TEST(Server, DoesNotTakeASocketFromALivingServer) {
   ServerOptions options;
   options.addresses = {absl::StrCat("unix:", ::testing::TempDir(), "/gf-taken-", getpid())};
