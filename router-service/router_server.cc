@@ -25,8 +25,9 @@ namespace {
 // What gRPC refuses is RESOURCE_EXHAUSTED, as if it could be tried again. Up to here a request that
 // is too large is taken in, though not parsed, and told to be an INVALID_ARGUMENT.
 constexpr int64_t kLargestTakenIn = 16 << 20;
-// Requests that come in at the same time. Those of honest callers are there in a moment.
-constexpr size_t kMaxUnreadBytes = size_t{256} << 20;
+// Requests that come in, and answers that go out, at the same time. Those of honest callers are
+// there in a moment.
+constexpr int64_t kMaxBytesOnTheirWay = 256 << 20;
 
 }  // namespace
 
@@ -160,7 +161,8 @@ absl::Status RouterServer::Listen(const RouterDoors& doors) {
   if (!options_.worker.listen.empty()) server_options.addresses = {options_.worker.listen};
   server_options.max_request_bytes = static_cast<int>(std::min<int64_t>(
       kMaxMessageBytes, std::max(kLargestTakenIn, gateway_->max_request_bytes())));
-  server_options.max_unread_bytes = kMaxUnreadBytes;
+  server_options.max_unread_bytes = kMaxBytesOnTheirWay;
+  server_options.max_untaken_bytes = kMaxBytesOnTheirWay;
   server_options.strict_pings = true;
   server_options.max_connection_age = options_.max_connection_age;
   server_options.on_call_done = [meter = meter_](const CallRecord& call) {

@@ -62,6 +62,7 @@ class MessageCall final : public CallObserver, public std::enable_shared_from_th
   std::deque<grpc::ByteBuffer> queue_ ABSL_GUARDED_BY(mu_);
   size_t queued_bytes_ ABSL_GUARDED_BY(mu_) = 0;
   bool writing_ ABSL_GUARDED_BY(mu_) = false;
+  size_t written_bytes_ ABSL_GUARDED_BY(mu_) = 0;  // by the write that is under way
   bool finishing_ ABSL_GUARDED_BY(mu_) = false;
   bool refused_write_ ABSL_GUARDED_BY(mu_) = false;
   std::optional<absl::Status> status_ ABSL_GUARDED_BY(mu_);  // how to end, once known
@@ -112,6 +113,7 @@ StreamWrite MessageCall::Write(grpc::ByteBuffer message) {
   }
   queue_.push_back(std::move(message));
   queued_bytes_ += bytes;
+  call_->Hold(static_cast<int64_t>(bytes));
   Pump();
   return StreamWrite::kQueued;
 }
@@ -143,7 +145,8 @@ void MessageCall::Pump() {
   // The answer of a unary call waits for its status, and both go in one piece.
   if (!method_.server_streaming && !closed()) return;
   writing_ = true;
-  queued_bytes_ -= queue_.front().Length();
+  written_bytes_ = queue_.front().Length();
+  queued_bytes_ -= written_bytes_;
   call_->Write(queue_.front());
   queue_.pop_front();
 }
@@ -153,6 +156,7 @@ void MessageCall::OnWritten(bool ok) {
   {
     absl::MutexLock lock(&mu_);
     writing_ = false;
+    call_->Hold(-static_cast<int64_t>(written_bytes_));
     if (!ok) {  // the client is gone; OnCancelled comes, or has come
       queue_.clear();
       if (!closed()) status_ = absl::CancelledError("the client is gone");

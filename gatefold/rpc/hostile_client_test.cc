@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -68,22 +69,18 @@ class RawConnection {
     windows_[stream] = initial_window_;
     std::string prefix(5, '\0');
     absl::big_endian::Store32(prefix.data() + 1, message_bytes);
-    SendData(stream, prefix, false);
+    Send(stream, prefix, false);
     return stream;
   }
 
-  // As much of it as the server will take now; how much that was.
-  size_t SendSome(uint32_t stream, size_t bytes) {
-    const int64_t n =
-        std::min({static_cast<int64_t>(bytes), windows_[stream], window_, int64_t{16384}});
-    if (n <= 0) return 0;
-    SendData(stream, std::string(static_cast<size_t>(n), 'x'), false);
-    return static_cast<size_t>(n);
-  }
-  void SendData(uint32_t stream, const std::string& data, bool last) {
-    window_ -= static_cast<int64_t>(data.size());
-    windows_[stream] -= static_cast<int64_t>(data.size());
+  // A piece of a request, if the server will take it now: how much of it that was.
+  size_t Send(uint32_t stream, const std::string& data, bool last) {
+    const auto n = static_cast<int64_t>(data.size());
+    if (n > std::min(windows_[stream], window_)) return 0;
+    window_ -= n;
+    windows_[stream] -= n;
     SendFrame(kData, last ? kEndStream : 0, stream, data);
+    return data.size();
   }
 
   // Takes what has come, waiting a little for it. False: the connection is over.
@@ -104,7 +101,7 @@ class RawConnection {
     return true;
   }
 
-  const std::vector<uint32_t>& ended() const { return ended_; }
+  const std::set<uint32_t>& ended() const { return ended_; }
 
  private:
   enum Type { kData = 0, kHeaders = 1, kReset = 3, kSettings = 4, kPing = 6, kWindowUpdate = 8 };
@@ -116,7 +113,7 @@ class RawConnection {
 
   void Take(int type, int flags, uint32_t stream, const std::string& content) {
     if (type == kPing && (flags & kAck) == 0) SendFrame(kPing, kAck, 0, content);
-    if (type == kReset || (type == kHeaders && (flags & kEndStream) != 0)) ended_.push_back(stream);
+    if (type == kReset || (type == kHeaders && (flags & kEndStream) != 0)) ended_.insert(stream);
     if (type == kWindowUpdate) {
       (stream == 0 ? window_ : windows_[stream]) += absl::big_endian::Load32(content.data());
     }
@@ -153,7 +150,7 @@ class RawConnection {
   int64_t window_ = 65535;
   std::map<uint32_t, int64_t> windows_;
   std::string received_;
-  std::vector<uint32_t> ended_;
+  std::set<uint32_t> ended_;
 };
 
 class HostileClient : public ::testing::Test {
@@ -207,7 +204,7 @@ TEST_F(HostileClient, HalvesOfManyMessagesDoNotFillTheMemory) {
   while (hostile.ended().empty() && unsent > 0 && absl::Now() < deadline) {
     unsent = 0;
     for (auto& [stream, bytes] : left) {
-      bytes -= hostile.SendSome(stream, bytes);
+      bytes -= hostile.Send(stream, std::string(std::min<size_t>(bytes, 16384), 'x'), false);
       unsent += bytes;
     }
     if (!hostile.Receive()) break;
@@ -218,6 +215,31 @@ TEST_F(HostileClient, HalvesOfManyMessagesDoNotFillTheMemory) {
   do {
     other = GetModel(100);
   } while (absl::IsUnavailable(other) && absl::Now() < deadline);
+  EXPECT_TRUE(other.ok()) << other;
+}
+
+TEST_F(HostileClient, AnswersThatNobodyTakesDoNotFillTheMemory) {
+  ServerOptions options;
+  options.max_untaken_bytes = 8 << 20;
+  Start(options);
+  RawConnection hostile(server_->port());
+  ASSERT_TRUE(hostile.Receive(20000));
+  GetModelRequest request;
+  request.set_name(std::string(3 << 20, 'x'));  // and the answer is as long
+  const std::string message = request.SerializeAsString();
+  const absl::Time deadline = absl::Now() + absl::Seconds(20);
+  std::vector<uint32_t> calls;
+  for (int i = 0; i < 3; ++i) {
+    calls.push_back(hostile.Call("/gatefold.inference.v1.ModelService/GetModel",
+                                 static_cast<uint32_t>(message.size())));
+    for (size_t at = 0; at < message.size() && absl::Now() < deadline;) {
+      at += hostile.Send(calls.back(), message.substr(at, 16384), at + 16384 >= message.size());
+      ASSERT_TRUE(hostile.Receive(0));
+    }
+  }
+  while (hostile.ended().empty() && absl::Now() < deadline) ASSERT_TRUE(hostile.Receive());
+  EXPECT_EQ(hostile.ended(), std::set<uint32_t>{calls[0]});
+  const absl::Status other = GetModel(3 << 20);
   EXPECT_TRUE(other.ok()) << other;
 }
 

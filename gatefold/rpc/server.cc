@@ -93,6 +93,7 @@ class RpcServer::Impl final : public CallHost {
   absl::Status Authorize(CallContext* call) override;
   void SetObserver(ServerCall* call, std::shared_ptr<CallObserver> observer) override;
   void Report(const CallRecord& record) override;
+  void Hold(ServerCall* call, int64_t bytes) override;
   void Delete(ServerCall* call) override;
 
   absl::Status Listen(grpc::ServerBuilder* builder);
@@ -112,6 +113,19 @@ class RpcServer::Impl final : public CallHost {
   bool stopped_ ABSL_GUARDED_BY(mu_) = false;
   // Every ServerCall there is; no observer: not accepted yet, or refused.
   absl::flat_hash_map<ServerCall*, std::shared_ptr<CallObserver>> calls_ ABSL_GUARDED_BY(mu_);
+  // Of a call with answers that wait. None: nothing waits, or the call was cancelled for it.
+  struct Held {
+    int64_t bytes = 0;
+    absl::Time since;  // the caller has taken none of it
+  };
+  absl::flat_hash_map<ServerCall*, Held> held_ ABSL_GUARDED_BY(mu_);
+  int64_t held_bytes_ ABSL_GUARDED_BY(mu_) = 0;
+
+  void Forget(absl::flat_hash_map<ServerCall*, Held>::iterator held)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+    held_bytes_ -= held->second.bytes;
+    held_.erase(held);
+  }
 };
 
 RpcServer::Impl::~Impl() {
@@ -222,7 +236,29 @@ void RpcServer::Impl::SetObserver(ServerCall* call, std::shared_ptr<CallObserver
   if (ending) observer->OnShutdown();  // Shutdown did not see it
 }
 
+void RpcServer::Impl::Hold(ServerCall* call, int64_t bytes) {
+  absl::MutexLock lock(&mu_);
+  if (bytes < 0 && !held_.contains(call)) return;
+  const auto own = held_.try_emplace(call).first;
+  if (bytes < 0 || own->second.bytes == 0) own->second.since = absl::Now();
+  own->second.bytes += bytes;
+  held_bytes_ += bytes;
+  if (own->second.bytes == 0) return Forget(own);
+  while (held_bytes_ > options_.max_untaken_bytes && held_.size() > 1) {
+    const auto stalest = std::min_element(
+        held_.begin(), held_.end(),
+        [](const auto& a, const auto& b) { return a.second.since < b.second.since; });
+    // Under the lock, so that it is not deleted meanwhile. It runs no code of ours.
+    stalest->first->grpc_context_.TryCancel();
+    Forget(stalest);
+  }
+}
+
 void RpcServer::Impl::Delete(ServerCall* call) {
+  {
+    absl::MutexLock lock(&mu_);
+    if (const auto held = held_.find(call); held != held_.end()) Forget(held);
+  }
   delete call;
   absl::MutexLock lock(&mu_);
   calls_.erase(call);

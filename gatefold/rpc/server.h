@@ -53,6 +53,9 @@ struct ServerOptions {
   // ends calls that send, RESOURCE_EXHAUSTED, until there is room. A few calls would else fill the
   // memory with messages that lack their last byte.
   size_t max_unread_bytes = size_t{1} << 30;
+  // Of all answers that wait for their callers to take them; more, and the call whose caller has
+  // taken nothing for longest is cancelled.
+  int64_t max_untaken_bytes = int64_t{1} << 30;
   // Connections here may take descriptors that those of the process's other servers leave free.
   bool for_probes = false;
   int max_calls = 4096;  // open at once, streams included; more are RESOURCE_EXHAUSTED

@@ -7,6 +7,7 @@
 #include <grpcpp/support/byte_buffer.h>
 
 #include <atomic>
+#include <cstdint>
 #include <memory>
 
 #include "absl/status/status.h"
@@ -50,6 +51,7 @@ class CallHost {
   virtual absl::Status Authorize(CallContext* call) = 0;
   virtual void SetObserver(ServerCall* call, std::shared_ptr<CallObserver> observer) = 0;
   virtual void Report(const CallRecord& record) = 0;
+  virtual void Hold(ServerCall* call, int64_t bytes) = 0;  // any thread
   virtual void Delete(ServerCall* call) = 0;
 };
 
@@ -63,6 +65,9 @@ class ServerCall {
   // The last message and OK in one go.
   void WriteAndFinish(const grpc::ByteBuffer& message);
   void Finish(const absl::Status& status);
+  // So many bytes of answers wait for the caller to take them; negative: so many do no longer. What
+  // is left at the end of the call need not be taken back. As the operations.
+  void Hold(int64_t bytes) { host_->Hold(this, bytes); }
 
  private:
   friend class RpcServer;
