@@ -15,6 +15,9 @@
 namespace gatefold {
 namespace {
 
+// Prepared in some tens of milliseconds at most.
+constexpr size_t kLongRequestBytes = size_t{64} << 10;
+
 GatewayContext MakeContext(const GatewayOptions& options, ModelInfo model,
                            const Gateway::Dependencies& deps) {
   GatewayContext context;
@@ -161,18 +164,21 @@ int64_t Gateway::max_request_bytes() const {
 
 int64_t Gateway::max_request_parts() const { return MaxRequestParts(context_.options.limits); }
 
-absl::Status Gateway::Post(std::function<void()> task) {
-  if (pool_.TryPost(std::move(task))) return absl::OkStatus();
+absl::Status Gateway::Post(size_t request_bytes, std::function<void()> task) {
+  const auto length = request_bytes > kLongRequestBytes ? PreparationPool::Length::kLong
+                                                        : PreparationPool::Length::kShort;
+  if (pool_.TryPost(length, std::move(task))) return absl::OkStatus();
   return QueueFull(context_.options.retry_delay);
 }
 
 std::unique_ptr<Generation> Gateway::Generate(inference::v1::StreamGenerateTextRequest request,
                                               absl::Time deadline, std::function<void()> wake,
                                               std::shared_ptr<Caller> caller) {
+  const size_t bytes = request.ByteSizeLong();
   auto run = std::make_shared<GenerationRun>(&context_, std::move(request), deadline,
                                              std::move(wake), std::move(caller));
   if (run->Accept()) {
-    absl::Status posted = Post([run] { run->Prepare(); });
+    absl::Status posted = Post(bytes, [run] { run->Prepare(); });
     if (!posted.ok()) run->Fail(std::move(posted));
   }
   return std::make_unique<Generation>(std::move(run));
@@ -200,10 +206,11 @@ std::unique_ptr<PendingCall> Gateway::Score(
     inference::v1::ScoreTextRequest request, absl::Time deadline,
     std::function<void(absl::StatusOr<inference::v1::ScoreTextResponse>)> done,
     std::shared_ptr<Caller> caller) {
+  const size_t bytes = request.ByteSizeLong();
   auto run = std::make_shared<ScoreRun>(&context_, std::move(request), deadline, std::move(done),
                                         std::move(caller));
   if (run->Accept()) {
-    absl::Status posted = Post([run] { run->Prepare(); });
+    absl::Status posted = Post(bytes, [run] { run->Prepare(); });
     if (!posted.ok()) run->Fail(std::move(posted));
   }
   return std::make_unique<CancelOnDestruction<ScoreRun>>(std::move(run));
@@ -213,8 +220,10 @@ template <typename Request, typename Response>
 void Gateway::Compute(Request request, std::function<void(absl::StatusOr<Response>)> done,
                       absl::StatusOr<Response> (Gateway::*compute)(const Request&) const) {
   if (absl::Status status = checker_.Check(request); !status.ok()) return done(std::move(status));
-  absl::Status posted = Post(
-      [this, request = std::move(request), done, compute] { done((this->*compute)(request)); });
+  const size_t bytes = request.ByteSizeLong();
+  absl::Status posted = Post(bytes, [this, request = std::move(request), done, compute] {
+    done((this->*compute)(request));
+  });
   if (!posted.ok()) done(std::move(posted));
 }
 

@@ -107,8 +107,8 @@ class Gateway {
  private:
   Gateway(const GatewayOptions& options, ModelInfo model, Dependencies deps);
 
-  // QueueFull if the pool takes no more.
-  absl::Status Post(std::function<void()> task);
+  // QueueFull if the pool takes no more. request_bytes: of what the task has to do with.
+  absl::Status Post(size_t request_bytes, std::function<void()> task);
   template <typename Request, typename Response>
   void Compute(Request request, std::function<void(absl::StatusOr<Response>)> done,
                absl::StatusOr<Response> (Gateway::*compute)(const Request&) const);
