@@ -5,6 +5,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/container/flat_hash_map.h"
@@ -14,22 +15,24 @@
 
 namespace gatefold {
 
-// The ids of requests that have not ended, and how to cancel them. Threads: safe; outlives its
-// leases.
+// The ids of requests that have not ended, and how to cancel them. Each caller has ids of its own:
+// nobody can take another's, or learn that it is in use. Threads: safe; outlives its leases.
 class LiveRequests {
+  using Key = std::pair<std::string, std::string>;  // caller, id
+
  public:
   // Holds an id; gives it back when destroyed.
   class Lease {
    public:
-    Lease(LiveRequests* live, std::string id) : live_(live), id_(std::move(id)) {}
+    Lease(LiveRequests* live, Key key) : live_(live), key_(std::move(key)) {}
     Lease(const Lease&) = delete;
     Lease& operator=(const Lease&) = delete;
-    ~Lease() { live_->Release(id_); }
-    const std::string& id() const { return id_; }
+    ~Lease() { live_->Release(key_); }
+    const std::string& id() const { return key_.second; }
 
    private:
     LiveRequests* const live_;
-    const std::string id_;
+    const Key key_;
   };
 
   explicit LiveRequests(int capacity) : capacity_(capacity) {}
@@ -41,7 +44,7 @@ class LiveRequests {
                                                std::function<void()> cancel,
                                                const std::string& caller = "");
 
-  // False if no such request lives.
+  // Whoever's it is. False if no such request lives.
   bool Cancel(absl::string_view id);
 
   // `caller`: only of this caller.
@@ -49,16 +52,11 @@ class LiveRequests {
   int size() const;
 
  private:
-  void Release(const std::string& id);
-
-  struct Live {
-    std::function<void()> cancel;
-    std::string caller;
-  };
+  void Release(const Key& key);
 
   const int capacity_;
   mutable absl::Mutex mu_;
-  absl::flat_hash_map<std::string, Live> live_ ABSL_GUARDED_BY(mu_);  // by id
+  absl::flat_hash_map<Key, std::function<void()>> live_ ABSL_GUARDED_BY(mu_);  // cancels it
 };
 
 }  // namespace gatefold

@@ -29,6 +29,18 @@ TEST(LiveRequestsTest, KnowsWhoseTheyAre) {
   EXPECT_TRUE(live.Contains("a", std::nullopt));
 }
 
+TEST(LiveRequestsTest, LetsEachCallerHaveAnIdAtATime) {
+  LiveRequests live(10);
+  int n_cancelled = 0;
+  const auto cancel = [&n_cancelled] { ++n_cancelled; };
+  const auto of_alice = live.Claim("a", kDelay, cancel, "alice");
+  const auto of_bob = live.Claim("a", kDelay, cancel, "bob");
+  EXPECT_TRUE(of_bob.ok()) << of_bob.status();
+  EXPECT_FALSE(live.Claim("a", kDelay, cancel, "bob").ok());
+  EXPECT_TRUE(live.Cancel("a"));  // an administrator, who names no caller
+  EXPECT_EQ(n_cancelled, 2);
+}
+
 TEST(LiveRequestsTest, MakesIdsOfItsOwn) {
   LiveRequests live(10);
   auto first = live.Claim("", kDelay, [] {}), second = live.Claim("", kDelay, [] {});
