@@ -5,6 +5,7 @@
 
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "gatefold/base/valid_utf8.h"
 
 namespace gatefold {
 namespace {
@@ -26,18 +27,27 @@ const char* LevelName(LogLevel level) {
   return "unknown";
 }
 
+// Of what controls a terminal, in one byte or, as UTF-8, in two.
+bool IsControl(absl::string_view text, size_t i) {
+  const auto at = [text](size_t k) { return static_cast<unsigned char>(text[k]); };
+  return at(i) < 0x20 || at(i) == 0x7f ||
+         (at(i) == 0xc2 && i + 1 < text.size() && at(i + 1) < 0xa0);
+}
+
 void AppendQuoted(absl::string_view text, std::string* out) {
+  const std::string valid = ValidUtf8(std::string(text));
   out->push_back('"');
-  for (unsigned char c : text) {
-    if (c == '"' || c == '\\') {
+  for (size_t i = 0; i < valid.size(); ++i) {
+    if (valid[i] == '"' || valid[i] == '\\') {
       out->push_back('\\');
-      out->push_back(static_cast<char>(c));
-    } else if (c < 0x20) {
+      out->push_back(valid[i]);
+    } else if (IsControl(valid, i)) {
+      if (valid[i] == '\xc2') ++i;
       char escaped[8];
-      std::snprintf(escaped, sizeof escaped, "\\u%04x", c);
+      std::snprintf(escaped, sizeof escaped, "\\u%04x", static_cast<unsigned char>(valid[i]));
       out->append(escaped);
     } else {
-      out->push_back(static_cast<char>(c));
+      out->push_back(valid[i]);
     }
   }
   out->push_back('"');
@@ -45,8 +55,8 @@ void AppendQuoted(absl::string_view text, std::string* out) {
 
 bool NeedsQuotes(absl::string_view text) {
   if (text.empty()) return true;
-  for (unsigned char c : text) {
-    if (c <= ' ' || c == '"' || c == '=' || c == '\\') return true;
+  for (const unsigned char c : text) {
+    if (c <= ' ' || c == '"' || c == '=' || c == '\\' || c >= 0x7f) return true;
   }
   return false;
 }

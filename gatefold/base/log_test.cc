@@ -1,5 +1,6 @@
 #include "gatefold/base/log.h"
 
+#include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
 namespace gatefold {
@@ -26,6 +27,21 @@ TEST(LogTest, WritesJsonOnRequest) {
   EXPECT_NE(line.find("\"event\":\"worker_state\",\"worker\":\"unix:/a b\",\"n\":\"3\""),
             std::string::npos)
       << line;
+}
+
+// A peer's name or message may hold what moves a terminal's cursor, and bytes that no JSON has.
+TEST(LogTest, ShowsWhatWouldControlATerminal) {
+  for (const LogFormat format : {LogFormat::kKeyValue, LogFormat::kJson}) {
+    SetLogFormat(format);
+    testing::internal::CaptureStderr();
+    LogEvent(LogLevel::kInfo, "e",
+             {{"why",
+               "\x1b[2J\x7f \xc2\x9b"
+               "2J \xff \xc3\xbc"}});
+    SetLogFormat(LogFormat::kKeyValue);
+    EXPECT_THAT(testing::internal::GetCapturedStderr(),
+                testing::HasSubstr("\"\\u001b[2J\\u007f \\u009b2J ? \xc3\xbc\""));
+  }
 }
 
 TEST(LogTest, DropsWhatIsBelowTheLevel) {

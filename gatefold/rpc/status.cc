@@ -4,6 +4,7 @@
 #include <string>
 
 #include "gatefold/base/errors.h"
+#include "gatefold/base/valid_utf8.h"
 #include "gatefold/rpc/proto_time.h"
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
@@ -23,34 +24,6 @@ std::string Cut(absl::string_view text, size_t max) {
   if (text.size() <= max) return std::string(text);
   while (max > 0 && (static_cast<unsigned char>(text[max]) & 0xc0) == 0x80) --max;
   return std::string(text.substr(0, max));
-}
-
-// A protobuf string must be valid UTF-8, or the whole message cannot be parsed at the other end.
-std::string ValidUtf8(std::string text) {
-  size_t i = 0;
-  while (i < text.size()) {
-    const auto lead = static_cast<unsigned char>(text[i]);
-    const size_t length = lead < 0x80                   ? 1
-                          : lead >= 0xc2 && lead < 0xe0 ? 2
-                          : (lead & 0xf0) == 0xe0       ? 3
-                          : lead >= 0xf0 && lead < 0xf5 ? 4
-                                                        : 0;
-    bool good = length > 0 && i + length <= text.size();
-    for (size_t k = 1; good && k < length; ++k) {
-      good = (static_cast<unsigned char>(text[i + k]) & 0xc0) == 0x80;
-    }
-    if (good && length > 2) {
-      const auto second = static_cast<unsigned char>(text[i + 1]);
-      good = !(lead == 0xe0 && second < 0xa0) && !(lead == 0xed && second >= 0xa0) &&
-             !(lead == 0xf0 && second < 0x90) && !(lead == 0xf4 && second >= 0x90);
-    }
-    if (good) {
-      i += length;
-    } else {
-      text[i++] = '?';
-    }
-  }
-  return text;
 }
 
 template <typename Detail>
