@@ -13,8 +13,12 @@
 #include <csignal>
 #include <cstdint>
 #include <cstdlib>
+#include <optional>
 #include <string>
+#include <utility>
 
+#include "absl/base/thread_annotations.h"
+#include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
@@ -70,12 +74,41 @@ void RaiseOpenFilesLimit() {
   setrlimit(RLIMIT_NOFILE, &limit);
 }
 
+// Whoever reaches a port has gRPC complain of headers as often as they like, each a line of 8 KiB.
+// So each kind of complaint is told once a second. Threads: safe.
+class GrpcComplaints {
+ public:
+  // How many of that place went untold, if this one is to be told.
+  std::optional<int> Tell(const std::string& place) {
+    const absl::Time now = absl::Now();
+    absl::MutexLock lock(&mu_);
+    Told& told = told_[place];
+    if (now - told.last < absl::Seconds(1) && now >= told.last) {
+      ++told.n_untold;
+      return std::nullopt;
+    }
+    told.last = now;
+    return std::exchange(told.n_untold, 0);
+  }
+
+ private:
+  struct Told {
+    absl::Time last = absl::InfinitePast();
+    int n_untold = 0;
+  };
+  absl::Mutex mu_;
+  absl::flat_hash_map<std::string, Told> told_ ABSL_GUARDED_BY(mu_);  // by place in the source
+};
+
 void LogOfGrpc(gpr_log_func_args* args) {
+  static auto* const complaints = new GrpcComplaints();  // threads of gRPC's outlive main()
   const LogLevel level = args->severity == GPR_LOG_SEVERITY_ERROR  ? LogLevel::kWarning
                          : args->severity == GPR_LOG_SEVERITY_INFO ? LogLevel::kInfo
                                                                    : LogLevel::kDebug;
-  LogEvent(level, "grpc",
-           {{"at", absl::StrCat(args->file, ":", args->line)}, {"message", args->message}});
+  const std::string place = absl::StrCat(args->file, ":", args->line);
+  const std::optional<int> n_untold = complaints->Tell(place);
+  if (!n_untold.has_value()) return;
+  LogEvent(level, "grpc", {{"at", place}, {"untold", *n_untold}, {"message", args->message}});
 }
 
 // What it reports is what peers send, broken UTF-8 above all; the call's status says so already.

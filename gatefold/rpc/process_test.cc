@@ -1,12 +1,15 @@
 #include "gatefold/rpc/process.h"
 
+#include <grpc/support/log.h>
 #include <pthread.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <csignal>
 #include <cstdlib>
 #include <cstring>
+#include <string>
 #include <thread>
 
 #include "absl/time/clock.h"
@@ -69,6 +72,26 @@ TEST(Process, EndsAtTheSecondSignal) {
   });
   EXPECT_TRUE(WIFSIGNALED(status));
   EXPECT_EQ(WTERMSIG(status), SIGINT);
+}
+
+TEST(Process, TellsOneOfManyComplaintsOfGrpc) {
+  int ends[2];
+  ASSERT_EQ(pipe(ends), 0);
+  ExitStatus([&] {
+    dup2(ends[1], STDERR_FILENO);
+    InitProcess();
+    for (int i = 0; i < 1000; ++i) gpr_log(GPR_ERROR, "invalid value key=grpc-timeout");
+    gpr_log(GPR_ERROR, "another");
+    return 0;
+  });
+  close(ends[1]);
+  std::string all;
+  char piece[4096];
+  for (ssize_t n = 0; (n = read(ends[0], piece, sizeof piece)) > 0;) all.append(piece, n);
+  close(ends[0]);
+  EXPECT_LE(std::count(all.begin(), all.end(), '\n'), 10) << all;
+  EXPECT_NE(all.find("grpc-timeout"), std::string::npos);
+  EXPECT_NE(all.find("another"), std::string::npos);
 }
 
 TEST(Process, SurvivesABrokenPipe) {
