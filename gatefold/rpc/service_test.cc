@@ -570,9 +570,8 @@ TEST(Server, ListensAtEachAddressOfAHost) {
     AddUnary<GetModelRequest, GetModelResponse>(&server, kModelService, "GetModel", Echo);
     ASSERT_TRUE(server.Start().ok()) << host;
     EXPECT_EQ(server.address(), absl::StrCat(host, ":", server.port()));
-    const auto stub =
-        ModelService::NewStub(*MakeChannel(absl::StrCat("127.0.0.1:", server.port()),
-                                           ChannelKind::kDecode, ChannelOptions()));
+    const auto stub = ModelService::NewStub(*MakeChannel(absl::StrCat("127.0.0.1:", server.port()),
+                                                         ChannelKind::kDecode, ChannelOptions()));
     grpc::ClientContext context;
     GetModelResponse response;
     EXPECT_TRUE(stub->GetModel(&context, {}, &response).ok()) << host;
