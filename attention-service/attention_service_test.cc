@@ -13,6 +13,7 @@
 #include "absl/time/clock.h"
 #include "attention-service/options.h"
 #include "gatefold/rpc/frame.h"
+#include "gatefold/rpc/lent_frame.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -273,17 +274,9 @@ TEST_F(AttentionServiceTest, KeepsNothingOfAFrameThatIsAnswered) {
   RunAttentionRequest request = Span(9, 0, 3, internal::v1::ATTENTION_OPERATION_ATTEND);
   PayloadBuffer rows(3 * 64 * sizeof(float));
   std::fill_n(rows.as<float>(), 3 * 64, 0.5f);
-  grpc::Slice bytes;
-  ASSERT_TRUE(WriteFrame(request, rows).DumpToSingleSlice(&bytes).ok());
-  bool freed = false;
-  grpc::Slice slice(
-      const_cast<uint8_t*>(bytes.begin()), bytes.size(),
-      [](void* flag) { *static_cast<bool*>(flag) = true; }, &freed);
-  grpc::ByteBuffer frame(&slice, 1);
-  slice = grpc::Slice();
-  EXPECT_TRUE(session_->OnFrame(frame, absl::Now()).ok());
-  frame.Clear();
-  EXPECT_TRUE(freed);
+  LentFrame lent(request, rows);
+  EXPECT_TRUE(session_->OnFrame(lent.frame(), absl::Now()).ok());
+  EXPECT_TRUE(lent.IsGivenBack());
 }
 
 TEST_F(AttentionServiceTest, SaysThatItDoesNotKnowASequence) {

@@ -16,6 +16,7 @@
 #include "expert-service/options.h"
 #include "gatefold/rpc/channel.h"
 #include "gatefold/rpc/frame.h"
+#include "gatefold/rpc/lent_frame.h"
 #include "gatefold/rpc/server.h"
 #include "gatefold/rpc/stream_client.h"
 #include "gmock/gmock.h"
@@ -130,18 +131,9 @@ TEST_F(ExpertServiceTest, RefusesFramesWhoseNumbersDoNotFit) {
 TEST_F(ExpertServiceTest, KeepsNothingOfAFrameThatIsAnswered) {
   PayloadBuffer rows(2 * 64 * sizeof(float));
   std::fill_n(rows.as<float>(), 2 * 64, 0.5f);
-  const RunExpertsRequest request = Request();
-  grpc::Slice bytes;
-  ASSERT_TRUE(WriteFrame(request, rows).DumpToSingleSlice(&bytes).ok());
-  bool freed = false;
-  grpc::Slice slice(
-      const_cast<uint8_t*>(bytes.begin()), bytes.size(),
-      [](void* flag) { *static_cast<bool*>(flag) = true; }, &freed);
-  grpc::ByteBuffer frame(&slice, 1);
-  slice = grpc::Slice();
-  EXPECT_TRUE(session_->OnFrame(frame, absl::Now()).ok());
-  frame.Clear();
-  EXPECT_TRUE(freed);
+  LentFrame lent(Request(), rows);
+  EXPECT_TRUE(session_->OnFrame(lent.frame(), absl::Now()).ok());
+  EXPECT_TRUE(lent.IsGivenBack());
 }
 
 TEST_F(ExpertServiceTest, SaysWhichExpertItDoesNotHold) {

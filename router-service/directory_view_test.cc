@@ -1,6 +1,8 @@
 #include "router-service/directory_view.h"
 
 #include <algorithm>
+#include <memory>
+#include <optional>
 #include <vector>
 
 #include "absl/time/clock.h"
@@ -10,17 +12,35 @@
 namespace gatefold {
 namespace {
 
+// A directory of two layers with two experts each, and the view of it.
+class Watched {
+ public:
+  explicit Watched(bool allow_mixed_numerics) {
+    config_.n_layers = 2;
+    ClusterIdentity identity;
+    identity.n_layers = 2;
+    identity.experts_per_layer = 2;
+    identity.allow_mixed_numerics = allow_mixed_numerics;
+    directory_ = *Directory::Start(Directory::Options(), identity);
+    view_.emplace("model", "fingerprint", config_, directory_.get(), &counters_);
+  }
+
+  Directory* directory() { return directory_.get(); }
+  const DirectoryView& view() const { return *view_; }
+
+ private:
+  ModelConfig config_;
+  const DispatchCounters counters_{kMaxWorkers, 4};
+  std::unique_ptr<Directory> directory_;
+  std::optional<DirectoryView> view_;
+};
+
 // Pods come and go at new addresses: one that ended is not shown for ever, one that is away is.
 TEST(DirectoryViewTest, ShowsWhoIsAwayAndNotWhoIsGone) {
   FakeShard shard("directory-view", {0}, 2);
-  ClusterIdentity identity;
-  identity.n_layers = 2;
-  identity.experts_per_layer = 2;
-  const auto directory = *Directory::Start(Directory::Options(), identity);
-  const DispatchCounters counters(kMaxWorkers, 4);
-  ModelConfig config;
-  config.n_layers = 2;
-  const DirectoryView view("model", "fingerprint", config, directory.get(), &counters);
+  Watched watched(/*allow_mixed_numerics=*/false);
+  Directory* const directory = watched.directory();
+  const DirectoryView& view = watched.view();
   const auto await = [&](bool reached, bool gone) {
     return directory->Await(
         [=](const RoutingTable& table) {
@@ -43,15 +63,9 @@ TEST(DirectoryViewTest, ShowsWhoIsAwayAndNotWhoIsGone) {
 // One that drains computes what nobody else holds, and one that holds nothing computes nothing.
 TEST(DirectoryViewTest, NumericsAreMixedWhereThoseWhoHoldExpertsDiffer) {
   FakeShard first("directory-view-1", {0, 1}, 2, 1), other("directory-view-2", {1}, 2, 2);
-  ClusterIdentity identity;
-  identity.n_layers = 2;
-  identity.experts_per_layer = 2;
-  identity.allow_mixed_numerics = true;
-  const auto directory = *Directory::Start(Directory::Options(), identity);
-  const DispatchCounters counters(kMaxWorkers, 4);
-  ModelConfig config;
-  config.n_layers = 2;
-  const DirectoryView view("model", "fingerprint", config, directory.get(), &counters);
+  Watched watched(/*allow_mixed_numerics=*/true);
+  Directory* const directory = watched.directory();
+  const DirectoryView& view = watched.view();
   const auto await = [&](size_t n_holders, int last_holder) {
     return directory->Await(
         [=](const RoutingTable& table) {
@@ -78,14 +92,9 @@ TEST(DirectoryViewTest, NumericsAreMixedWhereThoseWhoHoldExpertsDiffer) {
 TEST(DirectoryViewTest, WhatOnlyDrainingShardsHoldIsSoleToEachOfThem) {
   FakeShard first("directory-view-3", {0, 1}, 2), second("directory-view-4", {1}, 2),
       third("directory-view-5", {}, 2);
-  ClusterIdentity identity;
-  identity.n_layers = 2;
-  identity.experts_per_layer = 2;
-  const auto directory = *Directory::Start(Directory::Options(), identity);
-  const DispatchCounters counters(kMaxWorkers, 4);
-  ModelConfig config;
-  config.n_layers = 2;
-  const DirectoryView view("model", "fingerprint", config, directory.get(), &counters);
+  Watched watched(/*allow_mixed_numerics=*/false);
+  Directory* const directory = watched.directory();
+  const DirectoryView& view = watched.view();
   const auto await = [&](size_t n_draining, size_t n_holders) {
     return directory->Await(
         [=](const RoutingTable& table) {
