@@ -5,12 +5,14 @@
 #include <cstdio>
 #include <limits>
 #include <random>
+#include <utility>
 
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "gatefold/base/status_macros.h"
+#include "gatefold/base/valid_utf8.h"
 #include "gatefold/kernels/isa.h"
 
 namespace gatefold {
@@ -31,6 +33,12 @@ absl::Status WorkerOptions::Validate() const {
   if (metrics_port < -1 || metrics_port > 65535) {
     return absl::InvalidArgumentError(
         absl::StrCat("--metrics-port is ", metrics_port, ", must be within -1 and 65535"));
+  }
+  // Else nobody could read the description that has it.
+  for (const auto& [flag, text] : {std::pair("--name", name), {"--node", node}, {"--zone", zone}}) {
+    if (ValidUtf8(text) != text) {
+      return absl::InvalidArgumentError(absl::StrCat(flag, " is not valid UTF-8"));
+    }
   }
   return kernels::SelectIsa(isa);
 }

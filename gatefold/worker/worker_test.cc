@@ -62,6 +62,20 @@ TEST(WorkerDeathTest, EndsAtOnceIfItIsToldToWhileItStarts) {
       testing::ExitedWithCode(0), "terminated");
 }
 
+// A router could not read a description that has it, and says so of a frame, not of a flag.
+TEST(WorkerTest, RefusesNamesThatNobodyCouldRead) {
+  for (std::string WorkerOptions::*text :
+       {&WorkerOptions::name, &WorkerOptions::node, &WorkerOptions::zone}) {
+    WorkerOptions options;
+    options.model_dir = "somewhere";
+    options.listen = "unix:/x";
+    options.*text = "k\xc3\xb6ln";
+    EXPECT_TRUE(options.Validate().ok()) << options.Validate();
+    options.*text = "k\xf6ln";
+    EXPECT_EQ(options.Validate().code(), absl::StatusCode::kInvalidArgument);
+  }
+}
+
 TEST(WorkerTest, ADrainTakesNoNegativeTime) {
   EXPECT_TRUE(CheckDrainLimit(absl::ZeroDuration()).ok());
   EXPECT_EQ(CheckDrainLimit(absl::Seconds(-5)).message(),
