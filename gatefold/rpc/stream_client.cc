@@ -48,7 +48,8 @@ struct PeerStream::Call {
   bool finishing = false;
   bool finished = false;
 
-  bool idle() const { return !writing && !reading && !finishing; }
+  // gRPC refers to nothing of this any more. The status may come before the failure of a write.
+  bool over() const { return finished && !writing && !reading; }
 
   void Write(const Unsent& unsent_frame) {
     grpc::WriteOptions options;
@@ -130,17 +131,17 @@ void StreamSet::Impl::Close(PeerStream* stream) {
   GF_CHECK(found != streams_.end());
   std::unique_ptr<Call> call = std::move(stream->call_);
   streams_.erase(found);
-  if (call->finished) return;
+  if (call->over()) return;
   call->owner = nullptr;
   call->unsent.clear();
   call->context.TryCancel();
-  if (!call->reading && !call->finishing) WantRead(call.get());  // it fails, and all ends
+  WantRead(call.get());  // it fails, and all ends
   Call* const key = call.get();
   closed_.emplace(key, std::move(call));
 }
 
 void StreamSet::Impl::WantRead(Call* call) {
-  if (call->read_wanted) return;
+  if (call->read_wanted || call->reading || call->finishing || call->finished) return;
   call->read_wanted = true;
   wanted_reads_.push_back(call);
 }
@@ -209,7 +210,7 @@ void StreamSet::Impl::HandleWrite(Call* call, bool ok) {
     call->unsent.pop_front();
     call->Write(next);
   }
-  if (!call->reading && !call->finishing && !call->finished) WantRead(call);
+  WantRead(call);
 }
 
 bool StreamSet::Impl::HandleRead(Call* call, bool ok, StreamEvent* event) {
@@ -244,7 +245,7 @@ bool StreamSet::Impl::HandleRead(Call* call, bool ok, StreamEvent* event) {
 }
 
 bool StreamSet::Impl::ReportIfOver(Call* call, StreamEvent* event) {
-  if (!call->finished || !call->idle()) return false;
+  if (!call->over()) return false;
   PeerStream* const stream = call->owner;
   if (stream == nullptr) {
     closed_.erase(call);
