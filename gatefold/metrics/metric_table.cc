@@ -178,7 +178,9 @@ Specs OfCalls() {
       {"grpc_server_call_duration_seconds", H, "grpc_method, grpc_status", "seconds", "all",
        "Calls served, from their arrival to their end; a stream is one call", kCall},
       {"grpc_client_attempt_duration_seconds", H, "grpc_method, grpc_status", "seconds", "router",
-       "Attempts at calls to other services; a stream is one attempt", kCall},
+       "Attempts at calls to other services; a stream is one attempt, "
+       "CANCELLED where the router closed it first",
+       kCall},
   };
 }
 

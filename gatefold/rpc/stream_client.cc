@@ -246,6 +246,8 @@ bool StreamSet::Impl::HandleRead(Call* call, bool ok, StreamEvent* event) {
 
 bool StreamSet::Impl::ReportIfOver(Call* call, StreamEvent* event) {
   if (!call->over()) return false;
+  const absl::Status status = FromGrpcStatus(call->status);
+  if (call->on_end) call->on_end(status.code(), absl::Now() - call->opened);
   PeerStream* const stream = call->owner;
   if (stream == nullptr) {
     closed_.erase(call);
@@ -255,8 +257,7 @@ bool StreamSet::Impl::ReportIfOver(Call* call, StreamEvent* event) {
   *event = StreamEvent();
   event->kind = StreamEvent::Kind::kBroken;
   event->stream = stream;
-  event->status = FromGrpcStatus(call->status);
-  if (call->on_end) call->on_end(event->status.code(), absl::Now() - call->opened);
+  event->status = status;
   return true;
 }
 

@@ -56,7 +56,8 @@ class StreamSet {
     absl::Time deadline = absl::InfiniteFuture();  // of the whole stream
     std::vector<std::pair<std::string, std::string>> metadata;
     std::shared_ptr<PeerTraffic> traffic;  // counts what goes and comes; null: nothing does
-    // Called when the stream has ended without Close(), by the thread that waits.
+    // Called once by the thread that waits, when gRPC is done with the stream: with the peer's
+    // status, or kCancelled where Close() came before it.
     std::function<void(absl::StatusCode code, absl::Duration since_open)> on_end;
   };
   // Starts a call of any kind (unary and server-streaming ones have one Send, with SendLast). Never

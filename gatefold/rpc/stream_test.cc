@@ -651,6 +651,25 @@ TEST(StreamTest, CountsWhatGoesAndComes) {
   EXPECT_EQ(event.kind, StreamEvent::Kind::kBroken);
   EXPECT_THAT(ends, ElementsAre(absl::StatusCode::kFailedPrecondition));
   EXPECT_EQ(options.traffic->n_answers, 1u);
+  set.Close(stream);
+  EXPECT_FALSE(set.WaitAny(absl::Now() + absl::Milliseconds(5), &event));
+  EXPECT_EQ(ends.size(), 1u);
+}
+
+TEST(StreamTest, TellsTheEndOfAClosedStream) {
+  Server server;
+  std::vector<absl::StatusCode> ends;
+  StreamSet::OpenOptions options;
+  options.on_end = [&ends](absl::StatusCode code, absl::Duration) { ends.push_back(code); };
+  {
+    StreamSet set(WaitPolicy::Block());
+    PeerStream* const stream = set.Open(server.Connect(), kRun, options);
+    ASSERT_TRUE(stream->Send(Frame(1, kSmall), 1).ok());
+    EXPECT_EQ(NextStep(&set), 1);
+    set.Close(stream);
+    EXPECT_THAT(ends, ElementsAre());  // it never waits
+  }
+  EXPECT_THAT(ends, ElementsAre(absl::StatusCode::kCancelled));
 }
 
 }  // namespace
