@@ -27,6 +27,14 @@ std::string Remaining(const Worker& worker) {
   return "";
 }
 
+// Requests start on an attention-service that is ready.
+bool NoneStarts(const std::vector<Worker>& workers) {
+  return std::none_of(workers.begin(), workers.end(), [](const Worker& worker) {
+    return worker.kind() == cluster::v1::WORKER_KIND_ATTENTION &&
+           worker.state() == cluster::v1::WORKER_STATE_READY;
+  });
+}
+
 absl::Status Explain(const Connection& connection, const grpc::Status& status) {
   const absl::Status converted = connection.ToStatus(status);
   if (!absl::IsUnimplemented(converted)) return converted;
@@ -101,6 +109,11 @@ class DrainVerb final : public WorkerVerb {
     GF_ASSIGN_OR_RETURN(const Worker worker, Await(connection.get(), response.worker(), console));
     if (worker.state() == cluster::v1::WORKER_STATE_UNREACHABLE) {
       Show(worker, "has ended", console);
+      return absl::OkStatus();
+    }
+    GF_ASSIGN_OR_RETURN(const std::vector<Worker> workers, connection->ListWorkers());
+    if (worker.kind() == cluster::v1::WORKER_KIND_ATTENTION && NoneStarts(workers)) {
+      Show(worker, "is drained: no attention-service is left, and requests wait for one", console);
     } else {
       Show(worker, "is drained: nothing depends on it any more", console);
     }

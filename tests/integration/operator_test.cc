@@ -210,6 +210,8 @@ TEST_F(OperatorTest, DrainsAnAttentionServiceAfterItsSequences) {
   EXPECT_EQ(drained.kind(), cluster::v1::WORKER_KIND_ATTENTION);
   EXPECT_EQ(drained.state(), cluster::v1::WORKER_STATE_DRAINING);
   // The only one there is: requests wait for it to come back.
+  ASSERT_EQ(Run({"drain", attention, "--router", admin_address_}), 0) << err_;
+  EXPECT_THAT(out_, HasSubstr("is drained: no attention-service is left"));
   EXPECT_EQ(Run({"resume", attention, "--router", admin_address_}), 0) << err_;
   EXPECT_EQ(out_, absl::StrCat(attention, " is ready\n"));
   AwaitAnswers(kStreams);
