@@ -1,7 +1,9 @@
+#include <atomic>
 #include <climits>
 
 #include "gatefold/cuda/attention.h"
 #include "gatefold/cuda/attention_tile.h"
+#include "gatefold/cuda/cuda_macros.h"
 #include "gatefold/cuda/launch.h"
 
 namespace gatefold::cuda {
@@ -267,8 +269,8 @@ template <int kHeadDim, int kWarps>
 cudaError_t LaunchWorkers(const AttentionArgs& args, int n_workers, cudaStream_t stream) {
   using Work = TileWork<kHeadDim, kWarps>;
   const auto kernel = AttentionKernel<kHeadDim, kWarps>;
-  static const cudaError_t error = AllowShared(kernel, Work::kSharedBytes, true);
-  if (error != cudaSuccess) return error;
+  static std::atomic<bool> is_allowed = false;
+  GF_CUDA_RETURN_IF_ERROR(AllowShared(kernel, Work::kSharedBytes, true, &is_allowed));
   return LaunchKernel(kernel,
                       {.n_blocks = n_workers,
                        .n_threads = Work::kThreads,

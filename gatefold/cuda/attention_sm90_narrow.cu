@@ -2,9 +2,11 @@
 // copies and one that computes, and the rows are the small side of the products (S^T = K Q^T, O^T =
 // V^T P^T): 8 pairs of (row, query head) cost half of what the 16 of the other side would.
 
+#include <atomic>
 #include <climits>
 
 #include "gatefold/cuda/attention_sm90_ring.cuh"
+#include "gatefold/cuda/cuda_macros.h"
 #include "gatefold/cuda/launch.h"
 
 namespace gatefold::cuda {
@@ -355,8 +357,8 @@ template <int kHeadDim, int kStages, int kColumns, int kWarps>
 cudaError_t Launch(const AttentionArgs& args, int n_workers, cudaStream_t stream) {
   constexpr int kBytes = TileRing<kHeadDim, kStages>::kBytes + 16;
   const auto kernel = NarrowKernel<kHeadDim, kStages, kColumns, kWarps>;
-  static const cudaError_t error = AllowShared(kernel, kBytes, true);
-  if (error != cudaSuccess) return error;
+  static std::atomic<bool> is_allowed = false;
+  GF_CUDA_RETURN_IF_ERROR(AllowShared(kernel, kBytes, true, &is_allowed));
   return LaunchKernel(kernel,
                       {.n_blocks = n_workers,
                        .n_threads = kWarps * kWarp,

@@ -4,11 +4,13 @@
 // The scores of the next 64 positions are started before the values of these are added up, and made
 // into weights meanwhile. While one group does that, others multiply.
 
+#include <atomic>
 #include <climits>
 
 #include "gatefold/cuda/attention_sm90_ring.cuh"
 #include "gatefold/cuda/attention_sm90_rows.cuh"
 #include "gatefold/cuda/attention_wgmma.cuh"
+#include "gatefold/cuda/cuda_macros.h"
 #include "gatefold/cuda/launch.h"
 #include "gatefold/cuda/matrix_descriptor.h"
 
@@ -416,8 +418,8 @@ template <int kHeadDim, int kGroups, int kStages>
 cudaError_t Launch(const AttentionArgs& args, int n_workers, cudaStream_t stream) {
   constexpr int kBytes = Room<kHeadDim, kGroups, kStages>::kBytes;
   const auto kernel = WideKernel<kHeadDim, kGroups, kStages>;
-  static const cudaError_t error = AllowShared(kernel, kBytes, true);
-  if (error != cudaSuccess) return error;
+  static std::atomic<bool> is_allowed = false;
+  GF_CUDA_RETURN_IF_ERROR(AllowShared(kernel, kBytes, true, &is_allowed));
   return LaunchKernel(kernel,
                       {.n_blocks = n_workers,
                        .n_threads = (kGroups + 1) * kGroupThreads,

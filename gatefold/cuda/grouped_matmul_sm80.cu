@@ -1,3 +1,6 @@
+#include <atomic>
+
+#include "gatefold/cuda/cuda_macros.h"
 #include "gatefold/cuda/grouped_matmul_plan.h"
 #include "gatefold/cuda/grouped_matmul_unit.cuh"
 #include "gatefold/cuda/launch.h"
@@ -130,8 +133,8 @@ __global__ void __launch_bounds__(S::kThreads) Kernel(const __grid_constant__ Gr
 
 template <typename S>
 cudaError_t LaunchShape(const GroupedMatMul& work, cudaStream_t stream) {
-  static const cudaError_t error = AllowShared(Kernel<S>, S::kSharedBytes, false);
-  if (error != cudaSuccess) return error;
+  static std::atomic<bool> is_allowed = false;
+  GF_CUDA_RETURN_IF_ERROR(AllowShared(Kernel<S>, S::kSharedBytes, false, &is_allowed));
   return LaunchKernel(Kernel<S>,
                       {.n_blocks = int64_t{work.n_units} * S::kBlocksOfUnit,
                        .n_threads = S::kThreads,

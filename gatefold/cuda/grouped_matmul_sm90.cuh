@@ -2,6 +2,9 @@
 
 // Hopper's kernel of the grouped product, for one format of weights. Device code for sm_90a only.
 
+#include <atomic>
+
+#include "gatefold/cuda/cuda_macros.h"
 #include "gatefold/cuda/grouped_matmul_plan.h"
 #include "gatefold/cuda/grouped_matmul_unit.cuh"
 #include "gatefold/cuda/launch.h"
@@ -346,18 +349,19 @@ cudaError_t LaunchShape(const GroupedMatMul& work, int n_processors, cudaStream_
   static_assert(S::SharedBytesAreRight());
   // With as little L1 as may be, which is what many blocks take: to share memory another way, a
   // multiprocessor would have to wait until it is idle.
-  static const cudaError_t error =
-      AllowShared(Kernel<S>, S::kSpreads ? S::SharedBytesFor(1) : S::kSharedBytes, S::kSpreads);
-  if (error != cudaSuccess) return error;
+  static std::atomic<bool> is_allowed = false;
+  GF_CUDA_RETURN_IF_ERROR(AllowShared(
+      Kernel<S>, S::kSpreads ? S::SharedBytesFor(1) : S::kSharedBytes, S::kSpreads, &is_allowed));
   Grid grid = {.n_threads = S::kThreads,
                .shared_bytes = S::kSharedBytes,
                .cluster = S::kCluster,
                .overlaps = kMayOverlap};
   int most = n_processors * S::kBlocksPerProcessor;
   if constexpr (S::kCluster > 1) {
-    static const int n_clusters = MaxActiveClusters(Kernel<S>, grid);  // which all stay till the end
-    if (n_clusters == 0) return cudaErrorLaunchOutOfResources;
+    static std::atomic<int> n_clusters = 0;  // which all stay till the end
+    if (n_clusters == 0) n_clusters = MaxActiveClusters(Kernel<S>, grid);
     most = n_clusters;
+    if (most == 0) return cudaErrorLaunchOutOfResources;
   }
   const int n = work.n_units < most ? work.n_units : most;
   grid.n_blocks = n * S::kCluster;

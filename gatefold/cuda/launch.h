@@ -2,9 +2,12 @@
 
 #include <cuda_runtime.h>
 
+#include <atomic>
 #include <cstdint>
 #include <initializer_list>
 #include <utility>
+
+#include "gatefold/cuda/cuda_macros.h"
 
 namespace gatefold::cuda {
 
@@ -40,14 +43,21 @@ inline bool KernelsOverlap() {
 }
 
 // Lets a kernel have that much shared memory. prefer: with as little of the L1 as may be. Once per
-// kernel is enough, and it costs a tenth of a launch.
+// kernel is enough, and it costs a tenth of a launch: is_allowed, the kernel's own, says that it
+// was done. What failed is tried again the next time, since this loads the kernel's code, for which
+// a device may have no memory left now and have some later.
 template <typename... Params>
-cudaError_t AllowShared(void (*kernel)(Params...), int bytes, bool prefer) {
-  const cudaError_t error =
-      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
-  if (error != cudaSuccess || !prefer) return error;
-  return cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
-                              cudaSharedmemCarveoutMaxShared);
+cudaError_t AllowShared(void (*kernel)(Params...), int bytes, bool prefer,
+                        std::atomic<bool>* is_allowed) {
+  if (is_allowed->load(std::memory_order_acquire)) return cudaSuccess;
+  GF_CUDA_RETURN_IF_ERROR(
+      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes));
+  if (prefer) {
+    GF_CUDA_RETURN_IF_ERROR(cudaFuncSetAttribute(
+        kernel, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared));
+  }
+  is_allowed->store(true, std::memory_order_release);
+  return cudaSuccess;
 }
 
 // How many clusters the device runs at once; 0 if it cannot say.

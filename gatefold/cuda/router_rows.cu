@@ -1,8 +1,10 @@
 #include "gatefold/cuda/router_rows.h"
 
+#include <atomic>
 #include <cfloat>
 
 #include "gatefold/cuda/alignment.h"
+#include "gatefold/cuda/cuda_macros.h"
 #include "gatefold/cuda/launch.h"
 #include "gatefold/cuda/tiles.h"
 #include "gatefold/cuda/warp_ops.h"
@@ -348,9 +350,9 @@ cudaError_t RouterNorm(const float* x, const float* weight, float eps, float* h,
   if (n_rows < 0 || !IsWidth(d) || !IsAligned(x) || !IsAligned(weight) || !IsAligned(h)) {
     return cudaErrorInvalidValue;
   }
-  static const cudaError_t error =
-      AllowShared(NormKernel, static_cast<int>(kMaxRouterWidth * sizeof(float)), false);
-  if (error != cudaSuccess) return error;
+  static std::atomic<bool> is_allowed = false;
+  GF_CUDA_RETURN_IF_ERROR(AllowShared(NormKernel, static_cast<int>(kMaxRouterWidth * sizeof(float)),
+                                      false, &is_allowed));
   return LaunchKernel(NormKernel,
                       {.n_blocks = n_rows,
                        .n_threads = kThreads,
@@ -378,8 +380,9 @@ cudaError_t GateLogits(const float* h, const float* gate, float* logits, int64_t
   const auto shared_bytes = [](int64_t width) {
     return static_cast<int>(2 * RoundUp(width, kLine) * sizeof(float));
   };
-  static const cudaError_t error = AllowShared(FewLogitsKernel, shared_bytes(kFewWidth), false);
-  if (error != cudaSuccess) return error;
+  static std::atomic<bool> is_allowed = false;
+  GF_CUDA_RETURN_IF_ERROR(
+      AllowShared(FewLogitsKernel, shared_bytes(kFewWidth), false, &is_allowed));
   return LaunchKernel(FewLogitsKernel,
                       {.n_blocks = n_rows * n_experts,
                        .n_threads = kThreads,

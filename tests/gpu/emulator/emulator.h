@@ -25,7 +25,8 @@
 // of speed. Matrix products add up in another order than tensor cores do, the same for all of them.
 //
 // GATEFOLD_EMULATOR_SEED (a number) draws other orders. GATEFOLD_EMULATOR_LOST_FILE: once there is
-// a file of that name, the next kernel goes astray. GATEFOLD_EMULATOR_MEMORY: bytes of the device.
+// a file of that name, the next kernel goes astray. GATEFOLD_EMULATOR_MEMORY: bytes of the device,
+// some of which must be free for a kernel that was not launched before.
 // Threads: launches wait for each other.
 
 #include <atomic>
@@ -56,6 +57,9 @@ void Run(const GridShape& grid, const void* stream, std::function<void()> kernel
 void Finish();
 // Shared memory that launches of this kernel may ask for; 0 before it is set.
 std::atomic<int>& AllowedSharedBytes(const void* kernel);
+// Brings a kernel's code to the device, when it is first asked for; false if there is no memory for
+// it.
+bool Load(const void* kernel);
 // Whether a kernel went astray, and with it the device: the runtime's calls fail from then on.
 bool IsLost();
 

@@ -10,6 +10,7 @@
 #include <cstring>
 #include <map>
 #include <mutex>
+#include <set>
 #include <vector>
 
 #include "cuda_runtime_api.h"
@@ -121,7 +122,19 @@ Memory& TheMemory() {
 
 size_t FreeBytes() { return MemoryBytes() - std::min(MemoryBytes(), TheMemory().used()); }
 
+constexpr size_t kCodeBytes = 64 << 10;  // must be free for a new kernel, which takes none of it
+
 }  // namespace
+
+bool Load(const void* kernel) {
+  static std::mutex mutex;
+  static auto* const loaded = new std::set<const void*>;
+  const std::lock_guard lock(mutex);
+  if (loaded->contains(kernel)) return true;
+  if (FreeBytes() < kCodeBytes) return false;
+  loaded->insert(kernel);
+  return true;
+}
 
 // What a device's copies brought for pinned memory: there when somebody waits, and not before.
 class Deliveries {

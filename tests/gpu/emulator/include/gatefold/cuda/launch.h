@@ -4,6 +4,7 @@
 
 #include <cuda_runtime.h>
 
+#include <atomic>
 #include <cstdint>
 
 namespace gatefold::cuda {
@@ -21,9 +22,13 @@ constexpr bool kMayOverlap = true;
 inline constexpr int kMostSharedBytes = 227 * 1024, kSharedBytesUnasked = 48 * 1024;
 
 template <typename... Params>
-cudaError_t AllowShared(void (*kernel)(Params...), int bytes, bool) {
+cudaError_t AllowShared(void (*kernel)(Params...), int bytes, bool, std::atomic<bool>* is_allowed) {
+  if (*is_allowed) return cudaSuccess;
   if (bytes > kMostSharedBytes) return cudaErrorInvalidValue;
-  emulator::AllowedSharedBytes(reinterpret_cast<const void*>(kernel)) = bytes;
+  const auto* const code = reinterpret_cast<const void*>(kernel);
+  if (!emulator::Load(code)) return cudaErrorMemoryAllocation;
+  emulator::AllowedSharedBytes(code) = bytes;
+  *is_allowed = true;
   return cudaSuccess;
 }
 
@@ -45,6 +50,7 @@ cudaError_t LaunchKernel(void (*kernel)(Params...), const Grid& grid, cudaStream
     return cudaErrorInvalidValue;
   }
   if (emulator::IsLost()) return cudaErrorIllegalAddress;
+  if (!emulator::Load(reinterpret_cast<const void*>(kernel))) return cudaErrorMemoryAllocation;
   emulator::Run(
       {grid.n_blocks, grid.n_threads, grid.shared_bytes, grid.cluster, grid.overlaps}, stream,
       [=] { kernel(args...); });
