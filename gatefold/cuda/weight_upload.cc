@@ -63,8 +63,10 @@ cudaError_t WeightUpload::SendRows(const HostMatrix& rows, void* to) {
 }
 
 cudaError_t WeightUpload::SendFloats(const float* floats, int64_t n, float* to) {
-  // From pageable memory: returns when it was read.
-  return cudaMemcpyAsync(to, floats, n * sizeof(float), cudaMemcpyHostToDevice, stream_);
+  GF_CUDA_RETURN_IF_ERROR(
+      cudaMemcpyAsync(to, floats, n * sizeof(float), cudaMemcpyHostToDevice, stream_));
+  // CUDA does not promise that pageable memory has been read by now: it need not be staged.
+  return cudaStreamSynchronize(stream_);
 }
 
 cudaError_t WeightUpload::Zero(void* memory, size_t bytes) {
