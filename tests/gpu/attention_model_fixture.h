@@ -146,7 +146,9 @@ class AttentionServer {
   }
 
   // All layers of a step, without experts between them. Returns x: [rows, d_model].
-  std::vector<float> Step(const std::vector<RowSpan>& spans) {
+  std::vector<float> Step(const std::vector<RowSpan>& spans) { return Start(spans)->Read(); }
+  // The same, without a wait for it.
+  std::unique_ptr<DeviceArray<float>> Start(const std::vector<RowSpan>& spans) {
     std::vector<SequenceRows> rows;
     std::vector<int32_t> tokens;
     for (const RowSpan& span : spans) {
@@ -155,12 +157,12 @@ class AttentionServer {
       tokens.insert(tokens.end(), begin, begin + span.n);
     }
     EXPECT_CUDA(stack_->Upload(rows, tokens.data(), &step_, nullptr));
-    DeviceArray<float> x(tokens.size() * model_.shape.d_model);
-    EXPECT_CUDA(stack_->EmbedAndAttend(step_, x.get(), nullptr));
+    auto x = std::make_unique<DeviceArray<float>>(tokens.size() * model_.shape.d_model);
+    EXPECT_CUDA(stack_->EmbedAndAttend(step_, x->get(), nullptr));
     for (int l = 1; l < model_.shape.n_layers; ++l) {
-      EXPECT_CUDA(stack_->Attend(l, step_, x.get(), nullptr));
+      EXPECT_CUDA(stack_->Attend(l, step_, x->get(), nullptr));
     }
-    return x.Read();
+    return x;
   }
 
   // x: [n_rows, d_model]. Returns [n_rows, vocab_size].

@@ -279,6 +279,25 @@ TEST_F(AttentionStackTest, AStepMayBeRunAgain) {
              29, "after a step that was run twice");
 }
 
+// The host is ahead of the device: what it sends for a step must not change one that is under way.
+TEST_F(AttentionStackTest, StepsMayBeSentWithoutWaiting) {
+  const RandomAttentionModel model(Shape(200, 4, 2, 64, 0), false, 11);
+  const Sequences sequences = RandomSequences({40, 23}, 203, 12);
+  const std::vector<std::vector<RowSpan>> spans = {
+      {{0, 0, 30}, {1, 0, 20}}, {{0, 30, 1}}, {{1, 20, 3}, {0, 31, 9}}};
+  std::vector<Floats> expected;
+  AttentionServer waits(model, sequences, 13), server(model, sequences, 13);
+  for (const auto& of_step : spans) expected.push_back(waits.Step(of_step));
+  server.Step(spans[0]);  // memory grows
+  for (int times = 0; times < 4; ++times) {
+    std::vector<std::unique_ptr<DeviceArray<float>>> steps;
+    for (const auto& of_step : spans) steps.push_back(server.Start(of_step));
+    for (size_t i = 0; i < spans.size(); ++i) {
+      EXPECT_EQ(FirstDifference(steps[i]->Read(), expected[i]), -1) << i;
+    }
+  }
+}
+
 TEST_F(AttentionStackTest, TheSelfTestRepeats) {
   Floats answers, again;
   EXPECT_CUDA(AttentionSelfTest(&answers));

@@ -378,6 +378,26 @@ TEST_F(ExpertMlpTest, MoreExpertsTakeNoMoreRoomForRows) {
   EXPECT_LT(before - after, size_t{16} << 20);
 }
 
+// The host is ahead of the device: what it sends for a batch must not change one that is under way.
+TEST_F(ExpertMlpTest, BatchesMayBeSentWithoutWaiting) {
+  Make({72, 40}, 3, false, 60);
+  std::vector<Batch> batches;
+  std::vector<std::vector<float>> expected;
+  std::vector<std::unique_ptr<DeviceArray<float>>> answers;
+  for (const std::vector<int>& n_rows : {std::vector<int>{40, 0, 9}, {1, 2, 3}, {0, 60, 5}}) {
+    batches.emplace_back(experts_, n_rows, 60);
+    expected.push_back(Run(batches.back()));
+    answers.push_back(std::make_unique<DeviceArray<float>>(expected.back().size()));
+  }
+  for (size_t i = 0; i < batches.size(); ++i) {
+    EXPECT_CUDA(mlp_->Run(batches[i].visits.data(), static_cast<int>(batches[i].visits.size()),
+                          device_x_->get(), answers[i]->get(), nullptr));
+  }
+  for (size_t i = 0; i < batches.size(); ++i) {
+    EXPECT_EQ(FirstDifference(answers[i]->Read(), expected[i]), -1) << i;
+  }
+}
+
 TEST_F(ExpertMlpTest, ARowHasTheSameBitsTwice) {
   Make({512, 1024}, 2, false, 300);
   const Batch batch(experts_, {300, 20}, 300);

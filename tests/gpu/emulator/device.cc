@@ -12,12 +12,16 @@
 #include <mutex>
 #include <sstream>
 
+#include "tests/gpu/emulator/queue.h"
+
 namespace gatefold::cuda::emulator {
 namespace {
 
 constexpr int kMostThreads = 2048;  // of a cluster
 constexpr size_t kStackBytes = 128 << 10;
 constexpr uint32_t kSharedBegin = 1024;  // as on Hopper: what lies before is the system's
+
+}  // namespace
 
 uint64_t Seed() {
   const char* const text = std::getenv("GATEFOLD_EMULATOR_SEED");
@@ -30,8 +34,6 @@ uint64_t Seed() {
   }
   return seed;
 }
-
-}  // namespace
 
 const Place* place = nullptr;
 Device* const Device::the_device = new Device;
@@ -299,14 +301,16 @@ bool IsLost() { return is_lost; }
 void Run(const GridShape& grid, const void* stream, std::function<void()> kernel) {
   if (lost_file != nullptr && access(lost_file, F_OK) == 0) is_lost = true;
   if (is_lost) return;
-  const DeviceAccess access;
-  Device::Get().Run(grid, stream, std::move(kernel));
+  Queue::Get().Add(stream, [=] {
+    const DeviceAccess access;
+    Device::Get().Run(grid, stream, kernel);
+  });
 }
 
 void Finish() {
   if (is_lost) return;
   const DeviceAccess access;
-  Device::Get().Finish();
+  Queue::Get().AwaitAll();
 }
 
 void Fail(const std::string& message) {

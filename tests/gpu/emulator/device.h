@@ -17,6 +17,9 @@
 
 namespace gatefold::cuda::emulator {
 
+// What draws of all kinds begin with.
+uint64_t Seed();
+
 struct Block;
 
 // Threads of a block that wait for each other.

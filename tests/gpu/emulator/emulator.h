@@ -8,21 +8,22 @@
 // asynchronous on a device (copies to shared memory, the warpgroup's matrix products) happens at a
 // moment drawn at random between its start and the wait for it; till then its result is poisoned
 // with NaN. So whoever reads too early, writes too soon or forgets to wait gets wrong bits, and
-// tests that compare bits fail. A copy to pinned memory is there once the host waits for something,
-// and not before. Device memory lies between pages that nobody may touch, and what is beside it
-// there, less than a page and less than 16 bytes behind, is looked at when it is freed. Where no
-// thread can go on, the process ends and says which waits for what. Kernels run one after another,
-// and streams never overlap; but of a kernel that may overlap with the one before, one cluster goes
-// as far as it gets without that one's end before that one runs, and up to two before it. It sees
-// what was there earlier. What such a kernel keeps in static shared memory till its wait is lost:
-// that memory is the same for all.
+// tests that compare bits fail. The host is ahead of the device: kernels, copies and events happen
+// at a moment drawn at random before it waits for them, and a copy to pinned memory is there once
+// it waits for something, and not before. Device memory lies between pages that nobody may touch,
+// and what is beside it there, less than a page and less than 16 bytes behind, is looked at when it
+// is freed. Where no thread can go on, the process ends and says which waits for what. Kernels run
+// one after another, and streams never overlap; but of a kernel that may overlap with the one
+// before, one cluster goes as far as it gets without that one's end before that one runs, and up to
+// two before it. It sees what was there earlier. What such a kernel keeps in static shared memory
+// till its wait is lost: that memory is the same for all.
 //
 // Not shown: a race between threads that do not wait in between, as of an increment that is not
 // atomic; a __syncwarp left out beside an instruction that the whole warp takes part in, which is a
-// meeting here; fences of any kind; copies out of pinned memory, launches and the host that
-// overlap; a kernel that reads memory of the host (the other way round the process ends, see
-// DeviceAccess); static shared memory that is read before it is written; bank conflicts, anything
-// of speed. Matrix products add up in another order than tensor cores do, the same for all of them.
+// meeting here; fences of any kind; a kernel that reads memory of the host (the other way round the
+// process ends, see DeviceAccess); static shared memory that is read before it is written; bank
+// conflicts, anything of speed. Matrix products add up in another order than tensor cores do, the
+// same for all of them.
 //
 // GATEFOLD_EMULATOR_SEED (a number) draws other orders. GATEFOLD_EMULATOR_LOST_FILE: once there is
 // a file of that name, the next kernel goes astray. GATEFOLD_EMULATOR_MEMORY: bytes of the device,

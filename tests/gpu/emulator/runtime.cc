@@ -8,17 +8,22 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <functional>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <set>
 #include <vector>
 
 #include "cuda_runtime_api.h"
 #include "tests/gpu/emulator/device.h"
+#include "tests/gpu/emulator/queue.h"
 
 struct EmulatedStream {};
 struct EmulatedEvent {
-  std::chrono::steady_clock::time_point time;
+  using Time = std::chrono::steady_clock::time_point;
+  uint64_t number = 0;         // of the work it waits for
+  std::shared_ptr<Time> time;  // when that had happened
 };
 
 namespace gatefold::cuda::emulator {
@@ -169,10 +174,30 @@ Deliveries& TheDeliveries() {
 cudaError_t DeviceError() { return IsLost() ? cudaErrorIllegalAddress : cudaSuccess; }
 
 // What the runtime's calls do that wait for the device.
-cudaError_t Await() {
-  Finish();
-  if (!IsLost()) TheDeliveries().Bring();
+template <typename Wait>
+cudaError_t Await(Wait wait) {
+  if (!IsLost()) {
+    const DeviceAccess access;
+    wait();
+    TheDeliveries().Bring();
+  }
   return DeviceError();
+}
+cudaError_t Await() {
+  return Await([] { Queue::Get().AwaitAll(); });
+}
+cudaError_t AwaitStream(cudaStream_t stream) {
+  return Await([&] { Queue::Get().AwaitStream(stream); });
+}
+
+// Of a stream. Other kernels may not be over when it happens, these are.
+void Add(cudaStream_t stream, std::function<void()> work) {
+  if (IsLost()) return;
+  Queue::Get().Add(stream, [work = std::move(work)] {
+    const DeviceAccess access;
+    Device::Get().Finish();
+    work();
+  });
 }
 
 char* MapGuarded(size_t bytes, size_t align) { return TheMemory().Map(bytes, align, Side::kHost); }
@@ -200,15 +225,17 @@ cudaError_t Allocate(void** data, size_t bytes, Side side) {
 
 }  // namespace gatefold::cuda::emulator
 
+using gatefold::cuda::emulator::Add;
 using gatefold::cuda::emulator::Allocate;
 using gatefold::cuda::emulator::Await;
+using gatefold::cuda::emulator::AwaitStream;
 using gatefold::cuda::emulator::DeviceAccess;
 using gatefold::cuda::emulator::DeviceError;
 using gatefold::cuda::emulator::Fail;
-using gatefold::cuda::emulator::Finish;
 using gatefold::cuda::emulator::FreeBytes;
 using gatefold::cuda::emulator::kMultiprocessors;
 using gatefold::cuda::emulator::MemoryBytes;
+using gatefold::cuda::emulator::Queue;
 using gatefold::cuda::emulator::Side;
 using gatefold::cuda::emulator::TheDeliveries;
 using gatefold::cuda::emulator::TheMemory;
@@ -286,30 +313,35 @@ cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* attributes, const vo
 }
 
 cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind) {
-  Finish();
+  AwaitStream(nullptr);
   const DeviceAccess access;
   if (bytes > 0) std::memcpy(to, from, bytes);
   return DeviceError();
 }
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind,
-                            cudaStream_t) {
-  Finish();
-  if (kind != cudaMemcpyDeviceToHost || TheMemory().TypeOf(to) != cudaMemoryTypeHost) {
-    TheDeliveries().Bring();  // in the order of the stream: `from` may be what is awaited
+                            cudaStream_t stream) {
+  if (kind == cudaMemcpyDeviceToHost && TheMemory().TypeOf(to) != cudaMemoryTypeHost) {
+    AwaitStream(stream);
     return cudaMemcpy(to, from, bytes, kind);
   }
-  const DeviceAccess access;
-  TheDeliveries().Add(to, from, bytes);
+  Add(stream, [=] {
+    if (kind == cudaMemcpyDeviceToHost) {
+      TheDeliveries().Add(to, from, bytes);
+    } else {
+      TheDeliveries().Bring();  // in the order of the stream: `from` may be what is awaited
+      if (bytes > 0) std::memcpy(to, from, bytes);
+    }
+  });
   return DeviceError();
 }
 cudaError_t cudaMemset(void* data, int byte, size_t bytes) {
-  Finish();
-  const DeviceAccess access;
-  if (bytes > 0) std::memset(data, byte, bytes);
-  return DeviceError();
+  return cudaMemsetAsync(data, byte, bytes, nullptr);
 }
-cudaError_t cudaMemsetAsync(void* data, int byte, size_t bytes, cudaStream_t) {
-  return cudaMemset(data, byte, bytes);
+cudaError_t cudaMemsetAsync(void* data, int byte, size_t bytes, cudaStream_t stream) {
+  Add(stream, [=] {
+    if (bytes > 0) std::memset(data, byte, bytes);
+  });
+  return DeviceError();
 }
 
 cudaError_t cudaDeviceSynchronize() { return Await(); }
@@ -321,7 +353,7 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
   delete stream;
   return cudaSuccess;
 }
-cudaError_t cudaStreamSynchronize(cudaStream_t) { return Await(); }
+cudaError_t cudaStreamSynchronize(cudaStream_t stream) { return AwaitStream(stream); }
 
 cudaError_t cudaEventCreate(cudaEvent_t* event) {
   *event = new EmulatedEvent;
@@ -334,12 +366,22 @@ cudaError_t cudaEventDestroy(cudaEvent_t event) {
   delete event;
   return cudaSuccess;
 }
-cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t) {
-  event->time = std::chrono::steady_clock::now();
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+  const auto time = event->time = std::make_shared<EmulatedEvent::Time>();
+  if (!gatefold::cuda::emulator::IsLost()) {
+    Queue::Get().Add(stream, [time] { *time = std::chrono::steady_clock::now(); });
+  }
+  event->number = Queue::Get().number();
   return DeviceError();
 }
-cudaError_t cudaEventSynchronize(cudaEvent_t) { return Await(); }
+cudaError_t cudaEventSynchronize(cudaEvent_t event) {
+  return Await([&] { Queue::Get().Await(event->number); });
+}
 cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start, cudaEvent_t stop) {
-  *milliseconds = std::chrono::duration<float, std::milli>(stop->time - start->time).count();
+  for (const cudaEvent_t event : {start, stop}) {
+    if (event->time == nullptr || *event->time == EmulatedEvent::Time())
+      Fail("an event that nobody waited for");
+  }
+  *milliseconds = std::chrono::duration<float, std::milli>(*stop->time - *start->time).count();
   return cudaSuccess;
 }
