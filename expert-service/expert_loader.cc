@@ -97,6 +97,8 @@ absl::Status ExpertLoader::Assign(uint64_t epoch, std::vector<ExpertId> experts,
   assigned_ = std::move(assigned);
   retries_.clear();  // the holders may be others
   if (Complete()) batch_ = Batch();
+  // What is missing may be on its way already, for an assignment of before.
+  if (!Complete()) batch_.start = std::min(batch_.start, absl::Now());
   ++n_changes_;
   return absl::OkStatus();
 }

@@ -75,7 +75,7 @@ class ExpertLoader {
   };
   // What was loaded since nothing was missing, for the log.
   struct Batch {
-    absl::Time start;
+    absl::Time start = absl::InfiniteFuture();
     size_t n_experts = 0;
     uint64_t bytes[kLoadedFroms] = {};
   };

@@ -293,6 +293,24 @@ TEST_F(ExpertLoaderTest, NeverTakesMoreThanItsCapacityWhileAssignmentsChange) {
   EXPECT_THAT(store_.Held(), ElementsAre(ExpertId{1, 0}, ExpertId{1, 1}));
 }
 
+TEST_F(ExpertLoaderTest, CountsTheTimeOfWhatIsAssignedAgainWhileItIsOnItsWay) {
+  absl::Mutex mu;
+  std::vector<absl::Duration> took;
+  Gate gate(&source_);
+  ExpertLoader loader(catalog_.get(), &gate, &store_, {.on_complete = [&](absl::Duration time) {
+                        absl::MutexLock lock(&mu);
+                        took.push_back(time);
+                      }});
+  ASSERT_TRUE(loader.Assign(1, {{0, 0}}).ok());
+  ASSERT_TRUE(gate.AwaitAsked(1));
+  ASSERT_TRUE(loader.Assign(2, {}).ok());
+  ASSERT_TRUE(loader.Assign(3, {{0, 0}}).ok());
+  gate.Open();
+  ASSERT_TRUE(loader.AwaitIdle(absl::Now() + absl::Seconds(30)));
+  absl::MutexLock lock(&mu);
+  EXPECT_THAT(took, ElementsAre(testing::Lt(absl::Hours(1))));
+}
+
 TEST(CheckpointExpertsTest, SaysWhichExpertCouldNotBeLoaded) {
   auto weights = *ModelWeights::Open(kModel);
   ShortOfMemory backend(1);
