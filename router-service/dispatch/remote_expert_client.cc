@@ -106,6 +106,8 @@ void RemoteExpertClient::Launch(ExpertBatch* batch, ExpertCall call) {
     for (size_t slot : call.slots) ++batch->n_carriers[slot];
     counters_->queue_rows += call.slots.size();
     batch->tokens.push_back(token);
+    // The last look saw only what was under way then, and may have seen nothing.
+    batch->next_look = std::min(batch->next_look, call.sent + options_.hedge.floor);
   }
   const ExpertCall& launched = calls_.emplace(token, std::move(call)).first->second;
   const absl::Status sent = Send(*batch, launched, token);

@@ -243,6 +243,38 @@ TEST_F(RemoteExpertClientTest, AConnectionThatCarriesNothingIsReplaced) {
   EXPECT_EQ(counters_.retries_silent, 1u);
 }
 
+TEST_F(RemoteExpertClientTest, WhatIsSentAgainIsLookedAfterToo) {
+  options_.hedge = {.enabled = false, .floor = absl::Milliseconds(1)};
+  options_.call_timeout = absl::Milliseconds(500);
+  options_.max_attempts = 2;
+  // News of a broken stream that comes after the time at which the call was to be looked at.
+  const auto traffic = std::make_shared<TrafficTable>();
+  traffic->ObserveAttempts([](absl::string_view, absl::StatusCode, absl::Duration) {
+    absl::SleepFor(absl::Milliseconds(50));
+  });
+  options_.channels.traffic = traffic;
+  AddShard(kAll);
+  AddShard(kAll);
+  Connect();
+  const int first = static_cast<int>((step_.id + 1) % 2);
+  for (const auto& shard : shards_) shard->Hold();
+  absl::Status status;
+  absl::Notification done;
+  std::thread run([&] {
+    status = Run({{0, 2}});
+    done.Notify();
+  });
+  shard(first).AwaitCalls(1);
+  std::thread die([&] { shard(first).Die(); });  // waits for the call that it holds
+  EXPECT_TRUE(done.WaitForNotificationWithTimeout(absl::Seconds(10))) << "it waits for ever";
+  for (const auto& shard : shards_) shard->Release();
+  die.join();
+  run.join();
+  EXPECT_EQ(ReasonOf(status), kExpertUnavailable) << status;
+  EXPECT_EQ(counters_.retries_silent, 1u);
+  EXPECT_EQ(counters_.queue_rows, 0u);
+}
+
 TEST_F(RemoteExpertClientTest, OtherRowsDoNotWaitForASilentShard) {
   options_.patience = absl::Milliseconds(20);
   AddShard({0, 1});
