@@ -149,7 +149,13 @@ void RemoteExpertClient::Fail(ExpertBatch* batch, uint64_t token, const absl::St
   batch->avoid[call.shard] = true;
   batch->failure = Annotate(status, link.address);
   for (size_t slot : call.slots) {
-    if (--batch->n_carriers[slot] == 0 && !batch->answered(slot)) batch->unsent.push_back(slot);
+    const bool carried = --batch->n_carriers[slot] > 0;
+    if (batch->answered(slot)) continue;
+    if (carried) {
+      HedgeAgain(batch, slot);
+    } else {
+      batch->unsent.push_back(slot);
+    }
   }
 }
 

@@ -145,6 +145,21 @@ void RemoteExpertClient::Hedge(ExpertBatch* batch, uint64_t token) {
   for (ExpertCall& call : calls) Launch(batch, std::move(call));  // `late` may have moved
 }
 
+void RemoteExpertClient::HedgeAgain(ExpertBatch* batch, size_t slot) {
+  const auto has = [slot](const std::vector<size_t>& slots) {
+    return std::find(slots.begin(), slots.end(), slot) != slots.end();
+  };
+  ExpertCall* late = nullptr;
+  for (uint64_t token : batch->tokens) {
+    const auto found = calls_.find(token);
+    if (found == calls_.end() || !has(found->second.slots)) continue;
+    // One that is not late may answer yet, or be hedged itself.
+    if (!found->second.suspected || has(found->second.to_hedge)) return;
+    late = &found->second;
+  }
+  if (late != nullptr) late->to_hedge.push_back(slot);
+}
+
 void RemoteExpertClient::Verify(ExpertBatch* batch, const ExpertCall& answered,
                                 ExpertBatch::Slots slots) {
   const size_t n_slots = slots.size();

@@ -83,6 +83,9 @@ class RemoteExpertClient final : public ExpertClient {
   absl::Duration UsualElsewhere(const ExpertBatch& batch, const ExpertCall& call,
                                 absl::Duration otherwise) const;
   void Hedge(ExpertBatch* batch, uint64_t token);
+  // One of the calls that would answer the slot failed. If those that are left are all late, it is
+  // hedged, or left to wait, as if that one had never been sent.
+  void HedgeAgain(ExpertBatch* batch, size_t slot);
   // What the time of an answer says of its shard.
   void Judge(const ExpertBatch& batch, const ExpertCall& call);
   // Sends `slots`, which `shard` computes, to others whose trial is due as well. Nobody waits.

@@ -185,6 +185,39 @@ TEST_F(RemoteExpertClientTest, AHedgedAnswerIsVerifiedToo) {
   for (int i = 0; i < 3; ++i) EXPECT_EQ(counters_.messages[i], 1u) << i;
 }
 
+TEST_F(RemoteExpertClientTest, AHedgeThatFailsIsMadeUpForAtAnotherReplica) {
+  options_.hedge.floor = absl::Milliseconds(25);
+  for (int i = 0; i < 3; ++i) AddShard(kAll);
+  Connect();
+  const int late = static_cast<int>((step_.id + 1) % 3);
+  shard(late).Hold();
+  shard((late + 1) % 3).refusal = internal::v1::REFUSAL_REASON_BUSY;
+  const absl::Time start = absl::Now();
+  ASSERT_TRUE(Run({{0, 3}}).ok());
+  EXPECT_LT(absl::Now() - start, options_.call_timeout / 4);
+  ExpectRightAnswers();
+  EXPECT_EQ(served_by_[0], (late + 2) % 3);
+  EXPECT_EQ(counters_.hedges_won, 1u);
+  EXPECT_EQ(counters_.hedges_lost, 1u);
+  EXPECT_EQ(counters_.queue_rows, 0u);
+}
+
+// As if there were none.
+TEST_F(RemoteExpertClientTest, OtherRowsDoNotWaitForASilentShardWhoseReplicaRefuses) {
+  options_.hedge.floor = absl::Milliseconds(25);
+  options_.patience = absl::Milliseconds(50);
+  AddShard(kAll);
+  AddShard(kAll);
+  Connect();
+  for (int i = 0; i < 2 * ShardPace::kFewest; ++i) ASSERT_TRUE(Run({{0, 2}}).ok());
+  const int late = static_cast<int>((step_.id + 1) % 2);
+  shard(late).Hold();
+  shard(1 - late).refusal = internal::v1::REFUSAL_REASON_BUSY;
+  EXPECT_EQ(ReasonOf(Run({{0, 2}})), kExpertUnavailable);
+  EXPECT_EQ(counters_.retries_silent, 0u);
+  EXPECT_EQ(counters_.queue_rows, 0u);
+}
+
 TEST_F(RemoteExpertClientTest, NothingIsHedgedIfThatIsOff) {
   options_.hedge.enabled = false;
   options_.call_timeout = absl::Milliseconds(200);
