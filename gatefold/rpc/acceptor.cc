@@ -30,6 +30,9 @@ namespace gatefold {
 namespace {
 
 constexpr int kPauseMs = 100;  // when there are no descriptors
+// At a time, from one socket: callers who come without a pause keep neither the others nor the end
+// waiting.
+constexpr int kMostAtOnce = 64;
 constexpr absl::Duration kTellEvery = absl::Seconds(10);
 
 absl::Status Failed(const Address& address, absl::string_view why) {
@@ -171,12 +174,12 @@ void Acceptor::Run() {
     if (poll(waited.data(), pause ? 1 : waited.size(), pause ? kPauseMs : -1) < 0) continue;
     if (waited[0].revents != 0) return;
     pause = false;
-    for (size_t i = 0; i < sockets_.size(); ++i) pause = !AcceptAll(sockets_[i]) || pause;
+    for (size_t i = 0; i < sockets_.size(); ++i) pause = !AcceptSome(sockets_[i]) || pause;
   }
 }
 
-bool Acceptor::AcceptAll(const Socket& socket) {
-  while (true) {
+bool Acceptor::AcceptSome(const Socket& socket) {
+  for (int i = 0; i < kMostAtOnce; ++i) {
     const int fd = accept4(socket.fd, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (fd >= 0 && IsOneOfTheLast(fd)) {
       close(fd);
@@ -190,6 +193,7 @@ bool Acceptor::AcceptAll(const Socket& socket) {
       return false;
     }  // else one that was gone before it was taken
   }
+  return true;
 }
 
 // The lowest free one is handed out, so its number says how many there are.

@@ -49,8 +49,8 @@ class Acceptor {
   int Bind(const sockaddr* name, unsigned size, Address* address,
            const std::function<void(int)>& take);
   void Run();
-  // Takes all that wait there. False: there are no descriptors.
-  bool AcceptAll(const Socket& socket);
+  // Takes those that wait there, some at a time. False: there are no descriptors.
+  bool AcceptSome(const Socket& socket);
   bool IsOneOfTheLast(int fd) const;
   void NoteRefused(const Address& address);
 
