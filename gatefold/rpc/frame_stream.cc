@@ -159,9 +159,7 @@ void FrameStream::RunOne() {
       computing_ = true;
     }
   }
-  if (work.has_value() && work->refused) {
-    Answer(std::move(work->frame));
-  } else if (work.has_value()) {
+  if (work.has_value()) {
     const size_t bytes = work->frame.Length();
     Compute(std::move(work->frame), work->kind, work->received);
     workers_->Leave(bytes, work->small);
@@ -195,6 +193,10 @@ void FrameStream::End(const absl::Status& status) {
 
 std::unique_ptr<StreamSession> FrameStream::Pump() {
   if (ended_) return nullptr;
+  while (!computing_ && !scheduled_ && !waiting_.empty() && waiting_.front().refused) {
+    answers_.push_back(std::move(waiting_.front().frame));
+    waiting_.pop_front();
+  }
   if (!writing_ && !answers_.empty()) {
     writing_ = true;
     call_->Write(answers_.front());

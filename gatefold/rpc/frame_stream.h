@@ -83,7 +83,8 @@ class FrameStream final : public CallObserver, public std::enable_shared_from_th
   void OnReleased() override;
 
  private:
-  // A frame that waits for a worker, or the answer that refuses it, in its place in the order.
+  // A frame that waits for a worker, or the answer that refuses it, which waits only for its place
+  // in the order.
   struct Waiting {
     grpc::ByteBuffer frame;
     absl::Time received;

@@ -340,6 +340,25 @@ TEST(Stream, RefusesFramesWhenTheQueueIsFull) {
                                    std::pair(4, true)));
 }
 
+// Else a router would learn that a shard is busy when it could have had the answer.
+TEST(Stream, ARefusalWaitsForNoWorker) {
+  StreamOptions options;
+  options.max_queued_frames = 1;
+  Server server(options);
+  StreamSet set(WaitPolicy::Block());
+  PeerStream* first = set.Open(server.Connect(), kRun);
+  PeerStream* second = set.Open(server.Connect(), kRun);
+  ASSERT_TRUE(first->Send(Frame(1, kGated), 1).ok());
+  server.handler.WaitForGated(1, &set);
+  ASSERT_TRUE(second->Send(Frame(2, kLarge), 2).ok());
+  StreamEvent event;
+  EXPECT_TRUE(set.WaitAny(Soon(), &event));
+  EXPECT_EQ(event.token, 2u);
+  EXPECT_EQ(Answer(event).refusal().reason(), REFUSAL_REASON_BUSY);
+  server.handler.OpenGate();
+  EXPECT_EQ(NextStep(&set), 1u);
+}
+
 // As many lanes as there may be, each with a call under way.
 TEST(Stream, DoesNotRefuseSmallFramesForTheirNumber) {
   constexpr uint64_t kStreams = 100;
