@@ -16,6 +16,9 @@ namespace {
 
 // How often one who waits for an answer looks whether the service is still there for others.
 constexpr absl::Duration kLookAround = absl::Milliseconds(250);
+// Where a call was waited for in vain nothing is opened for so long: the next one would be waited
+// for, too, by all sequences of the lane. The second is for where there is nothing else.
+constexpr absl::Duration kLongRest = absl::Minutes(5), kShortRest = absl::Seconds(1);
 constexpr char kRunMethod[] = "/gatefold.internal.v1.AttentionService/Run";
 
 absl::Status FromRefusal(const internal::v1::Refusal& refusal) {
@@ -72,6 +75,7 @@ std::vector<int> RemoteAttentionClient::LivePeers() {
     if (peers_[i].incarnation != entry.worker.incarnation()) {
       if (peers_[i].incarnation != 0) Lose(i);
       is_home[i] = false;
+      peers_[i].given_up = absl::InfinitePast();
       peers_[i].incarnation = entry.worker.incarnation();
     }
     // Of one that this lane does not call, the directory knows better what others have there.
@@ -100,7 +104,7 @@ absl::StatusOr<int> RemoteAttentionClient::Open(const SequenceSpec& spec) {
   absl::Status status = absl::UnavailableError(
       absl::StrCat("no attention-service is ready that can hold ", spec.n_positions, " positions"));
   std::vector<AttentionPlace> places;
-  const std::vector<int> live = LivePeers();
+  const std::vector<int> live = Awake(LivePeers());
   const std::shared_ptr<const RoutingTable> table = directory_->Table();  // no shorter than theirs
   for (int index : live) {
     places.push_back({index, peers_[index].incarnation, peers_[index].n_free_blocks,
@@ -116,6 +120,16 @@ absl::StatusOr<int> RemoteAttentionClient::Open(const SequenceSpec& spec) {
     status = opened.status();
   }
   return absl::IsAborted(status) ? absl::UnavailableError(status.message()) : status;
+}
+
+std::vector<int> RemoteAttentionClient::Awake(std::vector<int> live) const {
+  const absl::Time now = absl::Now();
+  const auto rests_for = [this, now](absl::Duration rest) {
+    return [this, now, rest](int index) { return now < peers_[index].given_up + rest; };
+  };
+  const bool all_rest = std::all_of(live.begin(), live.end(), rests_for(kLongRest));
+  std::erase_if(live, rests_for(all_rest ? kShortRest : kLongRest));
+  return live;
 }
 
 absl::StatusOr<int> RemoteAttentionClient::OpenAt(int index, const SequenceSpec& spec) {
@@ -231,7 +245,7 @@ std::vector<RemoteAttentionClient::Call> RemoteAttentionClient::SpanCalls(const 
 absl::Status RemoteAttentionClient::EmbedAndAttend(const Step& step, float* x) {
   failed_.clear();
   FlushUncalled(step);
-  GF_RETURN_IF_ERROR(FindHomes(step, !LivePeers().empty()));
+  GF_RETURN_IF_ERROR(FindHomes(step, !Awake(LivePeers()).empty()));
   std::vector<Call> calls = SpanCalls(step);
   for (Call& call : calls) {
     call.request.MergeFrom(Header(step, 0, internal::v1::ATTENTION_OPERATION_EMBED_AND_ATTEND));
@@ -347,6 +361,7 @@ absl::Status RemoteAttentionClient::GiveUp(std::vector<Call>* calls, bool all) {
     const bool hung = In(call.peer, WorkerEntry::State::kUnreachable) && AnotherIsReady(call.peer);
     if (!all && !hung) continue;
     Lose(call.peer);
+    if (all) peers_[call.peer].given_up = absl::Now();
     status = absl::AbortedError(absl::StrCat(peers_[call.peer].address, " does not answer"));
     Fail(&call, status);
   }

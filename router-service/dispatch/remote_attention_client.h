@@ -56,7 +56,8 @@ class RemoteAttentionClient final : public AttentionClient {
     std::vector<SequenceId> closing;
     int64_t n_free_blocks = 0;  // as it last said
     uint64_t incarnation = 0;
-    uint32_t generation = 0;  // how often this lane has lost what it had there
+    uint32_t generation = 0;                     // how often this lane has lost what it had there
+    absl::Time given_up = absl::InfinitePast();  // when a call to it had taken too long
   };
   // One message and what its answer fills.
   struct Call {
@@ -72,6 +73,8 @@ class RemoteAttentionClient final : public AttentionClient {
                                            internal::v1::AttentionOperation operation) const;
   // The peers that serve now. Forgets the sequences of one that restarted.
   std::vector<int> LivePeers();
+  // Those of them where sequences may be opened.
+  std::vector<int> Awake(std::vector<int> live) const;
   absl::StatusOr<int> OpenAt(int peer, const SequenceSpec& spec);
   absl::StatusOr<Peer*> Reach(int peer);
   // Fails those of the step's sequences that have no home, or one that drains while others do not.

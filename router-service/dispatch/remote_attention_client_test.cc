@@ -6,8 +6,10 @@
 #include <atomic>
 #include <memory>
 #include <string>
+#include <thread>
 
 #include "absl/strings/str_cat.h"
+#include "absl/synchronization/mutex.h"
 #include "absl/time/clock.h"
 #include "gatefold/base/check.h"
 #include "gatefold/base/status_macros.h"
@@ -47,12 +49,26 @@ class FakeAttentionService final : public StreamHandler {
     AddStream(server_.get(), kService, "Run", this, StreamOptions());
     GF_CHECK(server_->Start().ok());
   }
-  ~FakeAttentionService() override { server_->Shutdown(absl::ZeroDuration()); }
+  ~FakeAttentionService() override {
+    Release();
+    server_->Shutdown(absl::ZeroDuration());
+  }
+
+  // It describes itself, and answers nothing else.
+  void Hold() {
+    absl::MutexLock lock(&mu_);
+    held_ = true;
+  }
+  void Release() {
+    absl::MutexLock lock(&mu_);
+    held_ = false;
+  }
 
   std::string address() const { return server_->address(); }
 
   absl::StatusOr<std::unique_ptr<StreamSession>> OnOpen(
       const std::shared_ptr<CallContext>&) override {
+    ++n_streams;
     return std::make_unique<Session>(this);
   }
   grpc::ByteBuffer Refuse(const grpc::ByteBuffer&) override { return {}; }
@@ -62,12 +78,21 @@ class FakeAttentionService final : public StreamHandler {
   std::atomic<bool> is_busy{false};          // refuses a call, once
   std::atomic<uint32_t> last_generation{0};  // of a call that was answered
   std::atomic<int> n_open{0};
+  std::atomic<int> n_streams{0};  // that were opened
 
  private:
   class Session final : public StreamSession {
    public:
     explicit Session(FakeAttentionService* service) : service_(service) {}
+    bool IsSmall(const grpc::ByteBuffer&) const override { return false; }  // it may be held
     absl::StatusOr<grpc::ByteBuffer> OnFrame(grpc::ByteBuffer frame, absl::Time) override {
+      {
+        absl::MutexLock lock(&service_->mu_);
+        service_->mu_.Await(absl::Condition(
+            +[](FakeAttentionService* service)
+                  ABSL_EXCLUSIVE_LOCKS_REQUIRED(service->mu_) { return !service->held_; },
+            service_));
+      }
       internal::v1::RunAttentionRequest request;
       FramePayload payload;
       GF_RETURN_IF_ERROR(ReadFrame(frame, &request, &payload));
@@ -95,6 +120,8 @@ class FakeAttentionService final : public StreamHandler {
   };
 
   const uint64_t incarnation_;
+  absl::Mutex mu_;
+  bool held_ ABSL_GUARDED_BY(mu_) = false;
   std::unique_ptr<RpcServer> server_;
 };
 
@@ -178,6 +205,31 @@ TEST_F(RemoteAttentionClientTest, ClosesWhereTheNextStepCallsNobody) {
   EXPECT_EQ(client_->EmbedAndAttend(step, x), absl::OkStatus());
   EXPECT_EQ(first_.n_open, 2);
   EXPECT_EQ(second_.n_open, 0);
+}
+
+// Else each sequence would be waited for as long as the first.
+TEST_F(RemoteAttentionClientTest, OpensNothingWhereItWaitedInVain) {
+  client_ = std::make_unique<RemoteAttentionClient>(
+      RemoteAttentionOptions{.call_timeout = absl::Milliseconds(100), .cache_domain = 0}, 7, 0, 8,
+      directory_.get(), &affinity_);
+  first_.n_free = 200;
+  AwaitFree(0, 200);
+  first_.Hold();
+  for (const SequenceId id : {1, 2, 3}) EXPECT_EQ(Open(id), 1);
+  EXPECT_EQ(first_.n_streams, 1);
+  // Nor where there is nothing else, for a moment.
+  second_.Hold();
+  SequenceSpec spec;
+  spec.n_positions = 16;
+  for (spec.id = 4; spec.id < 7; ++spec.id) {
+    EXPECT_EQ(client_->Open(spec).status().code(), absl::StatusCode::kUnavailable);
+  }
+  EXPECT_LE(first_.n_streams, 2);
+  EXPECT_EQ(second_.n_streams, 1);
+  second_.Release();
+  const absl::Time deadline = absl::Now() + absl::Seconds(20);
+  while (!client_->Open(spec).ok() && absl::Now() < deadline) std::this_thread::yield();
+  EXPECT_EQ(client_->PlaceOf(spec.id), 1);
 }
 
 // Of a call that is refused nothing happens, so a long prompt that is refused for now must not take
