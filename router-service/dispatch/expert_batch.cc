@@ -34,6 +34,7 @@ int ExpertBatch::Choose(size_t slot, const ShardPace& pace, ExpertCall::Purpose 
     const int candidate = holders[(step.id + expert(slot) + i) % holders.size()];
     if (candidate == not_this || avoid[candidate]) continue;
     if (purpose == ExpertCall::Purpose::kTrial && !pace.TrialDue(candidate, now)) continue;
+    if (purpose == ExpertCall::Purpose::kHedge && late.contains({slot, candidate})) continue;
     const int lag = pace.Lag(candidate);
     if (best >= 0 && lag >= least_lag) continue;
     best = candidate;

@@ -2,6 +2,8 @@
 
 #include <cstdint>
 #include <memory>
+#include <set>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -35,6 +37,7 @@ struct ExpertBatch {
   std::vector<int> n_dropped;                 // by row: such slots; empty: none
   uint64_t n_degraded = 0;                    // rows with some of those
   std::vector<bool> avoid;                    // by shard: failed in this batch
+  std::set<std::pair<size_t, int>> late;      // (slot, shard) of all calls that were late
   std::vector<int> silent;                    // shards whose answers rows are left without
   std::vector<uint64_t> tokens;               // of all calls of this batch
   absl::Status failure;                       // of the last call that failed
@@ -57,7 +60,8 @@ struct ExpertBatch {
 
   // The shard that is to compute a slot next, another than `not_this`; -1: there is none. For want
   // of a better one a shard that lags is taken, but for a silent one, to hedge only if it owes
-  // nothing, and one that has failed only to answer. For a trial: one whose trial is due.
+  // nothing and is not late with this very slot, and one that has failed only to answer. For a
+  // trial: one whose trial is due.
   int Choose(size_t slot, const ShardPace& pace, ExpertCall::Purpose purpose, int not_this) const;
 
   // One call per shard for `slots`; those for which there is no shard go to `left_over`.

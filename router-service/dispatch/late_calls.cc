@@ -52,6 +52,7 @@ void RemoteExpertClient::Look(ExpertBatch* batch) {
     if (!call.suspected) {
       call.suspected = true;
       call.to_hedge = call.slots;
+      for (size_t slot : call.slots) batch->late.insert({slot, call.shard});
       directory_->SuspectExpert(call.shard);
       pace_.Strike(call.shard, batch->now);  // whether there is a budget for a hedge or not
     }

@@ -346,6 +346,32 @@ TEST_F(RemoteExpertClientTest, OtherRowsDoNotWaitForASilentShard) {
   EXPECT_EQ(counters_.queue_rows, 0u);
 }
 
+// Each is the other's replica, but has been asked already.
+TEST_F(RemoteExpertClientTest, OtherRowsDoNotWaitForTwoSilentReplicas) {
+  options_.hedge.floor = absl::Milliseconds(10);
+  options_.patience = absl::Milliseconds(50);
+  AddShard({0, 1});
+  AddShard({0, 1});
+  AddShard({2, 3});
+  Connect();
+  for (int i = 0; i < 4 * ShardPace::kFewest; ++i) ASSERT_TRUE(Run({{0, 1}, {2, 3}}).ok());
+  shard(0).Hold();
+  shard(1).Hold();
+  for (int i = 0; i < 2; ++i) {
+    EXPECT_EQ(ReasonOf(Run({{2, 3}, {0, 1}})), kExpertUnavailable);
+    ASSERT_FALSE(client_->missing().empty());
+    for (const MissingExpert& missing : client_->missing()) {
+      EXPECT_EQ(missing.row, 1);
+      EXPECT_TRUE(missing.held);
+    }
+  }
+  EXPECT_EQ(counters_.retries_silent, 0u);
+  EXPECT_LE(counters_.hedges_lost, 2u);  // for each expert one
+  EXPECT_EQ(client_->StateOf(1, 0), ExpertState::kSilent);
+  ASSERT_TRUE(Run({{2, 3}}).ok());
+  EXPECT_EQ(counters_.queue_rows, 0u);
+}
+
 TEST_F(RemoteExpertClientTest, ASlowShardIsLeftAloneBeforeAnythingIsLate) {
   options_.hedge.floor = absl::Seconds(10);
   AddShard(kAll);
