@@ -230,7 +230,7 @@ void ExpertService::Register(RpcServer* server) {
       server, kService, "Watch",
       [this](std::shared_ptr<CallContext> call, const internal::v1::WatchRequest&,
              std::shared_ptr<WatchStream> stream) {
-        const WatchStream* const watcher = stream.get();
+        const std::weak_ptr<WatchStream> watcher = stream;
         {
           absl::MutexLock lock(&watchers_mu_);
           internal::v1::WatchResponse now;
@@ -240,8 +240,9 @@ void ExpertService::Register(RpcServer* server) {
         }
         // Routers come and go, and a shard may never change again.
         call->OnCancel([this, watcher] {
+          const std::shared_ptr<WatchStream> gone = watcher.lock();  // null: forgotten already
           absl::MutexLock lock(&watchers_mu_);
-          std::erase_if(watchers_, [&](const auto& each) { return each.get() == watcher; });
+          std::erase(watchers_, gone);
         });
       });
   if (sender_ != nullptr) {
