@@ -47,7 +47,7 @@ void Lane::Start() {
 void Lane::Run() {
   for (;;) {
     // Before anything is looked at: what changes from here on is news.
-    const uint64_t seen = scheduler_->news();
+    const uint64_t seen = scheduler_->BeginWork(index_);
     if (scheduler_->stopping()) break;
     SweepRunning();
     Admit();
@@ -59,7 +59,7 @@ void Lane::Run() {
       // back unannounced: look again soon.
       const bool look_again = held_ || next_admission_ > absl::InfinitePast();
       scheduler_->AwaitNews(
-          seen, look_again ? absl::Now() + kAdmissionRetryDelay : absl::InfiniteFuture());
+          index_, seen, look_again ? absl::Now() + kAdmissionRetryDelay : absl::InfiniteFuture());
       continue;
     }
     const absl::Time start = absl::Now();

@@ -55,6 +55,7 @@ absl::StatusOr<std::unique_ptr<Scheduler>> Scheduler::Create(const SchedulerOpti
     absl::MutexLock lock(&scheduler->mu_);
     scheduler->n_running_.resize(engines.size());
     scheduler->n_waiting_for_expert_.resize(engines.size());
+    scheduler->at_work_since_.resize(engines.size(), absl::InfiniteFuture());
   }
   for (size_t i = 0; i < engines.size(); ++i) {
     scheduler->lanes_.push_back(
@@ -115,8 +116,12 @@ std::shared_ptr<Sequence> Scheduler::Take(int lane) {
   const int n_running = std::accumulate(n_running_.begin(), n_running_.end(), 0);
   const int n_held = std::accumulate(n_waiting_for_expert_.begin(), n_waiting_for_expert_.end(), 0);
   if (n_running - std::min(n_held, options_.max_running) >= options_.max_running) return nullptr;
-  // The emptiest lane takes it; an idle one has been woken by the submission.
-  if (n_running_[lane] > *std::min_element(n_running_.begin(), n_running_.end())) return nullptr;
+  // The emptiest lane takes it, of those that will be back soon; an idle one has been woken by the
+  // submission.
+  const absl::Time hangs = absl::Now() - options_.longest_step;
+  for (size_t other = 0; other < n_running_.size(); ++other) {
+    if (n_running_[lane] > n_running_[other] && at_work_since_[other] > hangs) return nullptr;
+  }
   std::shared_ptr<Sequence> sequence = std::move(waiting_.front());
   waiting_.pop_front();
   ++n_running_[lane];
@@ -162,13 +167,15 @@ void Scheduler::SweepWaiting() {
   for (const auto& sequence : due) sequence->EndIfDue(now);
 }
 
-uint64_t Scheduler::news() const {
+uint64_t Scheduler::BeginWork(int lane) {
   absl::MutexLock lock(&mu_);
+  at_work_since_[lane] = absl::Now();
   return news_;
 }
 
-void Scheduler::AwaitNews(uint64_t seen, absl::Time until) {
+void Scheduler::AwaitNews(int lane, uint64_t seen, absl::Time until) {
   absl::MutexLock lock(&mu_);
+  at_work_since_[lane] = absl::InfiniteFuture();
   for (const auto& sequence : waiting_) until = std::min(until, sequence->deadline());
   const auto news = [this, seen]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { return news_ != seen; };
   mu_.AwaitWithDeadline(absl::Condition(&news), until);

@@ -55,6 +55,9 @@ struct SchedulerOptions {
   // How long a sequence whose steps keep failing is tried again before it is ended.
   absl::Duration step_retry_timeout = absl::Seconds(30);
   absl::Duration step_retry_delay = absl::Milliseconds(20);
+  // A lane that is in one for longer waits for a service that hangs, as a rule: it is not waited
+  // for with who comes next.
+  absl::Duration longest_step = absl::Seconds(5);
   // A sequence starts when there are KV blocks for its tokens and so many more; it takes further
   // ones as it grows. More: fewer are preempted. Less: more run at once.
   int headroom_tokens = 64;
@@ -121,9 +124,10 @@ class Scheduler final : public GenerationService {
   // Ends waiting sequences that were cancelled or are out of time.
   void SweepWaiting();
   // Counts up with every submission, cancellation and ending. A lane reads it before it looks for
-  // work and waits for the next one if there was none, so that nothing slips in between.
-  uint64_t news() const;
-  void AwaitNews(uint64_t seen, absl::Time until);
+  // work and waits for the next one if there was none, so that nothing slips in between. It is at
+  // work from the one to the other.
+  uint64_t BeginWork(int lane);
+  void AwaitNews(int lane, uint64_t seen, absl::Time until);
   bool stopping() const;
   void Notify();
 
@@ -135,6 +139,7 @@ class Scheduler final : public GenerationService {
   std::deque<std::shared_ptr<Sequence>> waiting_ ABSL_GUARDED_BY(mu_);  // by priority, then arrival
   std::vector<int> n_running_ ABSL_GUARDED_BY(mu_);                     // by lane
   std::vector<int> n_waiting_for_expert_ ABSL_GUARDED_BY(mu_);          // by lane
+  std::vector<absl::Time> at_work_since_ ABSL_GUARDED_BY(mu_);          // by lane
   uint64_t next_id_ ABSL_GUARDED_BY(mu_) = 1;
   uint64_t news_ ABSL_GUARDED_BY(mu_) = 0;
   bool stopping_ ABSL_GUARDED_BY(mu_) = false;

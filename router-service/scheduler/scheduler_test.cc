@@ -859,6 +859,40 @@ TEST_F(SchedulerTest, BatchesManyAndSpreadsThemOverLanes) {
   EXPECT_LE(shared_.largest_batch, 24);
 }
 
+// A lane waits for services, as long as a minute; others must not wait for the lane.
+TEST_F(SchedulerTest, ALaneThatHangsKeepsNoOtherFromItsWork) {
+  SchedulerOptions options;
+  options.longest_step = absl::Milliseconds(20);
+  Start(options, 2);
+  absl::Notification gate;
+  {
+    absl::MutexLock lock(&shared_.mu);
+    shared_.gate = &gate;
+  }
+  std::vector<std::shared_ptr<Recorder>> recorders;
+  std::vector<std::unique_ptr<GenerationService::Handle>> handles;
+  const auto submit = [&](int n_tokens) {
+    recorders.push_back(std::make_shared<Recorder>());
+    recorders.back()->on_token = [] { absl::SleepFor(absl::Milliseconds(2)); };
+    handles.push_back(Submit(Request({10}, n_tokens), recorders.back()));
+    while (scheduler_->load().n_waiting > 0 && recorders.size() < 4) std::this_thread::yield();
+  };
+  const auto hangs = [&] {
+    absl::MutexLock lock(&shared_.mu);
+    return shared_.gate == nullptr;
+  };
+  submit(1);
+  while (!hangs()) std::this_thread::yield();
+  for (int i = 0; i < 2; ++i) submit(380);
+  submit(1);
+  recorders[3]->done.WaitForNotification();
+  EXPECT_FALSE(recorders[1]->done.HasBeenNotified());
+  EXPECT_FALSE(recorders[2]->done.HasBeenNotified());
+  EXPECT_FALSE(recorders[0]->done.HasBeenNotified());
+  gate.Notify();
+  for (const auto& recorder : recorders) recorder->done.WaitForNotification();
+}
+
 TEST_F(SchedulerTest, HigherPriorityGoesFirst) {
   SchedulerOptions options;
   options.max_running = 1;
