@@ -79,6 +79,11 @@ std::vector<BenchSample> RunBenchLoad(Connection* connection, uint32_t vocab_siz
   if (!warm_up.status.ok()) return {warm_up};
   std::vector<BenchSample> samples(static_cast<size_t>(load.requests));
   for (int first = 0; first < load.requests; first += load.concurrency) {
+    if (connection->interrupts()->raised()) {
+      samples.resize(static_cast<size_t>(first) + 1);
+      samples.back().status = absl::CancelledError("interrupted");
+      break;
+    }
     const int end = std::min(first + load.concurrency, load.requests);
     std::vector<std::thread> threads;
     for (int i = first; i < end; ++i) {

@@ -30,7 +30,7 @@ struct BenchLoad {
 };
 
 // Sends them in waves of `concurrency`, a thread each, after one request that is not counted: the
-// only sample is that one if it fails.
+// only sample is that one if it fails. No wave is sent after an interrupt; the last sample says so.
 std::vector<BenchSample> RunBenchLoad(Connection* connection, uint32_t vocab_size,
                                       const BenchLoad& load);
 

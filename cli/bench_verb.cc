@@ -67,7 +67,7 @@ class BenchVerb final : public Verb {
     const std::vector<BenchSample> samples =
         RunBenchLoad(connection.get(), model.vocab_size(), load_);
     for (const BenchSample& sample : samples) {
-      if (console->interrupts != nullptr && console->interrupts->raised()) return sample.status;
+      if (!sample.status.ok() && connection->interrupts()->raised()) return sample.status;
     }
     const BenchReport report = MakeBenchReport(samples);
     if (report.n_failed < report.n_requests) {

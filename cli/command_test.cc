@@ -253,6 +253,21 @@ TEST_F(CommandTest, CancelsTheRequestWhenInterrupted) {
   user.join();
 }
 
+TEST_F(CommandTest, EndsAMeasurementThatIsInterrupted) {
+  router_.hang = true;
+  router_.n_before_hang = 2;  // the one to warm up and the first that counts
+  std::thread user([this] {
+    const bool asked = router_.hanging.WaitForNotificationWithTimeout(absl::Seconds(60));
+    EXPECT_TRUE(asked && interrupts_.Raise());
+  });
+  EXPECT_EQ(Run({"bench", "--prompt-tokens=4", "--requests=9", "--router", router_.address()}),
+            kExitInterrupted);
+  user.join();
+  EXPECT_EQ(out_, "");
+  EXPECT_THAT(err_, HasSubstr("interrupted"));
+  EXPECT_EQ(router_.generate_requests.size(), 3);  // and asks for no more
+}
+
 using CommandDeathTest = CommandTest;
 
 TEST_F(CommandDeathTest, ServeEndsWellWhileItLoads) {

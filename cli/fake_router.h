@@ -45,7 +45,7 @@ class FakeRouter final : public inference::v1::InferenceService::Service,
     event.mutable_started()->mutable_prompt()->set_n_tokens(3);
     writer->Write(event);
     WriteDelta(writer, "ab", {7, 8});
-    if (hang) {
+    if (hang && generate_requests.size() > n_before_hang) {
       hanging.Notify();
       while (!context->IsCancelled()) absl::SleepFor(absl::Milliseconds(1));
       return grpc::Status::CANCELLED;
@@ -107,6 +107,7 @@ class FakeRouter final : public inference::v1::InferenceService::Service,
   grpc::Status failure;       // of StreamGenerateText
   bool lose_the_end = false;  // of its stream
   bool hang = false;          // after the first delta, until cancelled
+  size_t n_before_hang = 0;   // requests that are answered first
   absl::Notification hanging;
 
  private:
