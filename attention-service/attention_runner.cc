@@ -212,9 +212,7 @@ Sampled AttentionRunner::SampleRow(const CachedSequence& sequence, const SampleR
     const LogSum log_sum = LogSumExp(logits);
     sampled.token = request.target;
     sampled.argmax = Argmax(logits);
-    if (request.target >= 0) {
-      sampled.logprob = static_cast<float>(logits[request.target] - log_sum.log_sum);
-    }
+    if (request.target >= 0) sampled.logprob = Logprob(logits[request.target], log_sum);
     if (request.n_top_logprobs > 0) {
       sampled.top = TopLogprobs(logits, request.n_top_logprobs, log_sum);
     }

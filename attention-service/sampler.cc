@@ -164,9 +164,20 @@ LogSum LogSumExp(absl::Span<const float> logits) {
   LogSum result;
   result.max = Highest(logits);
   double sum = 0;
+  if (std::isinf(result.max)) {
+    for (float logit : logits) sum += Ordered(logit) == result.max;
+    result.log_sum = std::log(sum);
+    return result;
+  }
   for (float logit : logits) sum += std::exp(static_cast<double>(Ordered(logit)) - result.max);
   result.log_sum = result.max + std::log(sum);
   return result;
+}
+
+float Logprob(float logit, const LogSum& log_sum) {
+  logit = Ordered(logit);
+  if (!std::isinf(log_sum.max)) return static_cast<float>(logit - log_sum.log_sum);
+  return logit == log_sum.max ? static_cast<float>(0 - log_sum.log_sum) : kNever;  // 0, not -0
 }
 
 bool HasNan(absl::Span<const float> logits) {
@@ -192,7 +203,7 @@ std::vector<std::pair<int32_t, float>> TopLogprobs(absl::Span<const float> logit
   std::partial_sort(candidates.begin(), candidates.begin() + keep, candidates.end(), Likelier);
   std::vector<std::pair<int32_t, float>> top;
   for (size_t i = 0; i < keep; ++i) {
-    top.push_back({candidates[i].token, static_cast<float>(candidates[i].logit - log_sum.log_sum)});
+    top.push_back({candidates[i].token, Logprob(candidates[i].logit, log_sum)});
   }
   return top;
 }
@@ -228,7 +239,7 @@ Sampled Describe(absl::Span<const float> logits, const SamplingParams& params, i
   sampled.argmax = Argmax(logits);
   if (!params.want_logprob && params.n_top_logprobs == 0) return sampled;
   const LogSum log_sum = LogSumExp(logits);
-  sampled.logprob = static_cast<float>(Ordered(logits[token]) - log_sum.log_sum);
+  sampled.logprob = Logprob(logits[token], log_sum);
   if (params.n_top_logprobs > 0) sampled.top = TopLogprobs(logits, params.n_top_logprobs, log_sum);
   return sampled;
 }

@@ -12,12 +12,17 @@ namespace gatefold {
 // counter. It is what makes a sampled continuation the same after a failover.
 double UniformAt(uint64_t seed, uint64_t position);
 
-// Log-probabilities of a distribution over the vocabulary without storing them: logit - log_sum.
+// Log-probabilities of a distribution over the vocabulary without storing them.
 struct LogSum {
   float max = 0;
-  double log_sum = 0;  // log of the sum of exp(logit), natural
+  // Log of the sum of exp(logit), natural; where max is infinite, of exp(0) of those that have it.
+  double log_sum = 0;
 };
 LogSum LogSumExp(absl::Span<const float> logits);
+
+// The limit where logits are infinite: those of +inf share everything, and so do all where there is
+// nothing but -inf. NaN counts as -inf.
+float Logprob(float logit, const LogSum& log_sum);
 
 bool HasNan(absl::Span<const float> logits);
 

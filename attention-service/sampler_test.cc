@@ -185,5 +185,23 @@ TEST(SamplerTest, ReportsLogprobsOfTheUnmodifiedDistribution) {
   EXPECT_NEAR(sampled.top[0].second, std::log(0.75), 1e-6);
 }
 
+TEST(SamplerTest, InfiniteLogitsShareTheWholeProbability) {
+  const float inf = std::numeric_limits<float>::infinity();
+  SamplingParams params = Greedy();
+  params.n_top_logprobs = 3;
+  const Sampled one = Describe(std::vector<float>{3, inf, -inf}, params, 1);
+  EXPECT_EQ(one.logprob, 0);
+  EXPECT_EQ(one.top[0], std::make_pair(1, 0.0f));
+  EXPECT_EQ(one.top[1], std::make_pair(0, -inf));
+  EXPECT_EQ(one.top[2], std::make_pair(2, -inf));
+  const Sampled two = Describe(std::vector<float>{inf, 3, inf}, params, 0);
+  EXPECT_NEAR(two.logprob, std::log(0.5), 1e-6);
+  EXPECT_EQ(two.top[1], std::make_pair(2, two.logprob));
+  EXPECT_EQ(Describe(std::vector<float>{inf, 3, inf}, params, 1).logprob, -inf);
+  // One that none can have is none of the others' business.
+  EXPECT_NEAR(Describe(std::vector<float>{2, -inf, 2}, params, 0).logprob, std::log(0.5), 1e-6);
+  EXPECT_NEAR(Describe(std::vector<float>(4, -inf), params, 0).logprob, std::log(0.25), 1e-6);
+}
+
 }  // namespace
 }  // namespace gatefold
