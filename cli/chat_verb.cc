@@ -47,7 +47,8 @@ class ChatVerb final : public Verb {
     }
     Conversation conversation(system_, model.has_chat_template());
     std::string line;
-    while (ReadLine(console, &line)) {
+    // Answers that nobody reads are not asked for.
+    while (console->out && ReadLine(console, &line)) {
       const std::string command(absl::StripAsciiWhitespace(line));
       if (command.empty()) continue;
       if (command == "/exit") break;
@@ -90,11 +91,12 @@ class ChatVerb final : public Verb {
     inference::v1::GenerateTextRequest request;
     *request.mutable_prompt() = conversation->ToPrompt();
     *request.mutable_config() = generation_.ToConfig();
-    GF_ASSIGN_OR_RETURN(const Answer answer,
-                        GenerateAnswer(connection, request, [console](const auto& delta) {
-                          console->out << delta.text() << std::flush;
-                          return absl::OkStatus();
-                        }));
+    GF_ASSIGN_OR_RETURN(
+        const Answer answer, GenerateAnswer(connection, request, [console](const auto& delta) {
+          console->out << delta.text() << std::flush;
+          return console->out ? absl::OkStatus()
+                              : absl::DataLossError("the output could not be written");
+        }));
     if (!absl::EndsWith(answer.text, "\n")) console->out << "\n";
     console->out.flush();
     conversation->AddAssistant(answer.text);

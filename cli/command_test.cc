@@ -32,6 +32,19 @@ using testing::StartsWith;
 
 class CommandTest : public testing::Test {
  protected:
+  // The exit code where standard output is a pipe that nobody reads.
+  int RunUnread(std::vector<std::string> arguments, const std::string& input = "") {
+    arguments.push_back("--router=" + router_.address());
+    std::istringstream in(input);
+    struct : std::streambuf {
+    } closed;  // takes nothing
+    std::ostream out(&closed);
+    std::ostringstream err;
+    Console console{in, out, err, false, &interrupts_};
+    const int exit_code = RunCommand(arguments, {}, &console);
+    err_ = err.str();
+    return exit_code;
+  }
   // Runs `gatefold ARGUMENTS` with `input` as standard input.
   int Run(const std::vector<std::string>& arguments, const std::string& input = "",
           const Environment& environment = {}) {
@@ -251,6 +264,23 @@ TEST_F(CommandTest, CancelsTheRequestWhenInterrupted) {
   });
   EXPECT_EQ(Run({"generate", "x", "--router", router_.address()}), kExitInterrupted) << err_;
   user.join();
+}
+
+TEST_F(CommandTest, WatchesNothingThatNobodyReads) {
+  absl::Notification ended;
+  std::thread user([&] {
+    if (!ended.WaitForNotificationWithTimeout(absl::Seconds(20))) interrupts_.Raise();
+  });
+  EXPECT_EQ(RunUnread({"top", "--interval=100ms"}), kExitFailed);
+  ended.Notify();
+  user.join();
+  EXPECT_THAT(err_, HasSubstr("the output could not be written"));
+}
+
+TEST_F(CommandTest, TalksToNobodyWhoDoesNotRead) {
+  EXPECT_EQ(RunUnread({"chat"}, "one\ntwo\nthree\n"), kExitFailed);
+  EXPECT_EQ(router_.generate_requests.size(), 1);
+  EXPECT_THAT(err_, HasSubstr("the output could not be written"));
 }
 
 TEST_F(CommandTest, EndsAMeasurementThatIsInterrupted) {

@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/notification.h"
 #include "absl/time/clock.h"
+#include "gatefold/cluster/v1/cluster.grpc.pb.h"
 #include "gatefold/inference/v1/inference.grpc.pb.h"
 #include "gatefold/inference/v1/model.grpc.pb.h"
 
@@ -18,7 +19,8 @@ namespace gatefold::cli {
 // A router for tests: answers "ab" and "c" as tokens 7, 8 and 9, whatever the prompt, and notes
 // what it was asked.
 class FakeRouter final : public inference::v1::InferenceService::Service,
-                         public inference::v1::ModelService::Service {
+                         public inference::v1::ModelService::Service,
+                         public cluster::v1::ClusterService::Service {
  public:
   explicit FakeRouter(const std::shared_ptr<grpc::ServerCredentials>& credentials =
                           grpc::InsecureServerCredentials()) {
@@ -26,6 +28,7 @@ class FakeRouter final : public inference::v1::InferenceService::Service,
     builder.AddListeningPort("127.0.0.1:0", credentials, &port_);
     builder.RegisterService(static_cast<inference::v1::InferenceService::Service*>(this));
     builder.RegisterService(static_cast<inference::v1::ModelService::Service*>(this));
+    builder.RegisterService(static_cast<cluster::v1::ClusterService::Service*>(this));
     server_ = builder.BuildAndStart();
   }
   ~FakeRouter() override { server_->Shutdown(); }
@@ -95,6 +98,15 @@ class FakeRouter final : public inference::v1::InferenceService::Service,
     const bool first = request->page_token().empty();
     response->add_models()->set_name(first ? "one" : "two");
     if (first) response->set_next_page_token("more");
+    return grpc::Status::OK;
+  }
+  // A cluster where nothing is and nothing happens.
+  grpc::Status GetServingStats(grpc::ServerContext*, const cluster::v1::GetServingStatsRequest*,
+                               cluster::v1::GetServingStatsResponse*) override {
+    return grpc::Status::OK;
+  }
+  grpc::Status GetCluster(grpc::ServerContext*, const cluster::v1::GetClusterRequest*,
+                          cluster::v1::GetClusterResponse*) override {
     return grpc::Status::OK;
   }
 

@@ -51,7 +51,8 @@ class TopVerb final : public Verb {
       if (!after.ok() && console->interrupts->raised()) break;
       if (!after.ok()) return after.status();
       Show(CompareSamples(before, *after), console);
-      if (once_) return absl::OkStatus();
+      // Without an end of its own it would go on for nobody.
+      if (once_ || !console->out) return absl::OkStatus();
       before = *std::move(after);
     }
     // That is how it ends, unless one look was wanted.
