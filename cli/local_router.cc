@@ -1,11 +1,14 @@
 #include "cli/local_router.h"
 
+#include <algorithm>
 #include <atomic>
 #include <cstdio>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "attention-service/attention_host.h"
 #include "attention-service/local_attention_client.h"
 #include "expert-service/checkpoint_experts.h"
@@ -13,6 +16,7 @@
 #include "expert-service/local_expert_client.h"
 #include "expert-service/resident_expert_client.h"
 #include "gatefold/base/log.h"
+#include "gatefold/base/periodic_task.h"
 #include "gatefold/base/status_macros.h"
 #include "gatefold/engine/device_rows.h"
 #include "router-service/gateway/cluster_view.h"
@@ -22,17 +26,47 @@
 namespace gatefold {
 namespace {
 
+// The share of the last second in which steps were under way, as far as they have ended.
+class BusyShare {
+ public:
+  // The meter outlives it.
+  explicit BusyShare(const RouterMeter* meter)
+      : meter_(meter), task_(absl::Seconds(1), [this] { Look(); }) {}
+
+  double ratio() const { return ratio_; }
+
+ private:
+  void Look() {
+    const absl::Time now = absl::Now();
+    const absl::Duration busy = meter_->step_time();
+    if (now > at_) ratio_ = std::min(1.0, absl::FDivDuration(busy - busy_, now - at_));
+    at_ = now;
+    busy_ = busy;
+  }
+
+  const RouterMeter* const meter_;
+  std::atomic<double> ratio_{0};
+  absl::Time at_ = absl::Now();  // these two are the task's
+  absl::Duration busy_;
+  PeriodicTask task_;  // last: it uses the others
+};
+
 // A cluster of one.
 class LocalView final : public ClusterView {
  public:
   LocalView(std::string model, std::string device, const ModelWeights* weights,
-            const PrefixCache* kv, const ExpertRunner* runner, const ResidentExperts* resident)
+            const PrefixCache* kv, const ExpertRunner* runner, const ResidentExperts* resident,
+            const std::atomic<int>* n_sequences, const RouterMeter* meter)
       : model_(std::move(model)),
         device_(std::move(device)),
         weights_(weights),
         kv_(kv),
         runner_(runner),
-        resident_(resident) {}
+        resident_(resident),
+        numerics_class_(runner->store().backend()->numerics_class()),
+        n_sequences_(n_sequences),
+        meter_(meter),
+        busy_(meter) {}
 
   cluster::v1::GetClusterResponse Snapshot() const override {
     cluster::v1::GetClusterResponse cluster;
@@ -54,6 +88,10 @@ class LocalView final : public ClusterView {
     worker->set_version(kVersion);
     worker->set_n_kv_blocks(kv_->n_blocks());
     worker->set_n_kv_blocks_free(kv_->n_available());
+    worker->set_n_sequences(*n_sequences_);
+    worker->set_busy_ratio(busy_.ratio());
+    worker->set_numerics_class(numerics_class_);
+    worker->set_metrics_address(meter_->address());
     return cluster;
   }
   std::vector<cluster::v1::ExpertLoad> ExpertLoads() const override {
@@ -82,6 +120,10 @@ class LocalView final : public ClusterView {
   const PrefixCache* const kv_;
   const ExpertRunner* const runner_;
   const ResidentExperts* const resident_;  // null: the runner computes
+  const uint64_t numerics_class_;          // of experts, as shards describe themselves
+  const std::atomic<int>* const n_sequences_;
+  const RouterMeter* const meter_;
+  const BusyShare busy_;
 };
 
 // Where rows stay on a device and its memory is ample: kDeviceSpareBytes are left for attention and
@@ -162,12 +204,13 @@ class LocalRouterImplementation final : public LocalRouter {
   }
 
   absl::Status Serve() {
-    view_ = std::make_unique<LocalView>(options_.ModelName(), Device(), weights_.get(),
-                                        host_->cache(), runner_.get(), resident_.get());
     GF_ASSIGN_OR_RETURN(meter_, RouterMeter::Create(options_, backend_->name(), Device()));
+    view_ =
+        std::make_unique<LocalView>(options_.ModelName(), Device(), weights_.get(), host_->cache(),
+                                    runner_.get(), resident_.get(), &n_sequences_, meter_.get());
     RouterDoors doors;
     doors.attention = [this](int) -> absl::StatusOr<std::unique_ptr<AttentionClient>> {
-      return std::make_unique<LocalAttentionClient>(host_->runner());
+      return std::make_unique<LocalAttentionClient>(host_->runner(), &n_sequences_);
     };
     doors.experts = [this](int) -> absl::StatusOr<std::unique_ptr<ExpertClient>> {
       if (resident_ != nullptr) return std::make_unique<ResidentExpertClient>(resident_.get());
@@ -251,8 +294,9 @@ class LocalRouterImplementation final : public LocalRouter {
   std::unique_ptr<ResidentExperts> resident_;
   std::unique_ptr<DeviceRouter> gate_;
   std::vector<std::unique_ptr<StepRows>> rows_;
-  std::unique_ptr<LocalView> view_;
+  std::atomic<int> n_sequences_{0};  // that are open, over all lanes
   std::unique_ptr<RouterMeter> meter_;
+  std::unique_ptr<LocalView> view_;
   std::unique_ptr<RouterServer> server_;
 };
 

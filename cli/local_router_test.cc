@@ -3,11 +3,16 @@
 #include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <atomic>
 #include <memory>
+#include <thread>
 
+#include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "gatefold/cluster/v1/cluster.grpc.pb.h"
 #include "gatefold/inference/v1/inference.grpc.pb.h"
+#include "gatefold/kernels/isa.h"
 #include "gatefold/rpc/status.h"
 #include "tools/random_model.h"
 
@@ -43,6 +48,40 @@ TEST_F(LocalRouterTest, TellsOfItsTopologyOnceSinceItDoesNotChange) {
   EXPECT_EQ(response.cluster().topology_version(), 1);
   EXPECT_FALSE(stream->Read(&response));
   EXPECT_EQ(stream->Finish().error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
+}
+
+TEST_F(LocalRouterTest, TellsHowBusyItIs) {
+  std::atomic<bool> enough = false;
+  std::thread caller([this, &enough] {
+    const auto inference = inference::v1::InferenceService::NewStub(router_->channel());
+    inference::v1::GenerateTextRequest request;
+    for (const int32_t id : {5, 6, 7}) request.mutable_prompt()->mutable_token_ids()->add_ids(id);
+    request.mutable_config()->set_max_output_tokens(60);
+    request.mutable_config()->set_ignore_eos(true);
+    while (!enough) {
+      grpc::ClientContext context;
+      inference::v1::GenerateTextResponse answer;
+      EXPECT_TRUE(inference->GenerateText(&context, request, &answer).ok());
+    }
+  });
+  bool has_sequences = false;
+  double busy = 0;
+  uint64_t numerics_class = 0;
+  const absl::Time deadline = absl::Now() + absl::Seconds(30);
+  while ((!has_sequences || busy == 0) && absl::Now() < deadline) {
+    grpc::ClientContext context;
+    cluster::v1::ListWorkersResponse workers;
+    if (!cluster_->ListWorkers(&context, {}, &workers).ok() || workers.workers_size() != 1) break;
+    has_sequences |= workers.workers(0).n_sequences() == 1;
+    busy = std::max(busy, workers.workers(0).busy_ratio());
+    numerics_class = workers.workers(0).numerics_class();
+  }
+  enough = true;
+  caller.join();
+  EXPECT_TRUE(has_sequences);
+  EXPECT_GT(busy, 0);
+  EXPECT_LE(busy, 1);
+  EXPECT_EQ(numerics_class, kernels::NumericsClass());
 }
 
 TEST_F(LocalRouterTest, CountsWhatItComputesAndWhatOnlyItHolds) {

@@ -144,7 +144,8 @@ void RouterMeter::OnRequestEnded(const RequestReport& report) {
   requests_.ObserveEnd(request);
 }
 
-void RouterMeter::OnStep(const Step& step, const StepResult& result, absl::Duration /*total*/) {
+void RouterMeter::OnStep(const Step& step, const StepResult& result, absl::Duration total) {
+  step_nanos_ += absl::ToInt64Nanoseconds(total);
   if (const absl::Time now = absl::Now(); shards_ && balance_.Due(now)) {
     balance_.Note(now, shards_());
   }

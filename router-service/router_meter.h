@@ -1,5 +1,7 @@
 #pragma once
 
+#include <atomic>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
@@ -7,6 +9,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/time/time.h"
 #include "gatefold/kernels/isa.h"
 #include "gatefold/metrics/dispatch_metrics.h"
 #include "gatefold/metrics/metrics_server.h"
@@ -67,6 +70,9 @@ class RouterMeter final : public GatewayObserver, public SchedulerObserver, publ
     rpc_.ObserveServerCall(call.method, call.code, call.duration);
   }
 
+  // Of the steps that were run, over all lanes, each counted at its end. Threads: safe.
+  absl::Duration step_time() const { return absl::Nanoseconds(step_nanos_.load()); }
+
   // host:port of /metrics; empty if it is not served.
   std::string address() const { return server_ == nullptr ? "" : server_->address(); }
 
@@ -79,6 +85,7 @@ class RouterMeter final : public GatewayObserver, public SchedulerObserver, publ
   std::function<std::vector<ShardBalance::Shard>()> shards_;  // empty: there are none
   ShardBalance balance_;
   const GenerationService* scheduler_ = nullptr;
+  std::atomic<int64_t> step_nanos_{0};
   std::unique_ptr<MetricsServer> server_;
   TrafficTable* traffic_ = nullptr;  // whose attempts are observed
 };
