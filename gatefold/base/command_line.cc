@@ -32,7 +32,8 @@ constexpr char kPrefix[] = "GATEFOLD_";
 void RefuseWhatCannotBe(const std::vector<std::string>& arguments) {
   for (size_t i = 1; i < arguments.size(); ++i) {
     absl::string_view name = arguments[i];
-    if (!absl::ConsumePrefix(&name, "--")) continue;
+    if (!absl::ConsumePrefix(&name, "-") || name.empty()) continue;
+    absl::ConsumePrefix(&name, "-");  // absl takes one dash for two
     const size_t equals = name.find('=');
     absl::string_view value = equals == name.npos ? "" : name.substr(equals + 1);
     name = name.substr(0, equals);

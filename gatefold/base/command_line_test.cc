@@ -64,6 +64,9 @@ TEST(CommandLineDeathTest, SoAreValuesThatAFlagCannotHave) {
   exits({"--test-metrics-port"}, "--test_metrics_port has no value");
   exits({"--test-switch=maybe"}, "Illegal value 'maybe'");
   exits({"--notest-metrics-port"}, "unknown flag --notest_metrics_port");
+  exits({"-no_such_thing"}, "unknown flag -no_such_thing");
+  exits({"-test_metrics_port=abc"}, "Illegal value 'abc'");
+  exits({"-"}, "\"-\" is no flag");
 }
 
 TEST(CommandLineDeathTest, GoodOnesAreTaken) {
