@@ -1,6 +1,7 @@
 #include "gatefold/kernels/isa.h"
 
 #include <cpuid.h>
+#include <xmmintrin.h>
 
 #include <atomic>
 #include <vector>
@@ -54,6 +55,11 @@ std::vector<float> TestValues(size_t n, uint32_t seed) {
   }
   return values;
 }
+
+// What changes the bits of any operation: that subnormal numbers are taken for zero or become it,
+// as a library built with -ffast-math has it for the whole process, or another rounding. 0: none of
+// it. The self-test's numbers are too large to show the former.
+uint32_t UnusualArithmetic() { return _mm_getcsr() & 0xe040; }
 
 }  // namespace
 
@@ -126,7 +132,9 @@ uint64_t NumericsClass(WeightKind kind) {
   std::vector<int32_t> ids(4);
   std::vector<float> gate_weights(4);
   GateTopK(gate.data(), 2, 8, 2, ids.data(), gate_weights.data());
-  return Hash(gate_weights, hash);
+  hash = Hash(gate_weights, hash);
+  const uint32_t unusual = UnusualArithmetic();
+  return unusual == 0 ? hash : (hash ^ unusual) * 0x100000001b3u;
 }
 
 }  // namespace gatefold::kernels

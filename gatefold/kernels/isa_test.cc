@@ -1,11 +1,15 @@
 #include "gatefold/kernels/isa.h"
 
+#include <xmmintrin.h>
+
 #include <cmath>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "gatefold/kernels/kernels_fixture.h"
+#include "gatefold/kernels/matmul.h"
 #include "gmock/gmock.h"
 
 namespace gatefold::kernels {
@@ -50,6 +54,24 @@ TEST(IsaTest, AllInstructionSetsAreOneNumericsClassForEachKindOfWeights) {
     of_kinds.insert(classes[0]);
   }
   EXPECT_EQ(of_kinds.size(), 3);
+}
+
+TEST(IsaTest, FlushingSubnormalsIsAnotherNumericsClass) {
+  const std::vector<float> tiny(32, 0x1p-130f), x(32, 1.0f);
+  const auto product = [&](uint32_t bits) {
+    const uint32_t before = _mm_getcsr();
+    _mm_setcsr(before | bits);
+    float y[4];
+    MatMul(PackedMatrix({DType::kF32, 1, 32, 32, tiny.data()}, nullptr), x.data(), y, 1, nullptr);
+    const uint64_t numerics_class = NumericsClass();
+    _mm_setcsr(before);
+    return std::pair(y[0], numerics_class);
+  };
+  const auto usual = product(0);
+  for (const uint32_t bits : {0x8000u, 0x40u}) {  // results, and operands
+    EXPECT_NE(product(bits).second, usual.second) << bits;
+  }
+  EXPECT_NE(product(0x40u).first, usual.first);
 }
 
 TEST(IsaTest, RefusesUnknownNames) {
