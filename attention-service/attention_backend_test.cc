@@ -73,6 +73,21 @@ class AttentionBackendTest : public testing::Test {
   std::unique_ptr<ModelWeights> weights_ = *ModelWeights::Open(ModelDir());
 };
 
+TEST_F(AttentionBackendTest, CountsAMatrixOnceThatIsEmbeddingAndHead) {
+  RandomModelOptions options;
+  options.tie_word_embeddings = true;
+  const std::string dir = testing::TempDir() + "attention_backend_test_tied";
+  ASSERT_TRUE(WriteRandomModel(options, dir).ok());
+  const auto weights = ModelWeights::Open(dir);
+  ASSERT_TRUE(weights.ok()) << weights.status();
+  LoadProgress progress({.total_bytes = (*weights)->role_bytes().attention});
+  const auto backend = MakeCpuAttentionBackend(weights->get(), &threads_);
+  ASSERT_TRUE(backend->Load(16, 128, &progress).ok());
+  // Norms do not count.
+  EXPECT_LE(progress.done_bytes(), progress.total_bytes());
+  EXPECT_GT(progress.done_bytes(), progress.total_bytes() * 9 / 10);
+}
+
 TEST_F(AttentionBackendTest, RefusesANameThatIsNone) {
   const auto backend = ChooseAttentionBackend("gpu", weights_.get(), &threads_);
   EXPECT_EQ(backend.status().code(), absl::StatusCode::kInvalidArgument);

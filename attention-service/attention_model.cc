@@ -68,7 +68,9 @@ std::unique_ptr<AttentionModel> AttentionModel::Load(const ModelWeights& weights
     model->layers_.push_back(std::move(layer));
   }
   model->final_norm_ = ToFloats(weights.final_norm());
-  model->lm_head_ = Pack(weights.lm_head(), threads, progress);
+  // The embedding once more, where that is the head too.
+  model->lm_head_ =
+      Pack(weights.lm_head(), threads, config.tie_word_embeddings ? nullptr : progress);
   model->weight_bytes_ += model->embedding_.size_bytes() + model->lm_head_.size_bytes();
   return model;
 }

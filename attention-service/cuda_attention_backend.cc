@@ -174,7 +174,8 @@ absl::Status CudaAttentionBackend::Load(int n_kv_blocks, int max_positions,
   const Buffer norm = ToFloats(weights_->final_norm());
   GF_RETURN_IF_CUDA_ERROR(
       device_weights_->LoadHead(norm.as<float>(), ToHost(weights_->lm_head()), &upload));
-  Count(weights_->lm_head(), progress);
+  // The embedding once more, where that is the head too.
+  Count(weights_->lm_head(), config_.tie_word_embeddings ? nullptr : progress);
   GF_RETURN_IF_ERROR(LoadRope(max_positions, &upload));
   GF_RETURN_IF_CUDA_ERROR(upload.Finish());
   stack_ = std::make_unique<cuda::AttentionStack>(device_weights_.get(), n_kv_blocks);
