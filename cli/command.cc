@@ -52,6 +52,15 @@ int Report(absl::string_view verb, const absl::Status& status, Console* console)
   return IsUsageError(status) ? kExitUsage : kExitFailed;
 }
 
+// Of what has written its output: whether that could be written.
+int Finish(absl::string_view verb, absl::Status status, Console* console) {
+  console->out.flush();
+  if (status.ok() && !console->out) {
+    status = absl::DataLossError("the output could not be written");
+  }
+  return Report(verb, status, console);
+}
+
 int RunVerb(Verb* verb, const std::vector<std::string>& arguments, const Environment& environment,
             Console* console) {
   FlagSet flags;
@@ -60,14 +69,9 @@ int RunVerb(Verb* verb, const std::vector<std::string>& arguments, const Environ
   if (!rest.ok()) return Report(verb->name(), rest.status(), console);
   if (flags.help_wanted()) {
     PrintHelp(*verb, flags, console->out);
-    return kExitOk;
+    return Finish(verb->name(), absl::OkStatus(), console);
   }
-  absl::Status status = verb->Run(flags, *rest, console);
-  console->out.flush();
-  if (status.ok() && !console->out) {
-    status = absl::DataLossError("the output could not be written");
-  }
-  return Report(verb->name(), status, console);
+  return Finish(verb->name(), verb->Run(flags, *rest, console), console);
 }
 
 }  // namespace
@@ -87,7 +91,7 @@ int RunCommand(const std::vector<std::string>& arguments, const Environment& env
   }
   if (name == "help" || name == "--help" || name == "-h") {
     PrintOverview(verbs, console->out);
-    return kExitOk;
+    return Finish("", absl::OkStatus(), console);
   }
   if (name == "--version") name = "version";
   Verb* verb = Find(verbs, name);

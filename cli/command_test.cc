@@ -33,8 +33,7 @@ using testing::StartsWith;
 class CommandTest : public testing::Test {
  protected:
   // The exit code where standard output is a pipe that nobody reads.
-  int RunUnread(std::vector<std::string> arguments, const std::string& input = "") {
-    arguments.push_back("--router=" + router_.address());
+  int RunUnread(const std::vector<std::string>& arguments, const std::string& input = "") {
     std::istringstream in(input);
     struct : std::streambuf {
     } closed;  // takes nothing
@@ -271,14 +270,22 @@ TEST_F(CommandTest, WatchesNothingThatNobodyReads) {
   std::thread user([&] {
     if (!ended.WaitForNotificationWithTimeout(absl::Seconds(20))) interrupts_.Raise();
   });
-  EXPECT_EQ(RunUnread({"top", "--interval=100ms"}), kExitFailed);
+  EXPECT_EQ(RunUnread({"top", "--interval=100ms", "--router=" + router_.address()}), kExitFailed);
   ended.Notify();
   user.join();
   EXPECT_THAT(err_, HasSubstr("the output could not be written"));
 }
 
+TEST_F(CommandTest, SaysThatHelpCouldNotBeWritten) {
+  for (const std::vector<std::string>& help :
+       {std::vector<std::string>{"help"}, {"bench", "--help"}, {"help", "top"}, {"version"}}) {
+    EXPECT_EQ(RunUnread(help), kExitFailed) << help[0];
+    EXPECT_THAT(err_, HasSubstr("the output could not be written"));
+  }
+}
+
 TEST_F(CommandTest, TalksToNobodyWhoDoesNotRead) {
-  EXPECT_EQ(RunUnread({"chat"}, "one\ntwo\nthree\n"), kExitFailed);
+  EXPECT_EQ(RunUnread({"chat", "--router=" + router_.address()}, "one\ntwo\nthree\n"), kExitFailed);
   EXPECT_EQ(router_.generate_requests.size(), 1);
   EXPECT_THAT(err_, HasSubstr("the output could not be written"));
 }
