@@ -276,6 +276,12 @@ TEST_F(CommandTest, WatchesNothingThatNobodyReads) {
   EXPECT_THAT(err_, HasSubstr("the output could not be written"));
 }
 
+TEST_F(CommandTest, ComparesNothingWithFlagsThatNoModelIsServedWith) {
+  for (const char* flag : {"--isa=sse9", "--n-slices=0"}) {
+    EXPECT_EQ(Run({"compare", "--models=/nonexistent", flag}), kExitUsage) << flag << err_;
+  }
+}
+
 TEST_F(CommandTest, SaysThatHelpCouldNotBeWritten) {
   for (const std::vector<std::string>& help :
        {std::vector<std::string>{"help"}, {"bench", "--help"}, {"help", "top"}, {"version"}}) {

@@ -9,6 +9,7 @@
 #include "cli/compare/comparison.h"
 #include "cli/error_report.h"
 #include "cli/eval/input_flags.h"
+#include "cli/local_flags.h"
 #include "cli/output.h"
 #include "cli/verbs.h"
 #include "expert-service/expert_backend.h"
@@ -109,6 +110,11 @@ class CompareVerb final : public Verb {
     if (backend_ != "cpu" && backend_ != "cuda") {
       return UsageError(absl::StrCat("--backend is \"", backend_, "\", must be cpu or cuda"));
     }
+    // Or the servers would refuse them, which would look like a failure.
+    LocalFlags served;
+    served.isa = isa_;
+    served.n_slices = options_.n_slices;
+    GF_RETURN_IF_ERROR(served.ToOptions(/*model_dir=*/"").status());
     options_.serve_flags = {absl::StrCat("--threads=", threads_), absl::StrCat("--isa=", isa_),
                             absl::StrCat("--weights=", weights_),
                             absl::StrCat("--backend=", backend_),
