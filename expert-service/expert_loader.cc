@@ -96,9 +96,11 @@ absl::Status ExpertLoader::Assign(uint64_t epoch, std::vector<ExpertId> experts,
   epoch_ = epoch;
   assigned_ = std::move(assigned);
   retries_.clear();  // the holders may be others
-  if (Complete()) batch_ = Batch();
-  // What is missing may be on its way already, for an assignment of before.
-  if (!Complete()) batch_.start = std::min(batch_.start, absl::Now());
+  if (Complete()) {
+    batch_ = Batch();
+  } else {
+    batch_.start = std::min(batch_.start, absl::Now());
+  }
   ++n_changes_;
   return absl::OkStatus();
 }
@@ -190,7 +192,6 @@ void ExpertLoader::Drop(const std::vector<ExpertId>& experts) {
 }
 
 void ExpertLoader::Load(ExpertId id) {
-  if (batch_.n_experts == 0 && loading_.empty()) batch_.start = absl::Now();
   loading_.insert(id);
   taken_bytes_ += Bytes(id);
   mu_.Unlock();

@@ -75,7 +75,7 @@ class ExpertLoader {
   };
   // What was loaded since nothing was missing, for the log.
   struct Batch {
-    absl::Time start = absl::InfiniteFuture();
+    absl::Time start = absl::InfiniteFuture();  // when something came to be missing
     size_t n_experts = 0;
     uint64_t bytes[kLoadedFroms] = {};
   };
