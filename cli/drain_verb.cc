@@ -27,9 +27,9 @@ std::string Remaining(const Worker& worker) {
   return "";
 }
 
-// Requests start on an attention-service that is ready.
-bool NoneStarts(const std::vector<Worker>& workers) {
-  return std::none_of(workers.begin(), workers.end(), [](const Worker& worker) {
+// Whether requests can start, which takes an attention-service that is ready.
+bool CanStart(const std::vector<Worker>& workers) {
+  return std::any_of(workers.begin(), workers.end(), [](const Worker& worker) {
     return worker.kind() == cluster::v1::WORKER_KIND_ATTENTION &&
            worker.state() == cluster::v1::WORKER_STATE_READY;
   });
@@ -111,12 +111,15 @@ class DrainVerb final : public WorkerVerb {
       Show(worker, "has ended", console);
       return absl::OkStatus();
     }
-    GF_ASSIGN_OR_RETURN(const std::vector<Worker> workers, connection->ListWorkers());
-    if (worker.kind() == cluster::v1::WORKER_KIND_ATTENTION && NoneStarts(workers)) {
-      Show(worker, "is drained: no attention-service is left, and requests wait for one", console);
-    } else {
-      Show(worker, "is drained: nothing depends on it any more", console);
+    if (worker.kind() == cluster::v1::WORKER_KIND_ATTENTION) {
+      GF_ASSIGN_OR_RETURN(const std::vector<Worker> workers, connection->ListWorkers());
+      if (!CanStart(workers)) {
+        Show(worker, "is drained: no attention-service is left, and requests wait for one",
+             console);
+        return absl::OkStatus();
+      }
     }
+    Show(worker, "is drained: nothing depends on it any more", console);
     return absl::OkStatus();
   }
 
