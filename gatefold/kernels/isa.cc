@@ -1,6 +1,7 @@
 #include "gatefold/kernels/isa.h"
 
 #include <cpuid.h>
+#include <pmmintrin.h>
 #include <xmmintrin.h>
 
 #include <atomic>
@@ -59,7 +60,9 @@ std::vector<float> TestValues(size_t n, uint32_t seed) {
 // What changes the bits of any operation: that subnormal numbers are taken for zero or become it,
 // as a library built with -ffast-math has it for the whole process, or another rounding. 0: none of
 // it. The self-test's numbers are too large to show the former.
-uint32_t UnusualArithmetic() { return _mm_getcsr() & 0xe040; }
+uint32_t UnusualArithmetic() {
+  return _mm_getcsr() & (_MM_FLUSH_ZERO_MASK | _MM_DENORMALS_ZERO_MASK | _MM_ROUND_MASK);
+}
 
 }  // namespace
 
