@@ -26,6 +26,7 @@ class LocalRouterTest : public testing::Test {
     options.model_dir = testing::TempDir() + "/gatefold_local_router";
     options.kv_memory_bytes = 1 << 20;
     options.show_load_progress = false;
+    options.metrics_port = 0;
     RandomModelOptions model;
     model.max_positions = 64;
     ASSERT_TRUE(WriteRandomModel(model, options.model_dir).ok());
@@ -66,22 +67,24 @@ TEST_F(LocalRouterTest, TellsHowBusyItIs) {
   });
   bool has_sequences = false;
   double busy = 0;
-  uint64_t numerics_class = 0;
+  cluster::v1::Worker worker;
   const absl::Time deadline = absl::Now() + absl::Seconds(30);
   while ((!has_sequences || busy == 0) && absl::Now() < deadline) {
     grpc::ClientContext context;
     cluster::v1::ListWorkersResponse workers;
     if (!cluster_->ListWorkers(&context, {}, &workers).ok() || workers.workers_size() != 1) break;
-    has_sequences |= workers.workers(0).n_sequences() == 1;
-    busy = std::max(busy, workers.workers(0).busy_ratio());
-    numerics_class = workers.workers(0).numerics_class();
+    worker = workers.workers(0);
+    has_sequences |= worker.n_sequences() == 1;
+    busy = std::max(busy, worker.busy_ratio());
   }
   enough = true;
   caller.join();
   EXPECT_TRUE(has_sequences);
   EXPECT_GT(busy, 0);
   EXPECT_LE(busy, 1);
-  EXPECT_EQ(numerics_class, kernels::NumericsClass());
+  EXPECT_EQ(worker.numerics_class(), kernels::NumericsClass());
+  EXPECT_NE(worker.metrics_address(), "");
+  EXPECT_EQ(worker.metrics_address(), router_->metrics_address());
 }
 
 TEST_F(LocalRouterTest, CountsWhatItComputesAndWhatOnlyItHolds) {
