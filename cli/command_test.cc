@@ -387,16 +387,20 @@ TEST_F(CommandTest, SpeaksTlsWithTheFilesItIsGiven) {
 }
 
 TEST_F(CommandTest, MakesKeysWhoseHashIsAllThatIsKept) {
-  EXPECT_EQ(Run({"keys", "alice", "--tokens-per-minute", "100", "--admin"}), 0) << err_;
+  EXPECT_EQ(Run({"keys", "alice", "--tokens-per-minute", "100", "--max-priority", "0", "--admin"}),
+            0)
+      << err_;
   const auto keys = ParseApiKeys(out_);
   ASSERT_TRUE(keys.ok()) << keys.status();
   EXPECT_EQ(keys->at(0).name, "alice");
   EXPECT_TRUE(keys->at(0).admin);
   EXPECT_EQ(keys->at(0).tokens_per_minute, 100);
+  EXPECT_EQ(keys->at(0).max_priority, 0);
   EXPECT_EQ(keys->at(0).hash, HashApiKey(err_.substr(0, err_.find('\n'))));
   EXPECT_EQ(Run({"keys"}), kExitUsage);
   EXPECT_EQ(Run({"keys", "a b"}), kExitUsage);
   EXPECT_EQ(Run({"keys", "a", "--requests-per-minute", "0"}), kExitUsage);
+  EXPECT_EQ(Run({"keys", "a", "--max-priority", "101"}), kExitUsage);
 }
 
 TEST_F(CommandTest, ADeviceThatCannotBeHadIsNotTakenForAModelThatIsNotThere) {

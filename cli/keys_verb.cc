@@ -29,6 +29,9 @@ class KeysVerb final : public Verb {
     flags->Add("tokens-per-minute", "N",
                "at most so many prompt and output tokens, per router (default: no limit)",
                &tokens_per_minute_);
+    flags->Add("max-priority", "N",
+               "the highest priority of its requests, 0 to 100 (default: no limit)",
+               &max_priority_);
     output_.AddTo(flags);
   }
 
@@ -42,9 +45,12 @@ class KeysVerb final : public Verb {
     ApiKey key;
     key.name = arguments[0];
     key.admin = admin_;
-    GF_RETURN_IF_ERROR(
-        Limit("--requests-per-minute", requests_per_minute_, &key.requests_per_minute));
-    GF_RETURN_IF_ERROR(Limit("--tokens-per-minute", tokens_per_minute_, &key.tokens_per_minute));
+    GF_RETURN_IF_ERROR(CheckLimit("--requests-per-minute", requests_per_minute_, 1, kMaxPerMinute));
+    GF_RETURN_IF_ERROR(CheckLimit("--tokens-per-minute", tokens_per_minute_, 1, kMaxPerMinute));
+    GF_RETURN_IF_ERROR(CheckLimit("--max-priority", max_priority_, 0, kMaxKeyPriority));
+    key.requests_per_minute = requests_per_minute_.value_or(0);
+    key.tokens_per_minute = tokens_per_minute_.value_or(0);
+    if (max_priority_.has_value()) key.max_priority = static_cast<int32_t>(*max_priority_);
     const std::string secret = NewApiKey();
     key.hash = HashApiKey(secret);
     if (output_.json()) {
@@ -58,19 +64,15 @@ class KeysVerb final : public Verb {
   }
 
  private:
-  static absl::Status Limit(absl::string_view flag, const std::optional<uint64_t>& given,
-                            int64_t* limit) {
-    if (!given.has_value()) return absl::OkStatus();
-    if (*given < 1 || *given > static_cast<uint64_t>(kMaxPerMinute)) {
-      return UsageError(
-          absl::StrCat(flag, " is ", *given, ", must be within 1 and ", kMaxPerMinute));
-    }
-    *limit = static_cast<int64_t>(*given);
-    return absl::OkStatus();
+  static absl::Status CheckLimit(absl::string_view flag, const std::optional<uint64_t>& given,
+                                 uint64_t least, uint64_t most) {
+    if (!given.has_value() || (*given >= least && *given <= most)) return absl::OkStatus();
+    return UsageError(
+        absl::StrCat(flag, " is ", *given, ", must be within ", least, " and ", most));
   }
 
   bool admin_ = false;
-  std::optional<uint64_t> requests_per_minute_, tokens_per_minute_;
+  std::optional<uint64_t> requests_per_minute_, tokens_per_minute_, max_priority_;
   OutputFlag output_;
 };
 

@@ -32,6 +32,13 @@ absl::StatusOr<ApiKeyHash> ParseHash(absl::string_view text) {
   return hash;
 }
 
+absl::Status ParseLimit(absl::string_view word, int64_t least, int64_t most, int64_t* limit) {
+  if (!absl::SimpleAtoi(word, limit) || *limit < least || *limit > most) {
+    return Bad(absl::StrCat("a limit is \"", word, "\", must be within ", least, " and ", most));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status ParseProperty(absl::string_view word, ApiKey* key) {
   if (word == "admin") {
     key->admin = true;
@@ -41,18 +48,21 @@ absl::Status ParseProperty(absl::string_view word, ApiKey* key) {
     key->revoked = true;
     return absl::OkStatus();
   }
-  int64_t* limit = nullptr;
-  if (absl::ConsumePrefix(&word, "requests_per_minute=")) limit = &key->requests_per_minute;
-  if (absl::ConsumePrefix(&word, "tokens_per_minute=")) limit = &key->tokens_per_minute;
-  if (limit == nullptr) {
-    return Bad(absl::StrCat("\"", word,
-                            "\" is not one of admin, revoked, requests_per_minute=N, "
-                            "tokens_per_minute=N"));
+  if (absl::ConsumePrefix(&word, "requests_per_minute=")) {
+    return ParseLimit(word, 1, kMaxPerMinute, &key->requests_per_minute);
   }
-  if (!absl::SimpleAtoi(word, limit) || *limit < 1 || *limit > kMaxPerMinute) {
-    return Bad(absl::StrCat("a limit is \"", word, "\", must be within 1 and ", kMaxPerMinute));
+  if (absl::ConsumePrefix(&word, "tokens_per_minute=")) {
+    return ParseLimit(word, 1, kMaxPerMinute, &key->tokens_per_minute);
   }
-  return absl::OkStatus();
+  if (absl::ConsumePrefix(&word, "max_priority=")) {
+    int64_t limit = 0;
+    GF_RETURN_IF_ERROR(ParseLimit(word, 0, kMaxKeyPriority, &limit));
+    key->max_priority = static_cast<int32_t>(limit);
+    return absl::OkStatus();
+  }
+  return Bad(absl::StrCat("\"", word,
+                          "\" is not one of admin, revoked, requests_per_minute=N, "
+                          "tokens_per_minute=N, max_priority=N"));
 }
 
 absl::StatusOr<ApiKey> ParseLine(const std::vector<absl::string_view>& words) {
@@ -130,6 +140,7 @@ std::string FormatApiKey(const ApiKey& key) {
   if (key.tokens_per_minute > 0) {
     absl::StrAppend(&line, " tokens_per_minute=", key.tokens_per_minute);
   }
+  if (key.max_priority.has_value()) absl::StrAppend(&line, " max_priority=", *key.max_priority);
   return line;
 }
 

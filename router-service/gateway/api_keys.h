@@ -2,6 +2,7 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -20,19 +21,23 @@ std::string NewApiKey();
 
 // One line of the file of keys:
 //   NAME sha256:HEX [admin] [revoked] [requests_per_minute=N] [tokens_per_minute=N]
+//       [max_priority=N]
 struct ApiKey {
   std::string name;  // for logs and errors
   ApiKeyHash hash = {};
   bool admin = false;    // may call AdminService
   bool revoked = false;  // refused, and told so; a line that is gone is refused as unknown
-  int64_t requests_per_minute = 0;  // 0: no limit
-  int64_t tokens_per_minute = 0;    // prompt and output together; 0: no limit
+  int64_t requests_per_minute = 0;      // 0: no limit
+  int64_t tokens_per_minute = 0;        // prompt and output together; 0: no limit
+  std::optional<int32_t> max_priority;  // of its requests; none: as high as any may be
 
   friend bool operator==(const ApiKey&, const ApiKey&) = default;
 };
 
 inline constexpr size_t kMaxApiKeys = 4096;
 inline constexpr int64_t kMaxPerMinute = int64_t{1} << 40;
+inline constexpr int32_t kMaxKeyPriority =
+    100;  // nor less than 0, which is what most requests have
 
 // Lines as above; # starts a comment. kInvalidArgument names the line: a name or a key twice, a
 // word that is not known. A text without a key is refused too: it would lock everybody out.

@@ -36,6 +36,7 @@ TEST(ApiKeysTest, ReadsWhatItWrites) {
   alice.hash = HashApiKey("a");
   alice.requests_per_minute = 60;
   alice.tokens_per_minute = 90000;
+  alice.max_priority = 0;
   ApiKey ops;
   ops.name = "ops-1.eu_west";
   ops.hash = HashApiKey("o");
@@ -51,6 +52,8 @@ TEST(ApiKeysTest, RefusesWhatItDoesNotKnowNamingTheLine) {
   EXPECT_THAT(Refusal("\n" + good + " adminn"), HasSubstr("line 2: \"adminn\" is not one of"));
   EXPECT_THAT(Refusal(good + " tokens_per_minute=0"), HasSubstr("line 1: a limit is \"0\""));
   EXPECT_THAT(Refusal(good + " tokens_per_minute=9999999999999999999"), HasSubstr("a limit is"));
+  EXPECT_THAT(Refusal(good + " max_priority=-1"), HasSubstr("must be within 0 and 100"));
+  EXPECT_THAT(Refusal(good + " max_priority=101"), HasSubstr("must be within 0 and 100"));
   EXPECT_THAT(Refusal("a gf_secret"), HasSubstr("sha256:"));
   EXPECT_THAT(Refusal("a sha256:" + kZeros.substr(1)), HasSubstr("64 hexadecimal"));
   EXPECT_THAT(Refusal("a sha256:" + kZeros.substr(1) + "g"), HasSubstr("64 hexadecimal"));

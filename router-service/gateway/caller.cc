@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "gatefold/base/errors.h"
 #include "gatefold/base/status_macros.h"
 
@@ -20,6 +21,12 @@ absl::Status Caller::Take(std::optional<TokenBucket>* bucket, const char* what, 
   const absl::Duration wait = (*bucket)->Take(n, clock_());
   if (wait == absl::ZeroDuration()) return absl::OkStatus();
   return RateLimited(what, (*bucket)->per_minute(), wait);
+}
+
+absl::Status Caller::CheckPriority(int32_t priority) const {
+  if (!key_.max_priority.has_value() || priority <= *key_.max_priority) return absl::OkStatus();
+  return BadField("priority",
+                  absl::StrCat("is ", priority, ", the limit of this key is ", *key_.max_priority));
 }
 
 absl::Status Caller::TakeRequest() {

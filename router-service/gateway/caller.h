@@ -24,6 +24,9 @@ class Caller final : public Principal {
   const std::string& name() const override { return key_.name; }
   const ApiKey& key() const { return key_; }
 
+  // kInvalidArgument that names the field where the key may not ask for so high a priority.
+  absl::Status CheckPriority(int32_t priority) const;
+
   // kResourceExhausted (RATE_LIMITED) with the delay after which it would be granted.
   absl::Status TakeRequest();
   absl::Status TakeTokens(int64_t n);

@@ -123,6 +123,28 @@ TEST_F(GatewayTest, HoldsACallersTokensAndGivesBackWhatWasNotUsed) {
   EXPECT_FALSE(alice->TakeTokens(1).ok());
 }
 
+TEST_F(GatewayTest, RefusesAHigherPriorityThanTheCallersKeyMayAskFor) {
+  ApiKey key;
+  key.name = "batch";
+  key.max_priority = 0;
+  const auto batch = std::make_shared<Caller>(key, [] { return absl::UnixEpoch(); });
+  inference::v1::GenerateTextRequest request;
+  request.mutable_prompt()->set_text("hi");
+  request.set_priority(1);
+  Answer<inference::v1::GenerateTextResponse> refused, taken;
+  const auto call1 =
+      gateway_->GenerateWhole(request, absl::InfiniteFuture(), refused.Done(), batch);
+  const absl::Status status = refused.Await().status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(status.message(), "priority: is 1, the limit of this key is 0");
+  EXPECT_EQ(service_.n_submitted(), 0);
+  request.set_priority(0);
+  const auto call2 = gateway_->GenerateWhole(request, absl::InfiniteFuture(), taken.Done(), batch);
+  service_.Await(0).Say("four");
+  service_.Await(0).Stop();
+  EXPECT_TRUE(taken.Await().ok());
+}
+
 TEST_F(GatewayTest, HoldsNoMoreThanTheModelsLengthLeaves) {
   const auto alice = MakeCaller(1000);
   inference::v1::GenerateTextRequest request;

@@ -48,6 +48,9 @@ GenerationRun::GenerationRun(const GatewayContext* context, Request request, abs
 bool GenerationRun::Accept() {
   if (context_.observer != nullptr) context_.observer->OnRequestStarted(RequestKind::kGenerate);
   absl::Status status = context_.checker->Check(request_.request(), request_.resume_token_ids());
+  if (status.ok() && caller_ != nullptr) {
+    status = caller_->CheckPriority(request_.request().priority());
+  }
   if (status.ok()) {
     std::weak_ptr<GenerationRun> weak = weak_from_this();
     auto lease = context_.live->Claim(
