@@ -66,6 +66,14 @@ class ChartValuesTest(unittest.TestCase):
         self.assertIn(chart.NAME + "-expert-big", budgets)
         self.assertNotIn(chart.NAME + "-expert-cpu", budgets)
 
+    def test_the_only_gpu_is_free_for_the_next_pod(self):
+        [path] = [p for p in chart.EXAMPLES if p.name == "one-gpu-node.yaml"]
+        for values, rolling in (((path,), {"maxUnavailable": 1, "maxSurge": 0}),
+                                ((), {"maxUnavailable": 0, "maxSurge": 1})):
+            [strategy] = [o["spec"]["strategy"] for o in chart.of_kind(chart.objects(values), "Deployment")
+                          if chart.component(o["metadata"]["labels"]) == "expert"]
+            self.assertEqual(strategy, {"type": "RollingUpdate", "rollingUpdate": rolling})
+
     def test_a_models_name_is_passed_on_whatever_yaml_makes_of_it(self):
         for name in ("a: b", "moe #2", 'the "old" one'):
             self.assertEqual(self.flags((f"model.name={name}",), "router")["model-name"], name)
