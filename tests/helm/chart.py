@@ -46,6 +46,10 @@ MATRIX = [
      "expert.tolerations[0].operator=Exists", "image.pullSecrets[0]=s",
      "config.GATEFOLD_ISA=avx2", "expert.podLabels.l=v", "expert.podAnnotations.a=v"],
     ["router.service.type=LoadBalancer", "router.service.annotations.a=b", "commonLabels.team=x"],
+    ["commonLabels.team=x", r"commonLabels.app\.kubernetes\.io/part-of=x", "router.podLabels.team=y",
+     "metrics.podMonitor.enabled=true", "metrics.podMonitor.labels.team=z", "metrics.prometheusRule.enabled=true",
+     "metrics.prometheusRule.labels.team=z", "metrics.dashboards.enabled=true", "metrics.dashboards.labels.team=z"],
+    ["nameOverride=on", "groups.yes.replicas=1", "groups.cpu.enabled=false"],
 ]
 
 
@@ -73,8 +77,16 @@ def template(values=(), sets=(), extra=()):
 def parse(text):
     tools.require_packages()
     import yaml
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast
-    return [o for o in yaml.load_all(text, loader) if o is not None]
+
+    class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # ten times as fast
+        """Refuses a key that is there twice, as what comes after Helm may (kubectl, kustomize)."""
+
+        def construct_mapping(self, node, deep=False):
+            keys = [key.value for key, _ in node.value]
+            assert len(keys) == len(set(keys)), f"a key is there twice: {sorted(keys)}"
+            return super().construct_mapping(node, deep)
+
+    return [o for o in yaml.load_all(text, Loader) if o is not None]
 
 
 @functools.cache

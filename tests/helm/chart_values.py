@@ -74,6 +74,15 @@ class ChartValuesTest(unittest.TestCase):
                           if chart.component(o["metadata"]["labels"]) == "expert"]
             self.assertEqual(strategy, {"type": "RollingUpdate", "rollingUpdate": rolling})
 
+    def test_the_narrower_of_two_labels_counts_and_selectors_keep_theirs(self):
+        objs = chart.objects((), ("commonLabels.team=x", "router.podLabels.team=y", r"commonLabels.app\.kubernetes\.io/component=c",
+                                  r"commonLabels.app\.kubernetes\.io/part-of=p", r"router.podLabels.gatefold\.io/group=g"))
+        router = chart.named(objs, "Deployment", chart.NAME + "-router")
+        labels, pod = router["metadata"]["labels"], router["spec"]["template"]["metadata"]["labels"]
+        self.assertEqual((labels["team"], pod["team"]), ("x", "y"))
+        self.assertEqual(labels["app.kubernetes.io/part-of"], "p")
+        self.assertEqual((chart.component(labels), chart.component(pod)), ("router", "router"))
+
     def test_a_models_name_is_passed_on_whatever_yaml_makes_of_it(self):
         for name in ("a: b", "moe #2", 'the "old" one'):
             self.assertEqual(self.flags((f"model.name={name}",), "router")["model-name"], name)

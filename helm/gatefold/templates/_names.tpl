@@ -10,42 +10,37 @@
 {{- end -}}
 {{- end -}}
 
-{{/* What selectors select by; never changes during a release's life. Takes {root, component}. */}}
+{{/* What selectors select by; never changes during a release's life. Takes {root, component, group};
+     the last two may be missing. */}}
 {{- define "gatefold.selector" -}}
-app.kubernetes.io/name: {{ default .root.Chart.Name .root.Values.nameOverride }}
-app.kubernetes.io/instance: {{ .root.Release.Name }}
-app.kubernetes.io/component: {{ .component }}
-{{- end -}}
-
-{{/* Labels of an object. Takes {root, component}; component may be empty. */}}
-{{- define "gatefold.labels" -}}
-app.kubernetes.io/name: {{ default .root.Chart.Name .root.Values.nameOverride }}
-app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/name: {{ default .root.Chart.Name .root.Values.nameOverride | quote }}
+app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
 {{- with .component }}
 app.kubernetes.io/component: {{ . }}
 {{- end }}
-app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
-app.kubernetes.io/part-of: gatefold
-app.kubernetes.io/managed-by: {{ .root.Release.Service }}
-helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
-{{- with .root.Values.commonLabels }}
-{{ toYaml . }}
+{{- with .group }}
+gatefold.io/group: {{ . | quote }}
 {{- end }}
+{{- end -}}
+
+{{/* Labels of an object. Takes {root, component, group, more}. The later beats the earlier: the chart's,
+     commonLabels, `more`, what selectors select by. */}}
+{{- define "gatefold.labels" -}}
+{{- $chart := dict "app.kubernetes.io/version" .root.Chart.AppVersion "app.kubernetes.io/part-of" "gatefold"
+    "app.kubernetes.io/managed-by" .root.Release.Service
+    "helm.sh/chart" (printf "%s-%s" .root.Chart.Name .root.Chart.Version) -}}
+{{- $selected := include "gatefold.selector" . | fromYaml -}}
+{{- mergeOverwrite $chart (default (dict) .root.Values.commonLabels) (default (dict) .more) $selected | toYaml -}}
 {{- end -}}
 
 {{/* The same for a workload: experts have their group besides. Takes {root, w}. */}}
 {{- define "gatefold.workload.selector" -}}
-{{ include "gatefold.selector" (dict "root" .root "component" .w.component) }}
-{{- with .w.group }}
-gatefold.io/group: {{ . }}
-{{- end }}
+{{ include "gatefold.selector" (dict "root" .root "component" .w.component "group" .w.group) }}
 {{- end -}}
 
+{{/* Takes {root, w, more}. */}}
 {{- define "gatefold.workload.labels" -}}
-{{ include "gatefold.labels" (dict "root" .root "component" .w.component) }}
-{{- with .w.group }}
-gatefold.io/group: {{ . }}
-{{- end }}
+{{ include "gatefold.labels" (dict "root" .root "component" .w.component "group" .w.group "more" .more) }}
 {{- end -}}
 
 {{/* Takes {root, name}. */}}

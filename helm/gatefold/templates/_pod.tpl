@@ -6,13 +6,8 @@
 metadata:
   labels:
     {{- /* Without version and chart, which would restart all pods when they change. */}}
-    {{- include "gatefold.workload.selector" . | nindent 4 }}
-    {{- with $root.Values.commonLabels }}
-    {{- toYaml . | nindent 4 }}
-    {{- end }}
-    {{- with $v.podLabels }}
-    {{- toYaml . | nindent 4 }}
-    {{- end }}
+    {{- $selected := include "gatefold.workload.selector" . | fromYaml }}
+    {{- mergeOverwrite (dict) (default (dict) $root.Values.commonLabels) (default (dict) $v.podLabels) $selected | toYaml | nindent 4 }}
   annotations:
     checksum/config: {{ include "gatefold.config" $root | sha256sum }}
     {{- with $v.podAnnotations }}
