@@ -60,6 +60,8 @@ REFUSALS = [
     ([GPU], "groups.gpu.capacity is auto"),
     (["expert.weights=int2"], "weights"),
     (["fullnameOverride=" + "x" * 50], "may have 52"),
+    (["fullnameOverride=8x7b"], 'names is "8x7b", but Services'),
+    (["nameOverride=v0.1"], 'names is "r-v0.1", but Services'),
 ]
 
 

@@ -1,6 +1,10 @@
 {{/* Refuses what would deploy and then not work. What a schema can say is in values.schema.json. */}}
 {{- define "gatefold.checks" -}}
 {{- $root := . -}}
+{{- $f := include "gatefold.fullname" . -}}
+{{- if not (regexMatch "^[a-z][a-z0-9-]*$" $f) -}}
+{{- fail (printf "the prefix of all names is %q, but Services have lower-case letters, digits and dashes in theirs, and a letter first; set fullnameOverride" $f) -}}
+{{- end -}}
 {{- $workloads := (include "gatefold.workloads" . | fromJson).items -}}
 {{- $pods := 0 -}}
 {{- $groups := 0 -}}
