@@ -83,6 +83,13 @@ class ChartValuesTest(unittest.TestCase):
         self.assertEqual(labels["app.kubernetes.io/part-of"], "p")
         self.assertEqual((chart.component(labels), chart.component(pod)), ("router", "router"))
 
+    def test_the_tag_of_a_group_beats_the_digest_of_all(self):
+        digest = "sha256:" + "0" * 64
+        objs = chart.objects((), ("image.repository=x/g", f"image.digest={digest}", "groups.gpu.image.tag=cuda"))
+        images = {name: spec["containers"][0]["image"] for name, _, spec in chart.pods(objs)}
+        self.assertEqual(images.pop(chart.NAME + "-expert-gpu"), "x/g:cuda")
+        self.assertEqual(set(images.values()), {f"x/g@{digest}"})
+
     def test_a_models_name_is_passed_on_whatever_yaml_makes_of_it(self):
         for name in ("a: b", "moe #2", 'the "old" one'):
             self.assertEqual(self.flags((f"model.name={name}",), "router")["model-name"], name)

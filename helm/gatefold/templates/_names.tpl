@@ -49,8 +49,10 @@ name: {{ .name }}
 namespace: {{ .root.Release.Namespace }}
 {{- end -}}
 
+{{/* Takes {root, image}; the digest of all images is not that of a workload's own tag. */}}
 {{- define "gatefold.image" -}}
-{{- $image := mergeOverwrite (deepCopy .root.Values.image) (deepCopy .image) -}}
+{{- $under := ternary (omit .root.Values.image "digest") .root.Values.image (not (empty .image.tag)) -}}
+{{- $image := mergeOverwrite (deepCopy $under) (deepCopy .image) -}}
 {{- if $image.digest -}}
 {{ printf "%s@%s" $image.repository $image.digest }}
 {{- else -}}
