@@ -95,7 +95,8 @@ class ChartValuesTest(unittest.TestCase):
             self.assertEqual(self.flags((f"model.name={name}",), "router")["model-name"], name)
 
     def test_capacity_is_four_fifths_of_the_memory(self):
-        for memory, capacity in (("1Gi", 858993459), ("1.5Gi", 1288490188), ("10M", 8000000)):
+        for memory, capacity in (("1Gi", 858993459), ("1.5Gi", 1288490188), ("10M", 8000000),
+                                 ("4294967296", 3435973836)):
             [args] = [spec["containers"][0]["args"] for _, labels, spec in chart.pods(chart.objects(
                 (), (f"expert.resources.limits.memory={memory}",))) if chart.component(labels) == "expert"]
             self.assertIn(f"--capacity={capacity}", args)

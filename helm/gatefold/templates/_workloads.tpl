@@ -50,9 +50,10 @@ checked in _checks.tpl.
 {{- $merged | toJson -}}
 {{- end -}}
 
-{{/* Bytes of a Kubernetes quantity such as 4Gi or 500M. */}}
+{{/* Bytes of a Kubernetes quantity such as 4Gi or 500M. A bare number comes as a float, which would
+     be written as 4.29e+09. */}}
 {{- define "gatefold.bytes" -}}
-{{- $text := toString . -}}
+{{- $text := ternary (toString .) (int64 . | toString) (kindIs "string" .) -}}
 {{- $number := regexFind "^[0-9.]+" $text | float64 -}}
 {{- $unit := regexReplaceAll "^[0-9.]+" $text "" -}}
 {{- $factors := dict "" 1 "k" 1000 "M" 1000000 "G" 1000000000 "T" 1000000000000 "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 -}}
