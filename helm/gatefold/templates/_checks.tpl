@@ -27,6 +27,12 @@
 {{- if and $w.autoscaled (gt (int $w.values.autoscaling.minReplicas) (int $w.values.autoscaling.maxReplicas)) -}}
 {{- fail (printf "%s.autoscaling.minReplicas is %d, above maxReplicas, which is %d" $at (int $w.values.autoscaling.minReplicas) (int $w.values.autoscaling.maxReplicas)) -}}
 {{- end -}}
+{{- if and $w.autoscaled (eq $w.component "router") -}}
+{{- $by := index $w.values.autoscaling (ternary "hpa" "keda" $w.hpa) -}}
+{{- if eq 0 (add (int $by.targetCPU) (int $by.targetWaiting) | int) -}}
+{{- fail "router.autoscaling: targetCPU and targetWaiting are both 0, so there is nothing to scale by" -}}
+{{- end -}}
+{{- end -}}
 {{- if and $w.group (eq $w.values.backend "cuda") (eq (toString $w.values.capacity) "auto") -}}
 {{- fail (printf "%s.capacity is auto, which looks at the container's memory; with backend cuda say how much of the device's memory experts may take, as 70GiB" $at) -}}
 {{- end -}}
