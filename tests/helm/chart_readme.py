@@ -60,6 +60,19 @@ class ChartNotesTest(unittest.TestCase):
         self.assertIn("the toy", notes)
         self.assertNotIn("WARNING", notes)
 
+    def test_call_the_router_as_it_wants_to_be_called(self):
+        def call(*sets):
+            return [line for line in self.notes(*sets).splitlines() if "gatefold generate" in line]
+        self.assertEqual(call(), ['  gatefold generate --router 127.0.0.1:7070 "Once upon a time"'])
+        tls = ("tls.enabled=true", "tls.existingSecret=certs")
+        self.assertEqual(call(*tls, "apiKeys.existingSecret=k"), [
+            "  gatefold generate --router 127.0.0.1:7070 --tls-ca-file ca.crt "
+            '--tls-server-name r-gatefold-router.ns.svc --api-key-file YOUR_KEY "Once upon a time"'])
+        self.assertIn("get secret public -o 'jsonpath={.data.ca\\.crt}'",
+                      self.notes(*tls, "tls.router.existingSecret=public"))
+        self.assertIn(" --tls-cert-file", call(*tls, "tls.router.clientCertificates=true",
+                                               "tests.tlsSecret=c")[0])
+
     def test_warn_of_an_open_router(self):
         self.assertIn("without TLS and without API keys", self.notes("router.service.type=LoadBalancer"))
         self.assertNotIn("WARNING", self.notes("router.service.type=LoadBalancer", "tls.enabled=true",
@@ -67,3 +80,4 @@ class ChartNotesTest(unittest.TestCase):
 
     def test_say_what_is_still_to_do(self):
         self.assertIn("copy the checkpoint there as m", self.notes("model.source=pvc", "model.path=m"))
+        self.assertNotIn("copy", self.notes("model.source=pvc", "model.pvc.volumeName=v"))
