@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # Scrape targets for Prometheus, from what deploy/local-cluster.sh prints:
 #   deploy/local-cluster.sh --model DIR ... | tee cluster.log
+#   mkdir -p deploy/prometheus/targets
 #   deploy/prometheus/targets.sh cluster.log >deploy/prometheus/targets/local.json
 # Of a process that was started again, the last line counts.
 set -euo pipefail
-[ $# = 1 ] && [ -r "$1" ] || { sed -n '2,5p' "$0" | cut -c3- >&2; exit 2; }
+[ $# = 1 ] && [ -r "$1" ] || { sed -n '2,6p' "$0" | cut -c3- >&2; exit 2; }
 
 separator='['
 while read -r name address; do
