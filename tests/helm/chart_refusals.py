@@ -62,6 +62,9 @@ REFUSALS = [
     (["groups.cpu.enabled=false"], "no group is enabled"),
     ([GPU], "groups.gpu.capacity is auto"),
     (["expert.weights=int2"], "weights"),
+    (["groups.cpu.replicas=200", "groups.big.replicas=56"], "up to 256 pods of expert, and a router knows 255"),
+    (["attention.autoscaling.keda.enabled=true", "attention.autoscaling.maxReplicas=256"],
+     "up to 256 pods of attention, and a router knows 255"),
     (["fullnameOverride=" + "x" * 50], "may have 52"),
     (["fullnameOverride=8x7b"], 'names is "8x7b", but Services'),
     (["nameOverride=v0.1"], 'names is "r-v0.1", but Services'),
@@ -82,6 +85,7 @@ class ChartRefusalsTest(unittest.TestCase):
                      ["groups.cpu.enabled=false", "groups.big.replicas=1"],
                      ["router.autoscaling.keda.enabled=true", "router.autoscaling.maxReplicas=2"],
                      [GPU, "groups.gpu.capacity=70GiB"],
+                     ["groups.cpu.replicas=200", "groups.big.replicas=55"],
                      ["global.anything.at.all=1"]):
             with self.subTest(sets=sets):
                 chart.template(sets=sets)

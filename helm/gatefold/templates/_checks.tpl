@@ -8,8 +8,12 @@
 {{- $workloads := (include "gatefold.workloads" . | fromJson).items -}}
 {{- $pods := 0 -}}
 {{- $groups := 0 -}}
+{{- $workers := dict "expert" 0 "attention" 0 -}}
 {{- range $w := $workloads -}}
 {{- $pods = add $pods $w.mostPods -}}
+{{- if hasKey $workers $w.component -}}
+{{- $_ := set $workers $w.component (add (index $workers $w.component) $w.mostPods) -}}
+{{- end -}}
 {{- $at := $w.component -}}
 {{- if $w.group -}}
 {{- $groups = add $groups 1 -}}
@@ -39,6 +43,11 @@
 {{- end -}}
 {{- if eq $groups 0 -}}
 {{- fail "groups: no group is enabled, so nobody would hold experts" -}}
+{{- end -}}
+{{- range $component, $most := $workers -}}
+{{- if gt (int $most) 255 -}}
+{{- fail (printf "there may be up to %d pods of %s, and a router knows 255: fewer and larger ones, or another release" (int $most) $component) -}}
+{{- end -}}
 {{- end -}}
 {{- include "gatefold.checks.numerics" . -}}
 {{- include "gatefold.checks.ports" . -}}
