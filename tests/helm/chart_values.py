@@ -101,6 +101,12 @@ class ChartValuesTest(unittest.TestCase):
                 (), (f"expert.resources.limits.memory={memory}",))) if chart.component(labels) == "expert"]
             self.assertIn(f"--capacity={capacity}", args)
 
+    def test_what_fetches_its_model_is_not_missed_yet(self):
+        for o in chart.of_kind(chart.objects((), ("metrics.podMonitor.enabled=true",)), "PodMonitor"):
+            [endpoint] = o["spec"]["podMetricsEndpoints"]
+            self.assertIn({"sourceLabels": ["__meta_kubernetes_pod_phase"], "action": "keep", "regex": "Running"},
+                          endpoint["relabelings"])
+
     def test_pods_are_scaled_by_metrics_that_they_have(self):
         text = (chart.tools.ROOT / "docs" / "metrics.md").read_text()
         service_of = dict(re.findall(r"^\| `(\w+)` \|[^|]*\|[^|]*\|[^|]*\| (\w+) \|", text, re.M))

@@ -18,7 +18,8 @@ def _list(items):
 
 
 _SELECTOR = _object(["matchLabels"], matchLabels={"type": "object", "additionalProperties": STRING})
-_RELABELING = _object(["sourceLabels", "targetLabel"], sourceLabels=_list(STRING), targetLabel=STRING)
+_RELABELING = _object(["sourceLabels"], sourceLabels=_list(STRING), targetLabel=STRING,
+                      action={"enum": ["keep"]}, regex=STRING)
 _POD_MONITOR = _object(
     ["selector", "podMetricsEndpoints"], selector=_SELECTOR,
     podMetricsEndpoints=_list(_object(["port"], port=STRING, interval=STRING,
