@@ -107,8 +107,8 @@ class LiveMetricsTest(unittest.TestCase):
                 for target in panel.get("targets", []):
                     n_queries += 1
                     expression = target["expr"]
-                    for variable, value in (("$release", "local"), ("$__rate_interval", self.age()),
-                                            ("$__range", self.age())):
+                    for variable, value in (("$namespace", ".*"), ("$release", "local"),
+                                            ("$__rate_interval", self.age()), ("$__range", self.age())):
                         expression = expression.replace(variable, value)
                     with self.subTest(dashboard=path.name, panel=panel["title"], query=expression):
                         answer = self.cluster.query(expression)

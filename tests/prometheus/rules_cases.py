@@ -77,6 +77,17 @@ class DashboardsTest(unittest.TestCase):
                     with self.subTest(dashboard=path.name, panel=panel["title"]):
                         check(panel)
 
+    def test_every_series_is_of_the_chosen_namespace_and_release(self):
+        # A release has its name in its namespace alone.
+        for path in sorted(DASHBOARDS.glob("*.json")):
+            for panel in json.loads(path.read_text())["panels"]:
+                for target in panel.get("targets", []):
+                    with self.subTest(dashboard=path.name, panel=panel["title"]):
+                        series = re.findall(r"\b(?:gatefold|grpc)_[a-z0-9_]+(?={)", target["expr"])
+                        chosen = target["expr"].count('{namespace=~"$namespace",release=~"$release"')
+                        self.assertTrue(series)
+                        self.assertEqual(chosen, len(series))
+
     def test_a_number_has_a_colour_only_by_thresholds_of_its_own(self):
         # Where a panel has none Grafana puts some: green, and red from 80 on.
         self.check_panels("stat", lambda panel: self.assertNotEqual(

@@ -27,8 +27,8 @@ standardTransformersRegistry.setInit(() => [...new Map(Object.values(standardTra
   (one) => [one.id, {id: one.id, name: one.name, transformation: async () => one}])).values()]);
 
 async function ask({expr, instant}) {
-  const query = expr.replaceAll('$release', '.*').replaceAll('$__range', `${seconds}s`)
-    .replaceAll('$__rate_interval', `${4 * step}s`);
+  const query = expr.replaceAll('$namespace', '.*').replaceAll('$release', '.*')
+    .replaceAll('$__range', `${seconds}s`).replaceAll('$__rate_interval', `${4 * step}s`);
   const body = instant ? {query, time: end} : {query, start: end - seconds, end, step};
   const answer = await fetch(`${asked.get('prometheus')}/api/v1/query${instant ? '' : '_range'}`,
     {method: 'POST', body: new URLSearchParams(body)});
