@@ -57,7 +57,8 @@ Specs OfRequests() {
       {"gatefold_request_generation_tokens", H, "", "tokens", "router",
        "Tokens generated for a request, over all candidates", kTokens},
       {"gatefold_requests_total", C, "outcome", "requests", "router",
-       "Requests that ended, by gRPC code in lower case: ok, cancelled, resource_exhausted, ..."},
+       "Requests that ended, by gRPC code in lower case: ok, cancelled, resource_exhausted, ...; "
+       "and rate_limited: by a limit of the caller's key"},
       {"gatefold_requests_running", G, "", "requests", "router",
        "Requests that take part in steps; one for N candidates counts N times"},
       {"gatefold_requests_waiting", G, "", "requests", "router",

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "gatefold/base/errors.h"
 #include "gatefold/metrics/attention_metrics.h"
 #include "gatefold/metrics/build_info.h"
 #include "gatefold/metrics/dispatch_metrics.h"
@@ -67,6 +68,15 @@ TEST(RequestMetricsTest, KeepsRefusedRequestsOutOfTheTimes) {
   const std::string text = registry.Text();
   EXPECT_THAT(text, HasSubstr("gatefold_requests_total{outcome=\"resource_exhausted\"} 1\n"));
   EXPECT_THAT(text, HasSubstr("gatefold_request_e2e_seconds_count 0\n"));
+}
+
+TEST(RequestMetricsTest, TellsTheCallersLimitsFromTheClusters) {
+  Registry registry;
+  RequestMetrics metrics(&registry);
+  metrics.ObserveEnd({.status = RateLimited("tokens", 100, absl::Seconds(9))});
+  const std::string text = registry.Text();
+  EXPECT_THAT(text, HasSubstr("gatefold_requests_total{outcome=\"rate_limited\"} 1\n"));
+  EXPECT_THAT(text, HasSubstr("gatefold_requests_total{outcome=\"resource_exhausted\"} 0\n"));
 }
 
 TEST(RegistryTest, ReadsGaugesAtEveryScrape) {

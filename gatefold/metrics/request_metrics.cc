@@ -4,9 +4,11 @@
 #include <prometheus/histogram.h>
 
 #include <cmath>
+#include <string>
 #include <utility>
 
 #include "absl/strings/ascii.h"
+#include "gatefold/base/errors.h"
 
 namespace gatefold {
 namespace {
@@ -24,6 +26,12 @@ RequestMetrics::Latencies Read(const prometheus::Histogram& histogram) {
   return latencies;
 }
 
+// What is refused by a limit of the caller's own says nothing of how the cluster does.
+std::string OutcomeOf(const absl::Status& status) {
+  if (ReasonOf(status) == kRateLimited) return "rate_limited";
+  return absl::AsciiStrToLower(absl::StatusCodeToString(status.code()));
+}
+
 }  // namespace
 
 RequestMetrics::RequestMetrics(Registry* registry)
@@ -35,9 +43,7 @@ RequestMetrics::RequestMetrics(Registry* registry)
       prompt_tokens_(registry->AddHistogram("gatefold_request_prompt_tokens")),
       generation_tokens_(registry->AddHistogram("gatefold_request_generation_tokens")) {
   // There from the start, so that a rate over them is right when the first one comes.
-  Outcome(absl::StatusCode::kOk);
-  Outcome(absl::StatusCode::kResourceExhausted);
-  Outcome(absl::StatusCode::kUnavailable);
+  for (const char* outcome : {"ok", "resource_exhausted", "unavailable"}) Outcome(outcome);
 }
 
 void RequestMetrics::WatchRunning(std::function<double()> n_running) {
@@ -64,7 +70,7 @@ RequestMetrics::Latencies RequestMetrics::FirstTokens() const { return Read(*ttf
 RequestMetrics::Latencies RequestMetrics::NextTokens() const { return Read(*itl_); }
 
 void RequestMetrics::ObserveEnd(const Request& request) {
-  Outcome(request.status.code())->Increment();
+  Outcome(OutcomeOf(request.status))->Increment();
   if (request.queue == absl::InfiniteDuration()) return;
   queue_->Observe(absl::ToDoubleSeconds(request.queue));
   e2e_->Observe(absl::ToDoubleSeconds(request.end_to_end));
@@ -72,12 +78,11 @@ void RequestMetrics::ObserveEnd(const Request& request) {
   generation_tokens_->Observe(request.n_output_tokens);
 }
 
-prometheus::Counter* RequestMetrics::Outcome(absl::StatusCode code) {
+prometheus::Counter* RequestMetrics::Outcome(const std::string& outcome) {
   absl::MutexLock lock(&mu_);
-  prometheus::Counter*& counter = outcomes_[static_cast<int>(code)];
+  prometheus::Counter*& counter = outcomes_[outcome];
   if (counter == nullptr) {
-    counter = registry_->AddCounter("gatefold_requests_total",
-                                    {{"outcome", absl::AsciiStrToLower(StatusCodeToString(code))}});
+    counter = registry_->AddCounter("gatefold_requests_total", {{"outcome", outcome}});
   }
   return counter;
 }

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <string>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
@@ -48,7 +49,7 @@ class RequestMetrics {
   void ObserveEnd(const Request& request);
 
  private:
-  prometheus::Counter* Outcome(absl::StatusCode code);
+  prometheus::Counter* Outcome(const std::string& outcome);
 
   Registry* const registry_;
   prometheus::Histogram* const ttft_;
@@ -58,7 +59,7 @@ class RequestMetrics {
   prometheus::Histogram* const prompt_tokens_;
   prometheus::Histogram* const generation_tokens_;
   absl::Mutex mu_;
-  absl::flat_hash_map<int, prometheus::Counter*> outcomes_ ABSL_GUARDED_BY(mu_);  // by code
+  absl::flat_hash_map<std::string, prometheus::Counter*> outcomes_ ABSL_GUARDED_BY(mu_);
 };
 
 }  // namespace gatefold
