@@ -18,6 +18,7 @@ REFUSALS = [
     (["attention.kvMemory=1GB"], "kvMemory"),
     (["router.wireDtype=int8"], "wireDtype"),
     (["config.FOO=x"], "FOO"),
+    (["groups.cpu.resources.claims[0].name=gpu"], "claims"),
     (["ports.router=80"], "router"),
     (["model.source=download", "model.download.files[0].path=../x", "model.download.files[0].url=https://x.example/y",
       "model.download.files[0].sha256=" + "0" * 64], "path"),

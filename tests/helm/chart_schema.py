@@ -79,11 +79,10 @@ class ValuesSchemaTest(unittest.TestCase):
             self.compare(value, schema["properties"][name], f"{at}.{name}")
 
     # In the schema, for groups to set; nothing by default.
-    OPTIONAL = {f"values.{c}.resources": {"claims"} for c in ("router", "planner", "attention", "expert")}
-    OPTIONAL |= {f"values.{c}.image": {"repository", "tag", "digest", "pullPolicy"}
-                 for c in ("router", "planner", "attention", "expert")}
+    OPTIONAL = {f"values.{c}.image": {"repository", "tag", "digest", "pullPolicy"}
+                for c in ("router", "planner", "attention", "expert")}
     OPTIONAL |= {"values.tls.certManager.routerIssuerRef": {"name", "kind", "group"}}
-    OPTIONAL |= {"values.model.download.resources": {"limits", "requests", "claims"}}
+    OPTIONAL |= {"values.model.download.resources": {"limits", "requests"}}
 
     def test_has_exactly_the_names_of_the_values(self):
         tools.require_packages()
