@@ -90,6 +90,15 @@ class ChartValuesTest(unittest.TestCase):
         self.assertEqual(images.pop(chart.NAME + "-expert-gpu"), "x/g:cuda")
         self.assertEqual(set(images.values()), {f"x/g@{digest}"})
 
+    def test_examples_mix_numerics_where_their_experts_do(self):
+        for path in chart.EXAMPLES:
+            args = {}
+            for _, labels, spec in chart.pods(chart.objects((path,))):
+                args.setdefault(chart.component(labels), []).extend(spec["containers"][0]["args"])
+            backends = {a for a in args["expert"] if a.startswith("--backend=")}
+            with self.subTest(example=path.name):
+                self.assertIn(f"--allow-mixed-numerics={'true' if len(backends) > 1 else 'false'}", args["router"])
+
     def test_a_models_name_is_passed_on_whatever_yaml_makes_of_it(self):
         for name in ("a: b", "moe #2", 'the "old" one'):
             self.assertEqual(self.flags((f"model.name={name}",), "router")["model-name"], name)
