@@ -47,7 +47,7 @@ class ChartDownloadTest(unittest.TestCase):
         Server.requests.clear()
 
     def run_script(self, sha=SHA, path="m/a.safetensors", url="/part", header=None):
-        sets = ["model.source=download", f"model.download.files[0].path={path}",
+        sets = ["networkPolicy.enabled=false", "model.source=download", f"model.download.files[0].path={path}",
                 f"model.download.files[0].url={self.url}{url}",
                 f"model.download.files[0].sha256={sha}"]
         if header:

@@ -5,6 +5,13 @@ import unittest
 import chart
 
 GPU = "groups.gpu.backend=cuda"
+
+
+def download(*urls):
+    return ["model.source=download", *(f"model.download.files[{i}].{part}" for i, url in enumerate(urls)
+                                       for part in ("path=x", f"url={url}", "sha256=" + "0" * 64))]
+
+
 REFUSALS = [
     # Names and types: the schema. Its wording is Helm's and changes with its version.
     (["rooter.replicas=1"], "rooter"),
@@ -27,6 +34,8 @@ REFUSALS = [
     (["model.source=download", "model.download.files[0].path=x", "model.download.files[0].url=https://x/'; rm'",
       "model.download.files[0].sha256=" + "0" * 64], "url"),
     # What depends on two values: the templates.
+    (download("https://x.example/y", "http://x.example/y"), "http://x.example/y is at port 80"),
+    (download("http://[fd00::5]:9000/y"), "is at port 9000, which is not among networkPolicy.downloadPorts"),
     (["model.source=pvc", "model.pvc.accessMode=ReadWriteOnce"], "ReadWriteOnce, and up to 7 pods mount it"),
     (["model.source=existingClaim", "model.existingClaim.name=m",
       "model.existingClaim.accessMode=ReadWriteOnce"], "model.existingClaim.oneNode=true"),
@@ -87,6 +96,9 @@ class ChartRefusalsTest(unittest.TestCase):
                      ["router.autoscaling.keda.enabled=true", "router.autoscaling.maxReplicas=2"],
                      [GPU, "groups.gpu.capacity=70GiB"],
                      ["groups.cpu.replicas=200", "groups.big.replicas=55"],
+                     [*download("https://[fd00::5]/y", "http://x.example:9000/y"),
+                      "networkPolicy.downloadPorts[0]=9000", "networkPolicy.downloadPorts[1]=443"],
+                     [*download("http://x.example/y"), "networkPolicy.enabled=false"],
                      ["global.anything.at.all=1"]):
             with self.subTest(sets=sets):
                 chart.template(sets=sets)

@@ -112,6 +112,17 @@
 {{- if and (eq $model.source "download") (not $model.download.files) -}}
 {{- fail "model.download.files is empty: model.source is download" -}}
 {{- end -}}
+{{- if and (eq $model.source "download") .root.Values.networkPolicy.enabled -}}
+{{- $open := list -}}
+{{- range .root.Values.networkPolicy.downloadPorts -}}{{- $open = append $open (int .) -}}{{- end -}}
+{{- range $model.download.files -}}
+{{- $url := urlParse .url -}}
+{{- $port := default (ternary "443" "80" (eq $url.scheme "https")) (regexFind ":[0-9]+$" $url.host | trimPrefix ":") | int -}}
+{{- if not (has $port $open) -}}
+{{- fail (printf "model.download.files: %s is at port %d, which is not among networkPolicy.downloadPorts" .url $port) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
 {{- if and (eq $model.source "embedded") $model.path -}}
 {{- fail "model.path is for volumes: model.source is embedded" -}}
 {{- end -}}
