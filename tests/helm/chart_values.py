@@ -134,6 +134,8 @@ class ChartValuesTest(unittest.TestCase):
                     seen.add((component, metric["type"]))
             for o in chart.of_kind(objs, "ScaledObject"):
                 for trigger in o["spec"]["triggers"]:
+                    if trigger["type"] == "prometheus":
+                        self.assertEqual(trigger["metadata"]["ignoreNullValues"], "false")
                     for name in re.findall(r"gatefold_\w+", trigger["metadata"].get("query", "")):
                         self.assertIn(name, service_of)
         for what, objs in chart.renderings():
