@@ -99,7 +99,7 @@ class ChartRefusalsTest(unittest.TestCase):
                      [*download("https://[fd00::5]/y", "http://x.example:9000/y"),
                       "networkPolicy.downloadPorts[0]=9000", "networkPolicy.downloadPorts[1]=443"],
                      [*download("http://x.example/y"), "networkPolicy.enabled=false"],
-                     ["global.anything.at.all=1"]):
+                     ["global.anything.at.all=1", "enabled=true"]):
             with self.subTest(sets=sets):
                 chart.template(sets=sets)
 

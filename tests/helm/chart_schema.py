@@ -81,6 +81,7 @@ class ValuesSchemaTest(unittest.TestCase):
     # In the schema, for groups to set; nothing by default.
     OPTIONAL = {f"values.{c}.image": {"repository", "tag", "digest", "pullPolicy"}
                 for c in ("router", "planner", "attention", "expert")}
+    OPTIONAL |= {"values": {"enabled"}}
     OPTIONAL |= {"values.tls.certManager.routerIssuerRef": {"name", "kind", "group"}}
     OPTIONAL |= {"values.model.download.resources": {"limits", "requests"}}
 
