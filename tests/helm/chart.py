@@ -49,7 +49,13 @@ MATRIX = [
     ["commonLabels.team=x", r"commonLabels.app\.kubernetes\.io/part-of=x", "router.podLabels.team=y",
      "metrics.podMonitor.enabled=true", "metrics.podMonitor.labels.team=z", "metrics.prometheusRule.enabled=true",
      "metrics.prometheusRule.labels.team=z", "metrics.dashboards.enabled=true", "metrics.dashboards.labels.team=z"],
-    ["nameOverride=on", "groups.yes.replicas=1", "groups.cpu.enabled=false"],
+    # What YAML takes for no text.
+    ["nameOverride=on", "groups.yes.replicas=1", "groups.cpu.enabled=false", "image.pullSecrets[0]=on",
+     "serviceAccount.create=false", "serviceAccount.name=on", "expert.priorityClassName=on",
+     "expert.runtimeClassName=on", "model.source=existingClaim", "model.existingClaim.name=on",
+     "apiKeys.existingSecret=on", "apiKeys.key=on", "tests.apiKeySecret=on", "tls.enabled=true",
+     "tls.existingSecret=on", "tls.router.existingSecret=on", "tls.router.clientCertificates=true",
+     "tests.tlsSecret=on", "tls.workerServerName=on"],
 ]
 
 

@@ -14,7 +14,7 @@ metadata:
     {{- toYaml . | nindent 4 }}
     {{- end }}
 spec:
-  serviceAccountName: {{ include "gatefold.serviceAccount" . }}
+  serviceAccountName: {{ include "gatefold.serviceAccount" . | quote }}
   automountServiceAccountToken: false
   # Variables of Services would look like flags: GATEFOLD_ROUTER_PORT.
   enableServiceLinks: false
@@ -24,7 +24,7 @@ spec:
   {{- with $root.Values.image.pullSecrets }}
   imagePullSecrets:
     {{- range . }}
-    - name: {{ . }}
+    - name: {{ . | quote }}
     {{- end }}
   {{- end }}
   {{- if eq $root.Values.model.source "download" }}
@@ -33,7 +33,7 @@ spec:
   {{- end }}
   containers:
     - name: {{ $w.component }}
-      image: {{ include "gatefold.image" (dict "root" $root "image" $v.image) }}
+      image: {{ include "gatefold.image" (dict "root" $root "image" $v.image) | quote }}
       imagePullPolicy: {{ default $root.Values.image.pullPolicy $v.image.pullPolicy }}
       command: [{{ if eq $w.component "planner" }}router-service{{ else }}{{ $w.component }}-service{{ end }}]
       args:
@@ -124,10 +124,10 @@ affinity:
   {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- with $v.priorityClassName }}
-priorityClassName: {{ . }}
+priorityClassName: {{ . | quote }}
 {{- end }}
 {{- with $v.runtimeClassName }}
-runtimeClassName: {{ . }}
+runtimeClassName: {{ . | quote }}
 {{- end }}
 {{- if $v.topologySpread.enabled }}
 topologySpreadConstraints:

@@ -62,11 +62,11 @@ present it to them, and experts to experts; a router presents the second to clie
 {{- if .root.Values.tls.enabled }}
 {{- if ne .w.component "planner" }}
 - name: tls
-  secret: {secretName: {{ include "gatefold.tlsSecret" (dict "root" .root "of" .w.component) }}, defaultMode: 0440}
+  secret: {secretName: {{ include "gatefold.tlsSecret" (dict "root" .root "of" .w.component) | quote }}, defaultMode: 0440}
 {{- end }}
 {{- if or (eq .w.component "router") (eq .w.component "planner") }}
 - name: worker-tls
-  secret: {secretName: {{ include "gatefold.tlsSecret" (dict "root" .root "of" (ternary "router-client" "planner" (eq .w.component "router"))) }}, defaultMode: 0440}
+  secret: {secretName: {{ include "gatefold.tlsSecret" (dict "root" .root "of" (ternary "router-client" "planner" (eq .w.component "router"))) | quote }}, defaultMode: 0440}
 {{- end }}
 {{- end }}
 {{- end -}}

@@ -28,7 +28,7 @@
   persistentVolumeClaim: {claimName: {{ include "gatefold.fullname" .root }}-model}
 {{- else if eq $source "existingClaim" }}
 - name: model
-  persistentVolumeClaim: {claimName: {{ $values.model.existingClaim.name }}}
+  persistentVolumeClaim: {claimName: {{ $values.model.existingClaim.name | quote }}}
 {{- else if eq $source "image" }}
 - name: model
   image:
@@ -39,16 +39,16 @@
   emptyDir: {sizeLimit: {{ $values.model.download.sizeLimit | quote }}}
 {{- with $values.model.download.headerSecret }}
 - name: download-header
-  secret: {secretName: {{ . }}, defaultMode: 0440}
+  secret: {secretName: {{ . | quote }}, defaultMode: 0440}
 {{- end }}
 {{- end }}
 {{- include "gatefold.tlsVolumes" . }}
 {{- if and (eq .w.component "router") $values.apiKeys.existingSecret }}
 - name: api-keys
   secret:
-    secretName: {{ $values.apiKeys.existingSecret }}
+    secretName: {{ $values.apiKeys.existingSecret | quote }}
     defaultMode: 0440
-    items: [{key: {{ $values.apiKeys.key }}, path: api-keys}]
+    items: [{key: {{ $values.apiKeys.key | quote }}, path: api-keys}]
 {{- end }}
 {{- end -}}
 
@@ -56,7 +56,7 @@
 {{- define "gatefold.download" -}}
 {{- $download := .root.Values.model.download -}}
 - name: download
-  image: {{ include "gatefold.image" (dict "root" .root "image" .w.values.image) }}
+  image: {{ include "gatefold.image" (dict "root" .root "image" .w.values.image) | quote }}
   imagePullPolicy: {{ default .root.Values.image.pullPolicy .w.values.image.pullPolicy }}
   command: [/bin/sh, -euc]
   args:
