@@ -1,5 +1,6 @@
 """Every flag that the chart sets is a flag of the binary that gets it."""
 
+import json
 import os
 import pathlib
 import re
@@ -85,3 +86,24 @@ class ChartFlagsTest(unittest.TestCase):
             with self.subTest(program=program, args=args):
                 self.assertNotIn("ERROR", done.stderr)
                 self.assertIn("--listen", done.stdout)
+
+    def test_numbers_at_the_ends_of_the_schema_are_none_that_binaries_refuse(self):
+        """Without a model they end, once they have looked at their flags."""
+        schema = json.loads((chart.CHART / "values.schema.json").read_text())
+        parts = {name: schema["properties"][name] for name in ("router", "planner", "attention")}
+        parts["expert"] = schema["definitions"]["expert"]
+        for end in ("minimum", "maximum"):
+            sets = [f"{part}.{name}={one[end]}" for part, of in parts.items()
+                    for name, one in of["properties"].items()
+                    if one.get("type") == "integer" and name != "terminationGracePeriodSeconds"]
+            sets.append(f"model.nSlices={schema['properties']['model']['properties']['nSlices'][end]}")
+            objs = chart.objects((), tuple(sets))
+            [config] = [o["data"] for o in chart.of_kind(objs, "ConfigMap")]
+            for o in chart.workloads(objs):
+                [container] = o["spec"]["template"]["spec"]["containers"]
+                done = subprocess.run(
+                    [BIN / container["command"][0], *container["args"], "--health-port=-1"],
+                    env={**os.environ, **config, "GATEFOLD_MODEL": "/nowhere"}, capture_output=True,
+                    text=True, check=False)
+                with self.subTest(end=end, name=o["metadata"]["name"]):
+                    self.assertIn("NOT_FOUND", done.stderr)
