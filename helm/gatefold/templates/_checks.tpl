@@ -37,6 +37,7 @@
 {{- fail "router.autoscaling: targetCPU and targetWaiting are both 0, so there is nothing to scale by" -}}
 {{- end -}}
 {{- end -}}
+{{- include "gatefold.checks.memory" (dict "at" $at "w" $w) -}}
 {{- if and $w.group (eq $w.values.backend "cuda") (eq (toString $w.values.capacity) "auto") -}}
 {{- fail (printf "%s.capacity is auto, which looks at the container's memory; with backend cuda say how much of the device's memory experts may take, as 70GiB" $at) -}}
 {{- end -}}
@@ -53,6 +54,20 @@
 {{- include "gatefold.checks.ports" . -}}
 {{- include "gatefold.checks.model" (dict "root" . "pods" $pods) -}}
 {{- include "gatefold.checks.tls" . -}}
+{{- end -}}
+
+{{/* On CPUs; a device has a memory of its own, and is there if a limit names one (nvidia.com/gpu). */}}
+{{- define "gatefold.checks.memory" -}}
+{{- $is := get (dict "attention" "kvMemory" "expert" "capacity") .w.component -}}
+{{- $limits := default (dict) .w.values.resources.limits -}}
+{{- if and $is (get $limits "memory") (not (contains "/" (keys $limits | join " "))) -}}
+{{- $asked := get .w.values $is -}}
+{{- if and (ne .w.values.backend "cuda") (ne $asked "auto") -}}
+{{- if ge (trimSuffix "B" $asked | include "gatefold.bytes" | int64) (include "gatefold.bytes" $limits.memory | int64) -}}
+{{- fail (printf "%s.%s is %s, which is not below resources.limits.memory, %v: the pod would be killed once it is used" .at $is $asked $limits.memory) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}
 
 {{/* Each router would use the class of the shard that it found first, and refuse the others. */}}
