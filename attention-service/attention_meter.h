@@ -19,11 +19,12 @@ namespace gatefold {
 // What an attention-service measures, and where it is read.
 class AttentionMeter final : public AttentionObserver {
  public:
-  // `host` outlives the meter.
   static absl::StatusOr<std::unique_ptr<AttentionMeter>> Create(
-      AttentionHost* host, const AttentionServiceOptions& options);
-  explicit AttentionMeter(const AttentionBackend& backend);
+      const AttentionServiceOptions& options);
+  AttentionMeter() : attention_(&registry_), rpc_(&registry_) {}
 
+  // Once there is one; it outlives the meter.
+  void Watch(AttentionHost* host);
   void WatchSequences(std::function<int()> n_sequences);
   // See tls_metrics.h.
   void WatchCertificate(absl::string_view use, std::function<absl::Time()> not_after) {

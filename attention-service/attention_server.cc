@@ -29,6 +29,8 @@ absl::StatusOr<std::unique_ptr<AttentionServer>> AttentionServer::Start(
   GF_ASSIGN_OR_RETURN(server->probes_, HealthListener::Start(MetricsHost(options.worker.listen),
                                                              options.worker.health_port));
   server->security_ = std::move(security);
+  // Before the weights: who loads for long is not to be taken for one that is down.
+  GF_ASSIGN_OR_RETURN(server->meter_, AttentionMeter::Create(options));
   GF_RETURN_IF_ERROR(server->Load());
   GF_RETURN_IF_ERROR(server->Listen());
   server->probes_->SetStarted();
@@ -47,7 +49,7 @@ absl::Status AttentionServer::Load() {
 }
 
 absl::Status AttentionServer::Listen() {
-  GF_ASSIGN_OR_RETURN(meter_, AttentionMeter::Create(host_.get(), options_));
+  meter_->Watch(host_.get());
   meter_->WatchCertificate("listen", [security = security_] { return security.not_after(); });
   internal::v1::WorkerDescription worker = DescribeWorker(options_.worker, *weights_);
   worker.set_numerics_class(host_->backend().numerics_class());
