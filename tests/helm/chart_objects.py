@@ -120,6 +120,14 @@ class ChartObjectsTest(unittest.TestCase):
             self.assertGreaterEqual(spec["terminationGracePeriodSeconds"], sleep + drain + 10)
         self.each_workload(check)
 
+    def test_a_deployment_has_failed_later_than_its_pods(self):
+        def check(_objs, o, _component, spec):
+            if o["kind"] == "Deployment":
+                startup = spec["containers"][0]["startupProbe"]
+                self.assertGreater(o["spec"]["progressDeadlineSeconds"],
+                                   startup["periodSeconds"] * startup["failureThreshold"])
+        self.each_workload(check)
+
     def test_autoscaled_workloads_have_no_replicas(self):
         autoscaled = []
         def check(objs, o, component, spec):

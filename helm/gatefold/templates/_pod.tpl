@@ -84,6 +84,13 @@ spec:
   {{- end }}
 {{- end -}}
 
+{{/* Of a Deployment: what Kubernetes grants by default, and as long again as weights may load. Else
+     a router that waits for its experts has failed after ten minutes, says kubectl rollout status. */}}
+{{- define "gatefold.progressDeadline" -}}
+{{- $startup := .Values.probes.startup -}}
+progressDeadlineSeconds: {{ mul (int $startup.periodSeconds) (int $startup.failureThreshold) | add 600 }}
+{{- end -}}
+
 {{/* Flags that the pod learns where it runs. The zone is there from Kubernetes 1.35 on (the kubelet's
      node labels appear on pods), and empty before. */}}
 {{- define "gatefold.env" -}}
