@@ -58,6 +58,7 @@ class ChartNotesTest(unittest.TestCase):
                         "kubectl -n ns scale deploy/r-gatefold-expert-cpu --replicas=5"):
             self.assertIn(command, notes)
         self.assertIn("the toy", notes)
+        self.assertIn("expert-cpu --replicas=22", self.notes("groups.cpu.replicas=20"))
         self.assertNotIn("WARNING", notes)
 
     def test_call_the_router_as_it_wants_to_be_called(self):
