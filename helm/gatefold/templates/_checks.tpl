@@ -38,8 +38,8 @@
 {{- end -}}
 {{- end -}}
 {{- include "gatefold.checks.memory" (dict "at" $at "w" $w) -}}
-{{- if and $w.group (eq $w.values.backend "cuda") (eq (toString $w.values.capacity) "auto") -}}
-{{- fail (printf "%s.capacity is auto, which looks at the container's memory; with backend cuda say how much of the device's memory experts may take, as 70GiB" $at) -}}
+{{- if and $w.group (eq (toString $w.values.capacity) "auto") (include "gatefold.onDevice" $w) -}}
+{{- fail (printf "%s.capacity is auto, which looks at the container's memory; with backend cuda, or auto and a device in the limits, say how much of the device's memory experts may take, as 70GiB" $at) -}}
 {{- end -}}
 {{- end -}}
 {{- if eq $groups 0 -}}
@@ -56,15 +56,21 @@
 {{- include "gatefold.checks.tls" . -}}
 {{- end -}}
 
-{{/* On CPUs; a device has a memory of its own, and is there if a limit names one (nvidia.com/gpu). */}}
+{{/* "true" if it computes where its container's memory is not what counts: on a GPU, which is there if
+     a limit names it (nvidia.com/gpu). Takes a workload. */}}
+{{- define "gatefold.onDevice" -}}
+{{- $devices := default (dict) .values.resources.limits | keys | join " " | contains "/" -}}
+{{- if or (eq .values.backend "cuda") (and (eq .values.backend "auto") $devices) -}}true{{- end -}}
+{{- end -}}
+
 {{- define "gatefold.checks.memory" -}}
 {{- $is := get (dict "attention" "kvMemory" "expert" "capacity") .w.component -}}
-{{- $limits := default (dict) .w.values.resources.limits -}}
-{{- if and $is (get $limits "memory") (not (contains "/" (keys $limits | join " "))) -}}
+{{- $limit := dig "limits" "memory" "" .w.values.resources -}}
+{{- if and $is $limit -}}
 {{- $asked := get .w.values $is -}}
-{{- if and (ne .w.values.backend "cuda") (ne $asked "auto") -}}
-{{- if ge (trimSuffix "B" $asked | include "gatefold.bytes" | int64) (include "gatefold.bytes" $limits.memory | int64) -}}
-{{- fail (printf "%s.%s is %s, which is not below resources.limits.memory, %v: the pod would be killed once it is used" .at $is $asked $limits.memory) -}}
+{{- if and (ne $asked "auto") (not (include "gatefold.onDevice" .w)) -}}
+{{- if ge (trimSuffix "B" $asked | include "gatefold.bytes" | int64) (include "gatefold.bytes" $limit | int64) -}}
+{{- fail (printf "%s.%s is %s, which is not below resources.limits.memory, %v: the pod would be killed once it is used" .at $is $asked $limit) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
