@@ -1,6 +1,9 @@
 """What single values make of the objects."""
 
+import pathlib
 import re
+import shutil
+import tempfile
 import unittest
 
 import chart
@@ -82,6 +85,16 @@ class ChartValuesTest(unittest.TestCase):
         self.assertEqual((labels["team"], pod["team"]), ("x", "y"))
         self.assertEqual(labels["app.kubernetes.io/part-of"], "p")
         self.assertEqual((chart.component(labels), chart.component(pod)), ("router", "router"))
+
+    def test_a_version_with_a_build_in_it_is_a_label(self):
+        with tempfile.TemporaryDirectory() as folder:
+            copy = pathlib.Path(folder) / "gatefold"
+            shutil.copytree(chart.CHART, copy)
+            about = (copy / "Chart.yaml").read_text()
+            (copy / "Chart.yaml").write_text(re.sub(r"(?m)^version: (.*)$", r"version: \1+g1234567", about))
+            objs = chart.parse(chart.run_helm("template", "r", str(copy), "--kube-version", chart.KUBE_VERSION))
+        for o in objs:
+            self.assertRegex(o["metadata"]["labels"]["helm.sh/chart"], r"^gatefold-[0-9.]+_g1234567$")
 
     def test_the_tag_of_a_group_beats_the_digest_of_all(self):
         digest = "sha256:" + "0" * 64

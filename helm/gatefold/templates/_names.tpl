@@ -28,7 +28,7 @@ gatefold.io/group: {{ . | quote }}
 {{- define "gatefold.labels" -}}
 {{- $chart := dict "app.kubernetes.io/version" .root.Chart.AppVersion "app.kubernetes.io/part-of" "gatefold"
     "app.kubernetes.io/managed-by" .root.Release.Service
-    "helm.sh/chart" (printf "%s-%s" .root.Chart.Name .root.Chart.Version) -}}
+    "helm.sh/chart" (printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" | trunc 63) -}}
 {{- $selected := include "gatefold.selector" . | fromYaml -}}
 {{- mergeOverwrite $chart (default (dict) .root.Values.commonLabels) (default (dict) .more) $selected | toYaml -}}
 {{- end -}}
