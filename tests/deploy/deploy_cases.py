@@ -33,6 +33,11 @@ class ImageTest(unittest.TestCase):
         self.assertRegex(stage, r"\nUSER 65532:65532\n")
         self.assertNotIn("COPY . .", stage)
 
+    def test_a_pod_that_asks_for_no_gpu_is_given_none(self):
+        """Where NVIDIA's runtime is a node's default, it goes by this variable; Docker's --gpus and
+        Kubernetes' device plugin set it for those who ask."""
+        self.assertNotIn("NVIDIA_VISIBLE_DEVICES", dockerfile())
+
     def test_libraries_of_the_programs_come_with_its_packages(self):
         if not shutil.which("dpkg-query") or not (chart_flags.BIN / "gatefold").exists():
             self.skipTest("needs Debian's dpkg and the built programs")
