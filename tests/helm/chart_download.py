@@ -3,11 +3,14 @@
 import functools
 import hashlib
 import http.server
+import os
 import pathlib
 import shutil
+import signal
 import subprocess
 import tempfile
 import threading
+import time
 import unittest
 
 import chart
@@ -21,6 +24,8 @@ class Server(http.server.SimpleHTTPRequestHandler):
 
     def do_GET(self):
         Server.requests.append((self.path, dict(self.headers)))
+        if self.path == "/slow":
+            self.rfile.read(1)  # until the other end is gone
         super().do_GET()
 
     def log_message(self, *args):
@@ -46,7 +51,7 @@ class ChartDownloadTest(unittest.TestCase):
         self.url = f"http://127.0.0.1:{server.server_port}"
         Server.requests.clear()
 
-    def run_script(self, sha=SHA, path="m/a.safetensors", url="/part", header=None):
+    def command(self, sha=SHA, path="m/a.safetensors", url="/part", header=None):
         sets = ["networkPolicy.enabled=false", "model.source=download", f"model.download.files[0].path={path}",
                 f"model.download.files[0].url={self.url}{url}",
                 f"model.download.files[0].sha256={sha}"]
@@ -60,8 +65,10 @@ class ChartDownloadTest(unittest.TestCase):
         script = script.replace("/etc/gatefold/download", str(self.folder))
         # A refusal is not tried again for long.
         script = script.replace("--retry 5 --retry-all-errors", "")
-        return subprocess.run([*container["command"], script], capture_output=True, text=True,
-                              check=False)
+        return [*container["command"], script]
+
+    def run_script(self, **arguments):
+        return subprocess.run(self.command(**arguments), capture_output=True, text=True, check=False)
 
     def test_fetches_into_the_folder_that_services_read(self):
         done = self.run_script()
@@ -94,3 +101,22 @@ class ChartDownloadTest(unittest.TestCase):
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertEqual(Server.requests[0][1]["Authorization"], "Bearer secret")
         self.assertNotIn("secret", done.stdout + done.stderr)
+
+    def test_ends_at_once_when_it_is_told_to(self):
+        with subprocess.Popen(self.command(url="/slow"), start_new_session=True) as shell:
+            while not Server.requests:
+                time.sleep(0.01)
+            shell.terminate()
+            # By itself: as the first process of a container it would not be ended.
+            self.assertEqual(shell.wait(10), 143)
+            os.killpg(shell.pid, signal.SIGKILL)
+
+    def test_has_the_variables_of_its_workload(self):
+        proxy = [{"name": "HTTPS_PROXY", "value": "http://proxy:3128"}]
+        objs = chart.objects((), ("model.source=download", "router.extraEnv[0].name=HTTPS_PROXY",
+                                  "router.extraEnv[0].value=http://proxy:3128",
+                                  "model.download.files[0].path=x", "model.download.files[0].url=https://x/y",
+                                  "model.download.files[0].sha256=" + SHA))
+        for component, env in (("router", proxy), ("expert-cpu", None)):
+            spec = chart.named(objs, "Deployment", f"{chart.NAME}-{component}")["spec"]["template"]["spec"]
+            self.assertEqual(spec["initContainers"][0].get("env"), env)

@@ -74,9 +74,19 @@
         fi
         mv "$target.part" "$target"
       }
-      {{- range $download.files }}
-      fetch '{{ .path }}' '{{ .url }}' '{{ .sha256 }}'
-      {{- end }}
+      # Behind the shell, which as a container's first process ends at SIGTERM only if it says so, and
+      # says nothing while it waits for a program in front.
+      trap 'exit 143' TERM
+      {
+        {{- range $download.files }}
+        fetch '{{ .path }}' '{{ .url }}' '{{ .sha256 }}'
+        {{- end }}
+      } &
+      wait $!
+  {{- with .w.values.extraEnv }}
+  env:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
   securityContext:
     {{- toYaml .root.Values.containerSecurityContext | nindent 4 }}
   resources:
