@@ -13,7 +13,7 @@
 #include "cli/verbs.h"
 #include "gatefold/base/errors.h"
 #include "gatefold/base/status_macros.h"
-#include "gatefold/tokenizer/utf8.h"
+#include "gatefold/base/utf8.h"
 
 namespace gatefold::cli {
 namespace {

@@ -9,7 +9,7 @@
 #include "absl/strings/strip.h"
 #include "cli/error_report.h"
 #include "gatefold/base/check.h"
-#include "gatefold/tokenizer/utf8.h"
+#include "gatefold/base/utf8.h"
 
 namespace gatefold::cli {
 namespace {

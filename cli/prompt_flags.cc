@@ -6,7 +6,7 @@
 #include "cli/error_report.h"
 #include "cli/token_ids.h"
 #include "gatefold/base/status_macros.h"
-#include "gatefold/tokenizer/utf8.h"
+#include "gatefold/base/utf8.h"
 
 namespace gatefold::cli {
 

@@ -11,7 +11,7 @@
 #include "absl/strings/strip.h"
 #include "cli/prompt_flags.h"
 #include "gatefold/base/status_macros.h"
-#include "gatefold/tokenizer/utf8.h"
+#include "gatefold/base/utf8.h"
 
 namespace gatefold::cli {
 namespace {

@@ -7,12 +7,12 @@
 #include "gatefold/base/errors.h"
 #include "gatefold/base/small_file.h"
 #include "gatefold/base/status_macros.h"
+#include "gatefold/base/utf8.h"
 #include "gatefold/chat_template/jinja_interpreter.h"
 #include "gatefold/chat_template/jinja_parser.h"
 #include "gatefold/checkpoint/strict_json.h"
 #include "gatefold/tokenizer/json_fields.h"
 #include "gatefold/tokenizer/tokenizer_config.h"
-#include "gatefold/tokenizer/utf8.h"
 
 namespace gatefold {
 namespace {

@@ -5,8 +5,8 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "gatefold/base/utf8.h"
 #include "gatefold/chat_template/jinja_interpreter.h"
-#include "gatefold/tokenizer/utf8.h"
 
 namespace gatefold::jinja {
 

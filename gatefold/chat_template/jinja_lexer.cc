@@ -8,8 +8,8 @@
 #include "absl/strings/str_replace.h"
 #include "absl/strings/strip.h"
 #include "gatefold/base/status_macros.h"
+#include "gatefold/base/utf8.h"
 #include "gatefold/chat_template/jinja_text.h"
-#include "gatefold/tokenizer/utf8.h"
 
 namespace gatefold::jinja {
 namespace {

@@ -7,8 +7,8 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "gatefold/base/utf8.h"
 #include "gatefold/tokenizer/char_class.h"
-#include "gatefold/tokenizer/utf8.h"
 
 namespace gatefold::jinja {
 namespace {

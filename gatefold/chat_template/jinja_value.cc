@@ -8,8 +8,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "gatefold/base/utf8.h"
 #include "gatefold/tokenizer/unicode_additions.h"
-#include "gatefold/tokenizer/utf8.h"
 
 namespace gatefold::jinja {
 namespace {

@@ -5,7 +5,7 @@
 #include <utility>
 
 #include "gatefold/base/check.h"
-#include "gatefold/tokenizer/utf8.h"
+#include "gatefold/base/utf8.h"
 
 namespace gatefold {
 namespace {

@@ -2,8 +2,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "gatefold/base/check.h"
+#include "gatefold/base/utf8.h"
 #include "gatefold/checkpoint/strict_json.h"
-#include "gatefold/tokenizer/utf8.h"
 
 namespace gatefold {
 

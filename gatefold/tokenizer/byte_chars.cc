@@ -2,7 +2,7 @@
 
 #include <array>
 
-#include "gatefold/tokenizer/utf8.h"
+#include "gatefold/base/utf8.h"
 
 namespace gatefold {
 namespace {

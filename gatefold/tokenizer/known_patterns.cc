@@ -1,7 +1,7 @@
 #include "gatefold/tokenizer/known_patterns.h"
 
+#include "gatefold/base/utf8.h"
 #include "gatefold/tokenizer/char_class.h"
-#include "gatefold/tokenizer/utf8.h"
 
 namespace gatefold {
 namespace {

@@ -9,7 +9,7 @@
 
 #include "absl/strings/string_view.h"
 #include "gatefold/base/check.h"
-#include "gatefold/tokenizer/utf8.h"
+#include "gatefold/base/utf8.h"
 
 namespace gatefold {
 namespace {

@@ -7,10 +7,10 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "gatefold/base/status_macros.h"
+#include "gatefold/base/utf8.h"
 #include "gatefold/checkpoint/strict_json.h"
 #include "gatefold/tokenizer/char_class.h"
 #include "gatefold/tokenizer/normal_form.h"
-#include "gatefold/tokenizer/utf8.h"
 
 namespace gatefold {
 namespace {

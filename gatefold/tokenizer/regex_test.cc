@@ -2,8 +2,8 @@
 
 #include <random>
 
+#include "gatefold/base/utf8.h"
 #include "gatefold/tokenizer/known_patterns.h"
-#include "gatefold/tokenizer/utf8.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 

@@ -6,8 +6,8 @@
 #include "absl/strings/str_cat.h"
 #include "gatefold/base/errors.h"
 #include "gatefold/base/status_macros.h"
+#include "gatefold/base/utf8.h"
 #include "gatefold/tokenizer/proto_wire.h"
-#include "gatefold/tokenizer/utf8.h"
 
 namespace gatefold {
 namespace {

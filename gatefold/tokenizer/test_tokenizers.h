@@ -8,9 +8,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "gatefold/base/utf8.h"
 #include "gatefold/tokenizer/byte_chars.h"
 #include "gatefold/tokenizer/tokenizer.h"
-#include "gatefold/tokenizer/utf8.h"
 #include "nlohmann/json.hpp"
 
 namespace gatefold::testing {

@@ -4,8 +4,8 @@
 #include <string>
 
 #include "absl/strings/string_view.h"
+#include "gatefold/base/utf8.h"
 #include "gatefold/tokenizer/decode_table.h"
-#include "gatefold/tokenizer/utf8.h"
 
 namespace gatefold {
 

@@ -4,8 +4,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "gatefold/base/status_macros.h"
+#include "gatefold/base/utf8.h"
 #include "gatefold/tokenizer/text_assembler.h"
-#include "gatefold/tokenizer/utf8.h"
 
 namespace gatefold {
 namespace {

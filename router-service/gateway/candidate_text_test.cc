@@ -1,6 +1,6 @@
 #include "router-service/gateway/candidate_text.h"
 
-#include "gatefold/tokenizer/utf8.h"
+#include "gatefold/base/utf8.h"
 #include "gtest/gtest.h"
 #include "router-service/gateway/gateway_fakes.h"
 

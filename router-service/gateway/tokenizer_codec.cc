@@ -7,9 +7,9 @@
 #include "gatefold/base/errors.h"
 #include "gatefold/base/log.h"
 #include "gatefold/base/status_macros.h"
+#include "gatefold/base/utf8.h"
 #include "gatefold/chat_template/chat_template.h"
 #include "gatefold/tokenizer/stream_decoder.h"
-#include "gatefold/tokenizer/utf8.h"
 #include "router-service/gateway/content_guard.h"
 
 namespace gatefold {

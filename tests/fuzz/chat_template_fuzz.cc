@@ -5,8 +5,8 @@
 
 #include "absl/strings/string_view.h"
 #include "gatefold/base/check.h"
+#include "gatefold/base/utf8.h"
 #include "gatefold/chat_template/chat_template.h"
-#include "gatefold/tokenizer/utf8.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const absl::string_view input(reinterpret_cast<const char*>(data), size);

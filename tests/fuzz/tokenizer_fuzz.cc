@@ -8,9 +8,9 @@
 
 #include "absl/strings/string_view.h"
 #include "gatefold/base/check.h"
+#include "gatefold/base/utf8.h"
 #include "gatefold/tokenizer/stream_decoder.h"
 #include "gatefold/tokenizer/tokenizer.h"
-#include "gatefold/tokenizer/utf8.h"
 
 namespace {
 

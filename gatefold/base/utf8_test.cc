@@ -1,4 +1,4 @@
-#include "gatefold/tokenizer/utf8.h"
+#include "gatefold/base/utf8.h"
 
 #include "gtest/gtest.h"
 
