@@ -5,7 +5,7 @@
 
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
-#include "gatefold/base/valid_utf8.h"
+#include "gatefold/base/utf8.h"
 
 namespace gatefold {
 namespace {

@@ -41,6 +41,16 @@ size_t FindInvalidUtf8(absl::string_view text) {
   return state.partial() ? start : kValidUtf8;
 }
 
+std::string ValidUtf8(std::string text) {
+  for (size_t from = 0; from < text.size();) {
+    const size_t invalid = FindInvalidUtf8(absl::string_view(text).substr(from));
+    if (invalid == kValidUtf8) break;
+    from += invalid;
+    text[from++] = '?';
+  }
+  return text;
+}
+
 void AppendUtf8(char32_t c, std::string* out) {
   if (c < 0x80) {
     out->push_back(static_cast<char>(c));

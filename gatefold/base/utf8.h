@@ -1,7 +1,7 @@
 #pragma once
 
-// UTF-8 by hand: the tokenizers work on code points, the wire on bytes, and both must agree on
-// what is valid (no surrogates, no overlong forms, nothing past U+10FFFF).
+// UTF-8 by hand: tokenizers and templates work on code points, the wire and the log on bytes, and
+// all must agree on what is valid (no surrogates, no overlong forms, nothing past U+10FFFF).
 
 #include <cstddef>
 #include <cstdint>
@@ -31,6 +31,11 @@ class Utf8State {
 inline constexpr size_t kValidUtf8 = static_cast<size_t>(-1);
 // Offset of the first byte that does not belong to a complete code point; kValidUtf8 if none.
 size_t FindInvalidUtf8(absl::string_view text);
+
+// With '?' for each byte that does not belong to a complete code point. For text from elsewhere: a
+// protobuf string that is not valid makes its whole message unreadable at the other end, and a line
+// of JSON, too.
+std::string ValidUtf8(std::string text);
 
 // The code point that starts at `text[*position]`, which is advanced past it. The text is valid
 // UTF-8 and the position is at a boundary before its end.

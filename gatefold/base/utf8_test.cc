@@ -23,6 +23,15 @@ TEST(Utf8, FindsTheFirstByteThatDoesNotBelong) {
   EXPECT_EQ(FindInvalidUtf8("a\xF4\x90\x80\x80"), 1) << "past U+10FFFF";
 }
 
+TEST(Utf8, ReplacesWhatIsNotValidByteByByte) {
+  EXPECT_EQ(ValidUtf8(""), "");
+  EXPECT_EQ(ValidUtf8("añ漢\U0001F999"), "añ漢\U0001F999");
+  EXPECT_EQ(ValidUtf8("\x80 a\xC3 b\xFF"), "? a? b?");
+  EXPECT_EQ(ValidUtf8("\xED\xA0\x80ñ"), "???ñ") << "surrogate";
+  EXPECT_EQ(ValidUtf8("abcdefgh\xE6\xBC"), "abcdefgh??") << "cut";
+  EXPECT_EQ(ValidUtf8("\xE6\xE6\xBC\xA2"), "?漢") << "one begins where another breaks";
+}
+
 TEST(Utf8, RoundTripsEveryCodePoint) {
   for (char32_t c = 0; c < 0x110000; ++c) {
     if (c >= 0xD800 && c < 0xE000) continue;

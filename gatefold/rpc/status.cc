@@ -4,7 +4,7 @@
 #include <string>
 
 #include "gatefold/base/errors.h"
-#include "gatefold/base/valid_utf8.h"
+#include "gatefold/base/utf8.h"
 #include "gatefold/rpc/proto_time.h"
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"

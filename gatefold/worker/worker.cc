@@ -12,7 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "gatefold/base/status_macros.h"
-#include "gatefold/base/valid_utf8.h"
+#include "gatefold/base/utf8.h"
 #include "gatefold/kernels/isa.h"
 
 namespace gatefold {
@@ -36,7 +36,7 @@ absl::Status WorkerOptions::Validate() const {
   }
   // Else nobody could read the description that has it.
   for (const auto& [flag, text] : {std::pair("--name", name), {"--node", node}, {"--zone", zone}}) {
-    if (ValidUtf8(text) != text) {
+    if (FindInvalidUtf8(text) != kValidUtf8) {
       return absl::InvalidArgumentError(absl::StrCat(flag, " is not valid UTF-8"));
     }
   }
