@@ -37,7 +37,6 @@ class ExpressionParser {
   ExprPtr Expression() { return Conditional(); }
   // a, b, c without parentheses is a tuple; `with_conditional` off leaves an `if` alone.
   ExprPtr TupleExpression(bool with_conditional = true);
-  ExprPtr OrExpression() { return Or(); }
 
  private:
   std::unique_ptr<Expr> Make(Expr::Kind kind);
