@@ -152,18 +152,6 @@ absl::Status QueueFull(absl::Duration retry_delay) {
                details);
 }
 
-absl::Status KvCacheFull(int64_t wanted_blocks, int64_t free_blocks, absl::Duration retry_delay) {
-  ErrorDetails details;
-  details.reason = kKvCacheFull;
-  details.metadata = {{"wanted_blocks", absl::StrCat(wanted_blocks)},
-                      {"free_blocks", absl::StrCat(free_blocks)}};
-  details.retry_delay = retry_delay;
-  return Error(absl::StatusCode::kResourceExhausted,
-               absl::StrCat("the KV cache is full: ", wanted_blocks, " blocks wanted, ",
-                            free_blocks, " free"),
-               details);
-}
-
 absl::Status RateLimited(absl::string_view what, int64_t limit_per_minute,
                          absl::Duration retry_delay) {
   ErrorDetails details;

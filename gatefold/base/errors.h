@@ -21,7 +21,6 @@ inline constexpr char kContextLengthExceeded[] = "CONTEXT_LENGTH_EXCEEDED";
 inline constexpr char kModelNotFound[] = "MODEL_NOT_FOUND";
 inline constexpr char kDuplicateRequest[] = "DUPLICATE_REQUEST";
 inline constexpr char kQueueFull[] = "QUEUE_FULL";
-inline constexpr char kKvCacheFull[] = "KV_CACHE_FULL";
 inline constexpr char kRateLimited[] = "RATE_LIMITED";
 inline constexpr char kApiKeyMissing[] = "API_KEY_MISSING";
 inline constexpr char kApiKeyInvalid[] = "API_KEY_INVALID";
@@ -63,7 +62,6 @@ absl::Status ModelNotFound(absl::string_view name);
 absl::Status DuplicateRequest(absl::string_view request_id);
 // kResourceExhausted.
 absl::Status QueueFull(absl::Duration retry_delay);
-absl::Status KvCacheFull(int64_t wanted_blocks, int64_t free_blocks, absl::Duration retry_delay);
 // `what`: "requests" or "tokens".
 absl::Status RateLimited(absl::string_view what, int64_t limit_per_minute,
                          absl::Duration retry_delay);
