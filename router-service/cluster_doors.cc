@@ -90,7 +90,7 @@ absl::StatusOr<std::unique_ptr<ClusterDoors>> ClusterDoors::Connect(const Cluste
   doors->experts_.renormalise = options.on_missing_expert == "renormalise";
   if (doors->experts_.renormalise && !config.sparse()) {
     return absl::InvalidArgumentError(
-        "--on_missing_expert is renormalise, but the model is dense: every row needs every slice");
+        "--on-missing-expert is renormalise, but the model is dense: every row needs every slice");
   }
   doors->experts_.dtype = options.wire_dtype == "bfloat16" ? internal::v1::WIRE_DTYPE_BFLOAT16
                                                            : internal::v1::WIRE_DTYPE_FLOAT32;

@@ -114,7 +114,7 @@ absl::StatusOr<RouterOptions> OptionsFromFlags() {
   options.hedge.quantile = absl::GetFlag(FLAGS_hedge_quantile);
   options.hedge.floor = absl::GetFlag(FLAGS_hedge_floor);
   for (const auto& [flag, value, share] :
-       {std::tuple("--hedge_budget", absl::GetFlag(FLAGS_hedge_budget), &options.hedge.budget),
+       {std::tuple("--hedge-budget", absl::GetFlag(FLAGS_hedge_budget), &options.hedge.budget),
         std::tuple("--verify", absl::GetFlag(FLAGS_verify), &options.verify_share)}) {
     const absl::StatusOr<double> parsed = ParseShare(value);
     if (!parsed.ok()) return Annotate(parsed.status(), flag);
@@ -176,7 +176,7 @@ absl::StatusOr<ClusterOptions> ClusterFromFlags(const TlsOptions& front) {
   cluster.min_replicas = absl::GetFlag(FLAGS_min_replicas);
   if (cluster.min_replicas < 1 || cluster.min_replicas > 255) {
     return absl::InvalidArgumentError(
-        absl::StrCat("--min_replicas is ", cluster.min_replicas, ", must be 1 to 255"));
+        absl::StrCat("--min-replicas is ", cluster.min_replicas, ", must be 1 to 255"));
   }
   if (planner != "only" && absl::GetFlag(FLAGS_colocated) != cluster.attention.empty()) {
     return absl::InvalidArgumentError("give either --attention or --colocated");

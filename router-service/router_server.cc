@@ -85,7 +85,7 @@ absl::Status RouterOptions::Validate() const {
   GF_RETURN_IF_ERROR(hedge.Validate());
   if (on_missing_expert != "wait" && on_missing_expert != "fail" &&
       on_missing_expert != "renormalise") {
-    return absl::InvalidArgumentError(absl::StrCat("--on_missing_expert is \"", on_missing_expert,
+    return absl::InvalidArgumentError(absl::StrCat("--on-missing-expert is \"", on_missing_expert,
                                                    "\", must be wait, fail or renormalise"));
   }
   if (max_connection_age <= absl::ZeroDuration()) {

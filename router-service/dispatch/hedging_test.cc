@@ -15,13 +15,13 @@ TEST(HedgeOptionsTest, NameTheFlagThatIsOutOfBounds) {
   EXPECT_TRUE(HedgeOptions().Validate().ok());
   HedgeOptions options;
   options.quantile = 1;
-  EXPECT_THAT(std::string(options.Validate().message()), HasSubstr("--hedge_quantile is 1"));
+  EXPECT_THAT(std::string(options.Validate().message()), HasSubstr("--hedge-quantile is 1"));
   options = HedgeOptions();
   options.floor = absl::ZeroDuration();
-  EXPECT_THAT(std::string(options.Validate().message()), HasSubstr("--hedge_floor is 0"));
+  EXPECT_THAT(std::string(options.Validate().message()), HasSubstr("--hedge-floor is 0"));
   options = HedgeOptions();
   options.budget = 2;
-  EXPECT_THAT(std::string(options.Validate().message()), HasSubstr("--hedge_budget is 2"));
+  EXPECT_THAT(std::string(options.Validate().message()), HasSubstr("--hedge-budget is 2"));
 }
 
 TEST(HedgeBudgetTest, AllowsABurstAndThenAShareOfTheCalls) {
