@@ -41,14 +41,11 @@ absl::StatusOr<std::unique_ptr<AttentionServer>> Start() {
   options.worker.tls.peer_name = absl::GetFlag(FLAGS_tls_peer_name);
   options.worker.node = absl::GetFlag(FLAGS_node);
   options.worker.zone = absl::GetFlag(FLAGS_zone);
-  const absl::StatusOr<uint64_t> kv_memory = ParseBytes(absl::GetFlag(FLAGS_kv_memory));
-  if (!kv_memory.ok()) return Annotate(kv_memory.status(), "--kv-memory");
-  options.host.kv_memory_bytes = *kv_memory;
+  GF_ASSIGN_OR_RETURN(options.host.kv_memory_bytes,
+                      ParseBytes("--kv-memory", absl::GetFlag(FLAGS_kv_memory)));
   options.host.backend = absl::GetFlag(FLAGS_backend);
-  const absl::StatusOr<bool> prefix_cache =
-      ParseOnOff("--prefix-cache", absl::GetFlag(FLAGS_prefix_cache));
-  if (!prefix_cache.ok()) return prefix_cache.status();
-  options.host.prefix_cache = *prefix_cache;
+  GF_ASSIGN_OR_RETURN(options.host.prefix_cache,
+                      ParseOnOff("--prefix-cache", absl::GetFlag(FLAGS_prefix_cache)));
   options.host.max_sequence_tokens = absl::GetFlag(FLAGS_max_sequence_tokens);
   options.wait = absl::GetFlag(FLAGS_wait);
   options.drain_limit = absl::GetFlag(FLAGS_drain_limit);

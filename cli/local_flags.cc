@@ -73,10 +73,8 @@ absl::Status LocalFlags::Check() const {
 
 absl::StatusOr<LocalRouterOptions> LocalFlags::ToOptions(const std::string& model_dir) const {
   GF_RETURN_IF_ERROR(Check());
-  const absl::StatusOr<uint64_t> kv_memory_bytes = ParseBytes(kv_memory);
-  if (!kv_memory_bytes.ok()) {
-    return UsageError(absl::StrCat("--kv-memory: ", kv_memory_bytes.status().message()));
-  }
+  const absl::StatusOr<uint64_t> kv_memory_bytes = ParseBytes("--kv-memory", kv_memory);
+  if (!kv_memory_bytes.ok()) return UsageError(kv_memory_bytes.status().message());
   const absl::StatusOr<WeightKind> kind = ParseWeightKind(weights);
   if (!kind.ok()) return UsageError(kind.status().message());
   LocalRouterOptions options;

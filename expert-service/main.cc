@@ -60,9 +60,8 @@ absl::StatusOr<std::unique_ptr<ExpertServer>> Start() {
   options.experts = absl::GetFlag(FLAGS_experts);
   options.load_from = absl::GetFlag(FLAGS_load_from);
   options.load_threads = absl::GetFlag(FLAGS_load_threads);
-  const absl::StatusOr<uint64_t> capacity = ParseBytes(absl::GetFlag(FLAGS_capacity));
-  if (!capacity.ok()) return Annotate(capacity.status(), "--capacity");
-  options.capacity_bytes = *capacity;
+  GF_ASSIGN_OR_RETURN(options.capacity_bytes,
+                      ParseBytes("--capacity", absl::GetFlag(FLAGS_capacity)));
   options.wait = absl::GetFlag(FLAGS_wait);
   options.drain_limit = absl::GetFlag(FLAGS_drain_limit);
   return ExpertServer::Start(options);

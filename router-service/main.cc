@@ -105,12 +105,7 @@ absl::StatusOr<RouterOptions> OptionsFromFlags() {
   options.drain_limit = absl::GetFlag(FLAGS_drain_limit);
   options.scheduler.step_retry_timeout = absl::GetFlag(FLAGS_step_retry_timeout);
   options.on_missing_expert = absl::GetFlag(FLAGS_on_missing_expert);
-  const std::string hedge = absl::GetFlag(FLAGS_hedge);
-  if (hedge != "on" && hedge != "off") {
-    return absl::InvalidArgumentError(
-        absl::StrCat("--hedge is \"", hedge, "\", must be on or off"));
-  }
-  options.hedge.enabled = hedge == "on";
+  GF_ASSIGN_OR_RETURN(options.hedge.enabled, ParseOnOff("--hedge", absl::GetFlag(FLAGS_hedge)));
   options.hedge.quantile = absl::GetFlag(FLAGS_hedge_quantile);
   options.hedge.floor = absl::GetFlag(FLAGS_hedge_floor);
   for (const auto& [flag, value, share] :
@@ -264,7 +259,8 @@ absl::Status Serve() {
   if (colocated) {
     AttentionHostOptions host_options;
     host_options.backend = absl::GetFlag(FLAGS_attention_backend);
-    GF_ASSIGN_OR_RETURN(host_options.kv_memory_bytes, ParseBytes(absl::GetFlag(FLAGS_kv_memory)));
+    GF_ASSIGN_OR_RETURN(host_options.kv_memory_bytes,
+                        ParseBytes("--kv-memory", absl::GetFlag(FLAGS_kv_memory)));
     GF_ASSIGN_OR_RETURN(host_options.prefix_cache,
                         ParseOnOff("--prefix-cache", absl::GetFlag(FLAGS_prefix_cache)));
     // What was computed without an expert must not be taken for more than that.

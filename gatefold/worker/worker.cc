@@ -56,7 +56,7 @@ int NumThreads(int n_threads) {
   return std::max(1, CPU_COUNT(&cores));
 }
 
-absl::StatusOr<uint64_t> ParseBytes(absl::string_view text) {
+absl::StatusOr<uint64_t> ParseBytes(absl::string_view flag, absl::string_view text) {
   absl::string_view number = text;
   int shift = 0;
   for (const auto& [suffix, bits] :
@@ -69,8 +69,8 @@ absl::StatusOr<uint64_t> ParseBytes(absl::string_view text) {
   uint64_t value = 0;
   if (!absl::SimpleAtoi(number, &value) ||
       value > (std::numeric_limits<uint64_t>::max() >> shift)) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("\"", text, "\" is no size; write bytes, or a number with KiB, MiB or GiB"));
+    return absl::InvalidArgumentError(absl::StrCat(
+        flag, ": \"", text, "\" is no size; write bytes, or a number with KiB, MiB or GiB"));
   }
   return value << shift;
 }

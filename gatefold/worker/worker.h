@@ -42,10 +42,10 @@ absl::Status CheckDrainLimit(absl::Duration limit);
 // `n_threads`, or the cores this process may use where it is 0.
 int NumThreads(int n_threads);
 
+// What a flag says; `flag` is for the message.
 // "64MiB", "2GiB", "1048576".
-absl::StatusOr<uint64_t> ParseBytes(absl::string_view text);
-
-// "on" or "off"; `flag` is for the message.
+absl::StatusOr<uint64_t> ParseBytes(absl::string_view flag, absl::string_view text);
+// "on" or "off".
 absl::StatusOr<bool> ParseOnOff(absl::string_view flag, absl::string_view text);
 
 // The last lines of a start, for people and scripts: where it listens, where /metrics is if it is

@@ -8,17 +8,19 @@
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/notification.h"
 #include "gatefold/worker/worker_flags.h"
+#include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
 namespace gatefold {
 namespace {
 
 TEST(WorkerTest, ReadsSizesWithUnits) {
-  EXPECT_EQ(*ParseBytes("1048576"), 1048576u);
-  EXPECT_EQ(*ParseBytes("64MiB"), uint64_t{64} << 20);
-  EXPECT_EQ(*ParseBytes("2GiB"), uint64_t{2} << 30);
+  EXPECT_EQ(*ParseBytes("--x", "1048576"), 1048576u);
+  EXPECT_EQ(*ParseBytes("--x", "64MiB"), uint64_t{64} << 20);
+  EXPECT_EQ(*ParseBytes("--x", "2GiB"), uint64_t{2} << 30);
   for (const char* text : {"", "MiB", "-1", "1.5GiB", "64MB", "99999999999TiB"}) {
-    EXPECT_FALSE(ParseBytes(text).ok()) << text;
+    const absl::Status refused = ParseBytes("--x", text).status();
+    EXPECT_THAT(std::string(refused.message()), testing::StartsWith("--x: \"")) << text;
   }
 }
 

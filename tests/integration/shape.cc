@@ -36,7 +36,7 @@ absl::StatusOr<std::unique_ptr<Shape>> StartLocal(const std::string& model_dir,
   local.backend = options.backend;
   local.wire_dtype = options.wire_dtype;
   GF_ASSIGN_OR_RETURN(local.weights, ParseWeightKind(options.weights));
-  GF_ASSIGN_OR_RETURN(local.kv_memory_bytes, ParseBytes(options.kv_memory));
+  GF_ASSIGN_OR_RETURN(local.kv_memory_bytes, ParseBytes("kv_memory", options.kv_memory));
   local.prefix_cache = options.prefix_cache;
   local.show_load_progress = false;
   GF_ASSIGN_OR_RETURN(auto router, LocalRouter::Start(local));
