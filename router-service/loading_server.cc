@@ -4,6 +4,8 @@
 
 #include "gatefold/base/check.h"
 #include "gatefold/base/status_macros.h"
+#include "gatefold/inference/v1/inference.pb.h"
+#include "gatefold/inference/v1/model.pb.h"
 #include "gatefold/rpc/async_service.h"
 #include "gatefold/rpc/reflection.h"
 #include "google/protobuf/descriptor.h"
@@ -12,15 +14,13 @@ namespace gatefold {
 namespace {
 
 // All methods of a service, refused.
-void RefuseService(RpcServer* server, const std::string& name,
+void RefuseService(RpcServer* server, const google::protobuf::ServiceDescriptor& service,
                    const std::function<absl::Status()>& why) {
-  const auto* service = google::protobuf::DescriptorPool::generated_pool()->FindServiceByName(name);
-  GF_CHECK(service != nullptr);
   auto* factory = google::protobuf::MessageFactory::generated_factory();
-  for (int i = 0; i < service->method_count(); ++i) {
-    const google::protobuf::MethodDescriptor* method = service->method(i);
+  for (int i = 0; i < service.method_count(); ++i) {
+    const google::protobuf::MethodDescriptor* method = service.method(i);
     const rpc_internal::MethodShape shape = {
-        name, method->name(), factory->GetPrototype(method->input_type()),
+        service.full_name(), method->name(), factory->GetPrototype(method->input_type()),
         factory->GetPrototype(method->output_type()), method->server_streaming()};
     rpc_internal::AddMessageMethod(
         server, shape, MethodOptions(),
@@ -36,8 +36,13 @@ absl::StatusOr<std::unique_ptr<LoadingServer>> LoadingServer::Start(
   std::unique_ptr<LoadingServer> loading(new LoadingServer());
   loading->server_ = std::make_unique<RpcServer>(std::move(options));
   RpcServer* const server = loading->server_.get();
-  RefuseService(server, "gatefold.inference.v1.InferenceService", why);
-  RefuseService(server, "gatefold.inference.v1.ModelService", why);
+  for (const auto& [file, name] :
+       {std::pair(inference::v1::GenerateTextRequest::descriptor()->file(), "InferenceService"),
+        std::pair(inference::v1::Model::descriptor()->file(), "ModelService")}) {
+    const google::protobuf::ServiceDescriptor* const service = file->FindServiceByName(name);
+    GF_CHECK(service != nullptr);
+    RefuseService(server, *service, why);
+  }
   AddClusterService(server, cluster);
   loading->health_.Register(server);
   AddReflection(server);
