@@ -21,7 +21,7 @@ struct ScalingOptions {
   TrafficOptions traffic;  // n_rows and top_k are filled in
 };
 
-// A router talks to no more workers of a kind (router-service/dispatch/directory.h).
+// A router talks to no more workers of a kind (router-service/dispatch/routing_table.h).
 inline constexpr int kMostShards = 255;
 
 // One number of expert-services.

@@ -129,29 +129,6 @@ bool SameExperts(const internal::v1::ExpertShard& before, const internal::v1::Ex
 
 }  // namespace
 
-const char* WorkerStateName(WorkerEntry::State state) {
-  switch (state) {
-    case WorkerEntry::State::kUnreachable:
-      return "unreachable";
-    case WorkerEntry::State::kMismatch:
-      return "mismatch";
-    case WorkerEntry::State::kLoading:
-      return "loading";
-    case WorkerEntry::State::kReady:
-      return "ready";
-    case WorkerEntry::State::kDraining:
-      return "draining";
-  }
-  return "unknown";
-}
-
-double RoutingTable::CoverageRatio() const {
-  if (holders.empty()) return 1;
-  const auto held = std::count_if(holders.begin(), holders.end(),
-                                  [](const std::vector<int>& shards) { return !shards.empty(); });
-  return static_cast<double>(held) / static_cast<double>(holders.size());
-}
-
 struct Directory::Poll {
   bool expert = false;
   int index = 0;  // among those of its kind
@@ -211,7 +188,7 @@ absl::Status Directory::Add(const std::string& address, bool expert, bool fixed)
         absl::StrCat("there are ", kMaxWorkers, " workers of a kind; no more can be used"));
   }
   ++table->version;
-  Rebuild(table.get());
+  table->FindHolders(identity_.n_layers);
   absl::MutexLock lock(&mu_);
   rows_.resize(table->experts.size());
   work_.resize(table->experts.size());
@@ -261,7 +238,8 @@ Directory::Directory(const Options& options, const ClusterIdentity& identity)
   // Requests wait for who comes back. (gRPC takes nothing shorter.)
   options_.channels.max_reconnect_backoff = absl::Milliseconds(100);
   auto table = std::make_shared<RoutingTable>();
-  Rebuild(table.get());
+  table->experts_per_layer = identity_.experts_per_layer;
+  table->FindHolders(identity_.n_layers);
   absl::MutexLock lock(&mu_);
   table_ = std::move(table);
 }
@@ -528,44 +506,10 @@ void Directory::Update(const Poll& poll, WorkerEntry entry) {
   (poll.expert ? table->experts : table->attention)[poll.index] = std::move(entry);
   if (!same_routes) {
     ++table->version;
-    Rebuild(table.get());
+    table->FindHolders(identity_.n_layers);
   }
   absl::MutexLock lock(&mu_);
   table_ = std::move(table);
-}
-
-void Directory::Rebuild(RoutingTable* table) const {
-  const size_t n_experts = static_cast<size_t>(identity_.n_layers) * identity_.experts_per_layer;
-  table->experts_per_layer = identity_.experts_per_layer;
-  table->last_holders.resize(n_experts, -1);
-  table->holders.assign(n_experts, {});
-  for (const auto state : {WorkerEntry::State::kReady, WorkerEntry::State::kDraining}) {
-    const bool last_resort = state == WorkerEntry::State::kDraining;
-    const std::vector<std::vector<int>> before = table->holders;
-    for (size_t s = 0; s < table->experts.size(); ++s) {
-      if (table->experts[s].state != state) continue;
-      for (const internal::v1::ExpertRange& range : table->experts[s].shard.held()) {
-        if (range.layer() >= static_cast<uint32_t>(identity_.n_layers)) continue;
-        const uint64_t end = std::min<uint64_t>(uint64_t{range.first_expert()} + range.n_experts(),
-                                                identity_.experts_per_layer);
-        for (uint64_t expert = range.first_expert(); expert < end; ++expert) {
-          const size_t at = size_t{range.layer()} * identity_.experts_per_layer + expert;
-          if (last_resort && !before[at].empty()) continue;
-          table->holders[at].push_back(static_cast<int>(s));
-        }
-      }
-    }
-  }
-  uint64_t seen = 0;
-  table->mixed_numerics = false;
-  for (size_t i = 0; i < n_experts; ++i) {
-    if (!table->holders[i].empty()) table->last_holders[i] = table->holders[i].front();
-    for (const int shard : table->holders[i]) {
-      const uint64_t numerics_class = table->experts[shard].worker.numerics_class();
-      table->mixed_numerics |= seen != 0 && seen != numerics_class;
-      seen = numerics_class;
-    }
-  }
 }
 
 }  // namespace gatefold

@@ -14,10 +14,10 @@
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
-#include "gatefold/internal/v1/attention.pb.h"
 #include "gatefold/internal/v1/expert.pb.h"
 #include "gatefold/rpc/channel.h"
 #include "gatefold/rpc/stream_client.h"
+#include "router-service/dispatch/routing_table.h"
 
 namespace gatefold {
 
@@ -28,50 +28,6 @@ struct ClusterIdentity {
   bool allow_mixed_numerics = false;
   int n_layers = 0;
   int experts_per_layer = 0;
-};
-
-// One attention- or expert-service as last described by itself.
-struct WorkerEntry {
-  enum class State { kUnreachable, kMismatch, kLoading, kReady, kDraining };
-  std::string address;
-  State state = State::kUnreachable;
-  std::string detail;  // why it does not serve
-  bool twin = false;   // a mismatch: another entry, which serves, is the same process
-  bool gone = false;   // nothing names it any more and it cannot be reached: a pod that ended
-  internal::v1::WorkerDescription worker;
-  internal::v1::ExpertShard shard;                           // of an expert-service
-  internal::v1::AttentionServiceDescribeResponse attention;  // of an attention-service
-
-  // Answers, and nothing says that it must not serve.
-  bool in_use() const { return state != State::kUnreachable && state != State::kMismatch; }
-
-  // For people.
-  const std::string& name() const { return worker.name().empty() ? address : worker.name(); }
-};
-
-// Who serves what, at one moment. Immutable. A worker keeps its index while it lives; the index of
-// one that is long gone may be another's one day, at another address.
-inline constexpr int kMaxWorkers = 255;  // of a kind
-struct RoutingTable {
-  uint64_t version = 0;  // counts up with every change but of how full attention-services are
-  std::vector<WorkerEntry> experts;
-  std::vector<WorkerEntry> attention;
-  // [layer * experts_per_layer + expert]: indices of the shards that announce it and are ready;
-  // draining ones only where no other holds it.
-  std::vector<std::vector<int>> holders;
-  std::vector<int> last_holders;  // the same; of those that nobody holds, who did last; -1: nobody
-  int experts_per_layer = 0;
-  bool mixed_numerics = false;  // shards of different numerics classes are among the holders
-
-  size_t IndexOf(int layer, int expert) const {
-    return static_cast<size_t>(layer) * experts_per_layer + expert;
-  }
-  const std::vector<int>& HoldersOf(int layer, int expert) const {
-    return holders[IndexOf(layer, expert)];
-  }
-  int LastHolderOf(int layer, int expert) const { return last_holders[IndexOf(layer, expert)]; }
-
-  double CoverageRatio() const;
 };
 
 // Asks every worker what it is, again and again: the pods are the truth. Expert-services tell of
@@ -148,7 +104,6 @@ class Directory {
   void TakeAnnouncement(Poll* poll, const grpc::ByteBuffer& answer);
   // Publishes a new table if an entry changed.
   void Update(const Poll& poll, WorkerEntry entry);
-  void Rebuild(RoutingTable* table) const;
   // Moves what a description says of it out: it changes all the time.
   void NoteBusy(Poll* poll, WorkerEntry* entry);
   // Moves the counts out of a description.
@@ -175,7 +130,5 @@ class Directory {
   bool stopping_ ABSL_GUARDED_BY(mu_) = false;
   std::thread thread_;
 };
-
-const char* WorkerStateName(WorkerEntry::State state);
 
 }  // namespace gatefold

@@ -10,8 +10,8 @@
 #include "absl/time/time.h"
 #include "gatefold/engine/expert_client.h"
 #include "gatefold/engine/step.h"
-#include "router-service/dispatch/directory.h"
 #include "router-service/dispatch/expert_call.h"
+#include "router-service/dispatch/routing_table.h"
 #include "router-service/dispatch/shard_pace.h"
 
 namespace gatefold {

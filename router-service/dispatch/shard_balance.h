@@ -8,8 +8,8 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
-#include "router-service/dispatch/directory.h"
 #include "router-service/dispatch/dispatch_counters.h"
+#include "router-service/dispatch/routing_table.h"
 
 namespace gatefold {
 
