@@ -16,8 +16,6 @@ namespace {
 constexpr absl::Duration kAdmissionRetryDelay = absl::Milliseconds(5);
 // Who waits for attention is tried far more often, so after such a pause nobody has waited.
 constexpr absl::Duration kLossForgotten = absl::Seconds(1);
-constexpr absl::Duration kReportInterval = absl::Seconds(5);
-constexpr absl::Duration kFailureReportInterval = absl::Seconds(1);
 
 // What a share's rows lack, each expert once, those that nobody holds first. `missing` is in
 // ascending rows and of one layer.
@@ -38,7 +36,7 @@ std::vector<MissingExpert> MissingOf(const Sequence::Share& share,
 }  // namespace
 
 Lane::Lane(int index, Scheduler* scheduler, LaneEngine engine)
-    : index_(index), scheduler_(scheduler), engine_(std::move(engine)) {}
+    : index_(index), scheduler_(scheduler), engine_(std::move(engine)), log_(index) {}
 
 void Lane::Start() {
   thread_ = std::thread([this] { Run(); });
@@ -124,8 +122,7 @@ bool Lane::AwaitAttention(const absl::Status& why, absl::Time tried) {
   attention_missed_ = now;
   if (attention_lost_ > now) {
     attention_lost_ = now;
-    LogEvent(LogLevel::kWarning, "waiting_for_attention",
-             {{"lane", index_}, {"reason", why.message()}});
+    log_.WaitsForAttention(why);
   }
   return now - attention_lost_ < scheduler_->options_.step_retry_timeout;
 }
@@ -197,29 +194,10 @@ void Lane::Fail(const absl::Status& status) {
   Preempt(starved);  // after the others, whose KV blocks may be what was wanting
   if (n_failed > 0) {
     if (scheduler_->observer_ != nullptr) scheduler_->observer_->OnStepFailed(status);
-    ReportFailure(status, n_failed, now);
+    log_.StepFailed(next_step_ - 1, status, n_failed, now);
   }
   DropParked();
   DropEnded();
-}
-
-void Lane::ReportFailure(const absl::Status& status, int n_sequences, absl::Time now) {
-  const bool as_before =
-      status.code() == failure_told_.code() && status.message() == failure_told_.message();
-  if (as_before && now < next_failure_report_) {
-    ++n_failures_untold_;
-    return;
-  }
-  LogEvent(LogLevel::kWarning, "step_failed",
-           {{"lane", index_},
-            {"step", next_step_ - 1},
-            {"sequences", n_sequences},
-            {"untold", n_failures_untold_},
-            {"code", absl::StatusCodeToString(status.code())},
-            {"error", status.message()}});
-  failure_told_ = status;
-  next_failure_report_ = now + kFailureReportInterval;
-  n_failures_untold_ = 0;
 }
 
 bool Lane::Held(Sequence* sequence, absl::Time now) const {
@@ -249,23 +227,8 @@ void Lane::ReportWaits(absl::Time now) {
     if (oldest == nullptr || sequence->hold.since < oldest->hold.since) oldest = sequence.get();
   }
   if (n != n_waiting_for_expert_) scheduler_->SetWaitingForExpert(index_, n);
-  if (n == 0 && n_waiting_for_expert_ > 0) {
-    LogEvent(LogLevel::kInfo, "expert_wait_over", {{"lane", index_}});
-    next_report_ = absl::InfinitePast();
-  }
   n_waiting_for_expert_ = n;
-  if (n == 0 || now < next_report_) return;
-  next_report_ = now + kReportInterval;
-  const Sequence::Hold& hold = oldest->hold;
-  const MissingExpert& first = hold.lacks.front();
-  LogEvent(LogLevel::kWarning, "waiting_for_expert",
-           {{"lane", index_},
-            {"requests", n},
-            {"layer", first.layer},
-            {"expert", first.expert},
-            {"request_id", oldest->request_id()},
-            {"since_seconds", absl::ToDoubleSeconds(now - hold.since)},
-            {"reason", hold.why.message()}});
+  log_.WaitsForExpert(n, oldest, now);
 }
 
 void Lane::FailSequence(Sequence* sequence, const absl::Status& status,

@@ -6,6 +6,7 @@
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
+#include "router-service/scheduler/lane_log.h"
 #include "router-service/scheduler/scheduler.h"
 #include "router-service/scheduler/sequence.h"
 
@@ -50,15 +51,14 @@ class Lane {
   void DropParked();
   // Whether it must not ride yet.
   bool Held(Sequence* sequence, absl::Time now) const;
-  // Says so, now and then, while sequences wait for an expert.
+  // Says how many sequences wait for an expert.
   void ReportWaits(absl::Time now);
-  // Logs a failed step; one that fails like the last, once a second.
-  void ReportFailure(const absl::Status& status, int n_sequences, absl::Time now);
   void DropEnded();
 
   const int index_;
   Scheduler* const scheduler_;
   LaneEngine engine_;
+  LaneLog log_;
   std::vector<std::shared_ptr<Sequence>> running_;  // first in line first
   std::vector<Sequence*> parked_;                   // of running_: to go back to the queue
   std::vector<Sequence::Share> shares_;             // of the step under way
@@ -69,10 +69,6 @@ class Lane {
   absl::Time attention_missed_ = absl::InfinitePast();  // when that showed last
   bool held_ = false;  // some of `running_` did not ride in the last step
   int n_waiting_for_expert_ = 0;
-  absl::Time next_report_ = absl::InfinitePast();
-  absl::Status failure_told_;  // the last that was logged
-  absl::Time next_failure_report_ = absl::InfinitePast();
-  int n_failures_untold_ = 0;  // since then
   std::thread thread_;
 };
 
