@@ -15,7 +15,7 @@
 #include "gatefold/device/cuda_status.h"
 #include "gatefold/device/phase_clock.h"
 #include "gatefold/device/row_transfer.h"
-#include "gatefold/engine/layer_trace.h"
+#include "gatefold/engine/device_trace.h"
 #include "gatefold/kernels/to_floats.h"
 
 namespace gatefold {
@@ -76,8 +76,6 @@ class DeviceRows final : public StepRows {
         clock_(kStepPhases) {}
   ~DeviceRows() override {
     cudaStreamSynchronize(stream_->get());  // a step that failed half-way left work under way
-    cudaFreeHost(trace_);
-    if (traced_ != nullptr) cudaEventDestroy(traced_);
   }
 
   // Room for so many rows, before the first step: what is found out then is found out in time.
@@ -96,15 +94,7 @@ class DeviceRows final : public StepRows {
   absl::Status End(StepResult* result) override;
 
  private:
-  // As recorded: a layer's routes in the order of the two arrays.
-  struct Recorded {
-    int layer;
-    size_t at;  // in trace_
-  };
-
   absl::Status Round(float* rows, int64_t n_rows);
-  absl::Status ReserveTrace();
-  size_t n_routes() const { return routes_.experts.size(); }
 
   const RouterWeights* const weights_;
   const ModelConfig& config_;
@@ -119,11 +109,7 @@ class DeviceRows final : public StepRows {
   float* route_weights_ = nullptr;
   Routes routes_;  // of the two
   Transfer<int32_t> row_numbers_;
-
-  char* trace_ = nullptr;  // pinned: by recorded layer its experts, then their weights
-  size_t trace_bytes_ = 0;
-  cudaEvent_t traced_ = nullptr;  // the last copy to it
-  std::vector<Recorded> recorded_;
+  DeviceTrace trace_;
   PhaseClock clock_;
   absl::Time began_;
 };
@@ -135,7 +121,7 @@ absl::Status DeviceRows::Begin(int n_rows) {
   routes_ = {n_rows, k, absl::MakeConstSpan(experts_, n_routes),
              absl::MakeConstSpan(route_weights_, n_routes)};
   served_by_.resize(n_routes);
-  recorded_.clear();
+  trace_.Begin(static_cast<size_t>(capacity_rows_) * k * config_.n_layers);
   began_ = absl::Now();
   clock_.Begin(n_rows);
   return absl::OkStatus();
@@ -190,35 +176,8 @@ absl::Status DeviceRows::Fold(StepResult* /*result*/) {
   return absl::OkStatus();
 }
 
-absl::Status DeviceRows::ReserveTrace() {
-  if (traced_ == nullptr) {
-    GF_RETURN_IF_CALL_FAILED(cudaEventCreateWithFlags(&traced_, cudaEventDisableTiming));
-  }
-  // A step that failed half-way left copies under way.
-  GF_RETURN_IF_CALL_FAILED(cudaEventSynchronize(traced_));
-  const size_t most_routes = static_cast<size_t>(capacity_rows_) * routes_.top_k;
-  const size_t bytes = most_routes * (sizeof(int32_t) + sizeof(float)) * config_.n_layers;
-  if (bytes <= trace_bytes_) return absl::OkStatus();
-  cudaFreeHost(trace_);
-  trace_ = nullptr;
-  trace_bytes_ = 0;
-  GF_RETURN_IF_CALL_FAILED(cudaMallocHost(&trace_, bytes));
-  trace_bytes_ = bytes;
-  return absl::OkStatus();
-}
-
 absl::Status DeviceRows::Record(int layer, StepResult* /*result*/) {
-  const size_t bytes = n_routes() * sizeof(int32_t);  // of a float as well
-  if (recorded_.empty()) GF_RETURN_IF_ERROR(ReserveTrace());
-  const size_t at = recorded_.size() * 2 * bytes;
-  const cudaStream_t stream = stream_->get();
-  GF_RETURN_IF_CALL_FAILED(
-      cudaMemcpyAsync(trace_ + at, experts_, bytes, cudaMemcpyDeviceToHost, stream));
-  GF_RETURN_IF_CALL_FAILED(
-      cudaMemcpyAsync(trace_ + at + bytes, route_weights_, bytes, cudaMemcpyDeviceToHost, stream));
-  GF_RETURN_IF_CALL_FAILED(cudaEventRecord(traced_, stream));
-  recorded_.push_back({layer, at});
-  return absl::OkStatus();
+  return CallStatus(trace_.Record(layer, routes_, stream_->get()));
 }
 
 absl::StatusOr<const float*> DeviceRows::RowsOf(absl::Span<const SampleRequest> samples) {
@@ -236,14 +195,7 @@ absl::StatusOr<const float*> DeviceRows::RowsOf(absl::Span<const SampleRequest> 
 absl::Status DeviceRows::End(StepResult* result) {
   clock_.Stop(stream_->get());
   GF_RETURN_IF_CALL_FAILED(clock_.Await(stream_->get()));
-  for (const Recorded& recorded : recorded_) {
-    const char* const at = trace_ + recorded.at;
-    const Routes routes = {
-        routes_.n_rows, routes_.top_k,
-        absl::MakeConstSpan(reinterpret_cast<const int32_t*>(at), n_routes()),
-        absl::MakeConstSpan(reinterpret_cast<const float*>(at) + n_routes(), n_routes())};
-    result->trace.push_back(TraceOf(recorded.layer, routes, served_by_));
-  }
+  trace_.AppendTo(served_by_, &result->trace);
   const absl::Duration total = absl::Now() - began_;
   for (int phase = 0; phase < kStepPhases; ++phase) {
     result->phase_time[phase] = total * clock_.share(phase);
