@@ -6,6 +6,7 @@
 #include "gatefold/cuda/alignment.h"
 #include "gatefold/cuda/cuda_macros.h"
 #include "gatefold/cuda/launch.h"
+#include "gatefold/cuda/rounded.cuh"
 #include "gatefold/cuda/tiles.h"
 #include "gatefold/cuda/warp_ops.h"
 
@@ -44,10 +45,6 @@ __device__ __forceinline__ float VirtualExp(float x) {
   p = __fmaf_rn(p, r, 1.0f);
   p = __fmaf_rn(p, r, 1.0f);
   return __fmul_rn(p, __uint_as_float((__float_as_uint(t) << 23) + (127u << 23)));
-}
-
-__device__ __forceinline__ float Rounded(float x) {
-  return __bfloat162float(__float2bfloat16_rn(x));
 }
 
 struct NormArgs {
@@ -314,7 +311,7 @@ struct FoldArgs {
 template <bool kRound>
 __device__ __forceinline__ float4 AsFolded(const float4& a) {
   if constexpr (!kRound) return a;
-  return make_float4(Rounded(a.x), Rounded(a.y), Rounded(a.z), Rounded(a.w));
+  return Rounded(a);
 }
 
 template <bool kRound>

@@ -1,5 +1,6 @@
 #include "gatefold/cuda/alignment.h"
 #include "gatefold/cuda/launch.h"
+#include "gatefold/cuda/rounded.cuh"
 #include "gatefold/cuda/rows.h"
 #include "gatefold/cuda/tiles.h"
 #include "gatefold/cuda/warp_ops.h"
@@ -145,16 +146,12 @@ struct RoundArgs {
   int64_t n;
 };
 
-__device__ __forceinline__ float Rounded(float x) {
-  return __bfloat162float(__float2bfloat16_rn(x));
-}
-
 __global__ void __launch_bounds__(kRowThreads) RoundKernel(const __grid_constant__ RoundArgs args) {
   BeginOverlapping();
   const int64_t i = (static_cast<int64_t>(blockIdx.x) * kRowThreads + threadIdx.x) * 4;
   if (i >= args.n) return;
   float4* const x = reinterpret_cast<float4*>(args.x + i);
-  *x = make_float4(Rounded(x->x), Rounded(x->y), Rounded(x->z), Rounded(x->w));
+  *x = Rounded(*x);
 }
 
 struct GatherArgs {
