@@ -3,14 +3,9 @@
 #include <algorithm>
 #include <iterator>
 
+#include "router-service/planner/items.h"
+
 namespace gatefold {
-namespace {
-
-bool Contains(const std::vector<uint32_t>& sorted, uint32_t item) {
-  return std::binary_search(sorted.begin(), sorted.end(), item);
-}
-
-}  // namespace
 
 void Assigner::NoteComplete(const std::vector<ShardView>& shards, const Plan& plan,
                             absl::Time now) {

@@ -9,6 +9,7 @@
 #include "gatefold/base/status_macros.h"
 #include "gatefold/internal/v1/expert.pb.h"
 #include "gatefold/rpc/frame.h"
+#include "router-service/planner/items.h"
 
 namespace gatefold {
 namespace {
@@ -41,10 +42,6 @@ void LogSpeeds(const ShardSpeeds& speeds) {
 }
 
 using ExpertRanges = google::protobuf::RepeatedPtrField<internal::v1::ExpertRange>;
-
-bool Contains(const std::vector<uint32_t>& sorted, uint32_t item) {
-  return std::binary_search(sorted.begin(), sorted.end(), item);
-}
 
 void AddRanges(const std::vector<uint32_t>& experts, int n_experts, ExpertRanges* ranges) {
   internal::v1::ExpertRange* range = nullptr;

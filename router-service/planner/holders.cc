@@ -5,12 +5,13 @@
 #include <iterator>
 #include <tuple>
 
+#include "router-service/planner/items.h"
+
 namespace gatefold {
 namespace {
 
 bool SendsHeld(const HolderView& shard, uint32_t item) {
-  return shard.sends_held &&
-         std::binary_search(shard.announced.begin(), shard.announced.end(), item);
+  return shard.sends_held && Contains(shard.announced, item);
 }
 
 // One shard by one of its two ways to have experts.

@@ -7,6 +7,7 @@
 #include <numeric>
 
 #include "absl/strings/str_cat.h"
+#include "router-service/planner/items.h"
 
 namespace gatefold {
 namespace {
@@ -20,10 +21,6 @@ int Domain(std::map<std::string, int>* numbers, const std::string& name, const s
 
 void Insert(std::vector<uint32_t>* sorted, uint32_t item) {
   sorted->insert(std::lower_bound(sorted->begin(), sorted->end(), item), item);
-}
-
-bool Contains(const std::vector<uint32_t>& sorted, uint32_t item) {
-  return std::binary_search(sorted.begin(), sorted.end(), item);
 }
 
 }  // namespace
