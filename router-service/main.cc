@@ -183,15 +183,22 @@ absl::StatusOr<ClusterOptions> ClusterFromFlags(const TlsOptions& front) {
   return cluster;
 }
 
+absl::StatusOr<std::unique_ptr<RouterMeter>> StartMeter(const RouterOptions& options,
+                                                        const ClusterOptions& cluster,
+                                                        const ClusterDoors& doors) {
+  GF_ASSIGN_OR_RETURN(auto meter, RouterMeter::Create(options));
+  meter->Watch(&doors.directory(), &doors.counters());
+  meter->WatchCertificate("workers",
+                          [security = cluster.security] { return security.not_after(); });
+  if (doors.planner() != nullptr) meter->Watch(doors.planner());
+  return meter;
+}
+
 // Plans until it is told to end. No request waits for it: shards keep what they were told last.
 absl::Status PlanOnly(const RouterOptions& options, const ClusterOptions& cluster,
                       const ModelWeights& weights, HealthListener* health) {
   GF_ASSIGN_OR_RETURN(const auto doors, ClusterDoors::Connect(cluster, options, weights));
-  GF_ASSIGN_OR_RETURN(const auto meter, RouterMeter::Create(options));
-  meter->Watch(&doors->directory(), &doors->counters());
-  meter->WatchCertificate("workers",
-                          [security = cluster.security] { return security.not_after(); });
-  meter->Watch(doors->planner());
+  GF_ASSIGN_OR_RETURN(const auto meter, StartMeter(options, cluster, *doors));
   ClusterWatch watch(doors->view());
   std::unique_ptr<AdminServer> admin;
   if (!options.admin_listen.empty()) {
@@ -211,6 +218,24 @@ absl::Status PlanOnly(const RouterOptions& options, const ClusterOptions& cluste
   health->SetReady(false);
   meter->StopWatching();
   return absl::OkStatus();
+}
+
+// For the colocated shape.
+absl::StatusOr<std::unique_ptr<AttentionHost>> LoadAttention(const RouterOptions& options,
+                                                             const ModelWeights& weights,
+                                                             ThreadPool* threads) {
+  AttentionHostOptions attention;
+  attention.backend = absl::GetFlag(FLAGS_attention_backend);
+  GF_ASSIGN_OR_RETURN(attention.kv_memory_bytes,
+                      ParseBytes("--kv-memory", absl::GetFlag(FLAGS_kv_memory)));
+  GF_ASSIGN_OR_RETURN(attention.prefix_cache,
+                      ParseOnOff("--prefix-cache", absl::GetFlag(FLAGS_prefix_cache)));
+  // What was computed without an expert must not be taken for more than that.
+  if (options.on_missing_expert == "renormalise") attention.prefix_cache = false;
+  LoadProgress progress({.label = "attention", .total_bytes = weights.role_bytes().attention});
+  GF_ASSIGN_OR_RETURN(auto host, AttentionHost::Load(weights, attention, threads, &progress));
+  progress.Finish();
+  return host;
 }
 
 // Tells callers to wait meanwhile. Returns the address at which it listened, or "" when told to
@@ -235,7 +260,6 @@ absl::Status Serve() {
     GF_ASSIGN_OR_RETURN(options.api_keys, ApiKeyring::Open({file}));
   }
   GF_ASSIGN_OR_RETURN(const ClusterOptions cluster, ClusterFromFlags(options.worker.tls));
-  const bool colocated = absl::GetFlag(FLAGS_colocated);
   GF_ASSIGN_OR_RETURN(const auto health, HealthListener::Start(MetricsHost(options.worker.listen),
                                                                options.worker.health_port));
   GF_ASSIGN_OR_RETURN(const auto weights,
@@ -247,27 +271,13 @@ absl::Status Serve() {
   ThreadPool threads(NumThreads(options.worker.n_threads),
                      absl::Microseconds(options.worker.spin_us));
   GF_ASSIGN_OR_RETURN(const auto doors, ClusterDoors::Connect(cluster, options, *weights));
-  GF_ASSIGN_OR_RETURN(const auto meter, RouterMeter::Create(options));
-  meter->Watch(&doors->directory(), &doors->counters());
+  GF_ASSIGN_OR_RETURN(const auto meter, StartMeter(options, cluster, *doors));
   meter->Watch(doors->traffic());
-  meter->WatchCertificate("workers",
-                          [security = cluster.security] { return security.not_after(); });
-  if (doors->planner() != nullptr) meter->Watch(doors->planner());
 
   std::unique_ptr<AttentionHost> host;
   std::function<absl::StatusOr<std::unique_ptr<AttentionClient>>(int)> local_attention;
-  if (colocated) {
-    AttentionHostOptions host_options;
-    host_options.backend = absl::GetFlag(FLAGS_attention_backend);
-    GF_ASSIGN_OR_RETURN(host_options.kv_memory_bytes,
-                        ParseBytes("--kv-memory", absl::GetFlag(FLAGS_kv_memory)));
-    GF_ASSIGN_OR_RETURN(host_options.prefix_cache,
-                        ParseOnOff("--prefix-cache", absl::GetFlag(FLAGS_prefix_cache)));
-    // What was computed without an expert must not be taken for more than that.
-    if (options.on_missing_expert == "renormalise") host_options.prefix_cache = false;
-    LoadProgress progress({.label = "attention", .total_bytes = weights->role_bytes().attention});
-    GF_ASSIGN_OR_RETURN(host, AttentionHost::Load(*weights, host_options, &threads, &progress));
-    progress.Finish();
+  if (absl::GetFlag(FLAGS_colocated)) {
+    GF_ASSIGN_OR_RETURN(host, LoadAttention(options, *weights, &threads));
     local_attention = [&host](int) -> absl::StatusOr<std::unique_ptr<AttentionClient>> {
       return std::make_unique<LocalAttentionClient>(host->runner());
     };
