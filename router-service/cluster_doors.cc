@@ -47,67 +47,83 @@ absl::StatusOr<std::unique_ptr<ClusterDoors>> ClusterDoors::Connect(const Cluste
                                                    " services, must be 1 to ", kMaxWorkers));
   }
   std::unique_ptr<ClusterDoors> doors(new ClusterDoors());
+  GF_RETURN_IF_ERROR(doors->SetOptions(cluster, options, weights));
+  GF_RETURN_IF_ERROR(doors->FindWorkers(cluster, weights.config()));
+  if (cluster.planner) GF_RETURN_IF_ERROR(doors->StartPlanner(cluster, weights));
   const ModelConfig& config = weights.config();
+  doors->counters_ = std::make_unique<DispatchCounters>(
+      kMaxWorkers, static_cast<size_t>(config.n_layers) * config.experts_per_layer());
+  doors->view_ =
+      std::make_unique<DirectoryView>(options.ModelName(), doors->model_fingerprint_, config,
+                                      doors->directory_.get(), doors->counters_.get());
+  ClusterControl::Options control;
+  control.channels.security = cluster.security;
+  doors->control_ = std::make_unique<ClusterControl>(control, doors->directory_.get(),
+                                                     doors->view_.get(), doors->planner_.get());
+  return doors;
+}
+
+absl::Status ClusterDoors::SetOptions(const ClusterOptions& cluster, const RouterOptions& options,
+                                      const ModelWeights& weights) {
+  model_fingerprint_ = weights.Fingerprint();
+  router_id_ = RandomId();
+  d_model_ = weights.config().d_model;
+  mixes_numerics_ = cluster.allow_mixed_numerics;
+  remote_attention_ = !cluster.attention.empty();
+  experts_.hedge = options.hedge;
+  experts_.verify_share = options.verify_share;
+  experts_.renormalise = options.on_missing_expert == "renormalise";
+  if (experts_.renormalise && !weights.config().sparse()) {
+    return absl::InvalidArgumentError(
+        "--on-missing-expert is renormalise, but the model is dense: every row needs every slice");
+  }
+  // What both doors have alike.
+  experts_.dtype = options.wire_dtype == "bfloat16" ? internal::v1::WIRE_DTYPE_BFLOAT16
+                                                    : internal::v1::WIRE_DTYPE_FLOAT32;
+  GF_ASSIGN_OR_RETURN(experts_.wait, ParseWaitPolicy(options.wait));
+  experts_.channels.security = cluster.security;
+  experts_.channels.traffic = traffic_;
+  attention_.dtype = experts_.dtype;
+  attention_.wait = experts_.wait;
+  attention_.channels = experts_.channels;
+  return absl::OkStatus();
+}
+
+absl::Status ClusterDoors::FindWorkers(const ClusterOptions& cluster, const ModelConfig& config) {
   ClusterIdentity identity;
   identity.config_fingerprint = ConfigFingerprint(config);
-  identity.model_fingerprint = doors->model_fingerprint_ = weights.Fingerprint();
+  identity.model_fingerprint = model_fingerprint_;
   identity.allow_mixed_numerics = cluster.allow_mixed_numerics;
   identity.n_layers = config.n_layers;
   identity.experts_per_layer = config.experts_per_layer();
   Directory::Options directory;
   directory.channels.security = cluster.security;
-  doors->experts_.channels.security = cluster.security;
-  doors->attention_.channels.security = cluster.security;
   directory.expert_addresses = cluster.experts.addresses;
   directory.attention_addresses = cluster.attention.addresses;
-  GF_ASSIGN_OR_RETURN(doors->directory_, Directory::Start(directory, identity));
-  doors->remote_attention_ = !cluster.attention.empty();
-  if (!cluster.experts.names.empty() || !cluster.attention.names.empty()) {
-    Discovery::Options discovery;
-    discovery.expert_names = cluster.experts.names;
-    discovery.attention_names = cluster.attention.names;
-    discovery.on_change = [known = doors->directory_.get()](const Discovery::Found& found) {
-      known->SetDiscovered(found.experts, found.attention);
-    };
-    doors->discovery_ = std::make_unique<Discovery>(std::move(discovery));
-  }
-  if (cluster.planner) {
-    ClusterPlanner::Options planner;
-    planner.channels.security = cluster.security;
-    planner.plan.min_replicas = cluster.min_replicas;
-    planner.plan.max_replicas = std::max(planner.plan.max_replicas, cluster.min_replicas);
-    GF_ASSIGN_OR_RETURN(
-        doors->planner_,
-        ClusterPlanner::Start(
-            planner, {config.n_layers, config.experts_per_layer(), weights.ExpertBytes(0, 0)},
-            doors->directory_.get()));
-  }
-  doors->router_id_ = RandomId();
-  doors->d_model_ = config.d_model;
-  doors->mixes_numerics_ = cluster.allow_mixed_numerics;
-  doors->experts_.hedge = options.hedge;
-  doors->experts_.verify_share = options.verify_share;
-  doors->experts_.renormalise = options.on_missing_expert == "renormalise";
-  if (doors->experts_.renormalise && !config.sparse()) {
-    return absl::InvalidArgumentError(
-        "--on-missing-expert is renormalise, but the model is dense: every row needs every slice");
-  }
-  doors->experts_.dtype = options.wire_dtype == "bfloat16" ? internal::v1::WIRE_DTYPE_BFLOAT16
-                                                           : internal::v1::WIRE_DTYPE_FLOAT32;
-  doors->attention_.dtype = doors->experts_.dtype;
-  GF_ASSIGN_OR_RETURN(doors->experts_.wait, ParseWaitPolicy(options.wait));
-  doors->attention_.wait = doors->experts_.wait;
-  doors->experts_.channels.traffic = doors->attention_.channels.traffic = doors->traffic_;
-  doors->counters_ = std::make_unique<DispatchCounters>(
-      kMaxWorkers, static_cast<size_t>(config.n_layers) * config.experts_per_layer());
-  doors->view_ =
-      std::make_unique<DirectoryView>(options.ModelName(), identity.model_fingerprint, config,
-                                      doors->directory_.get(), doors->counters_.get());
-  ClusterControl::Options control;
-  control.channels = directory.channels;
-  doors->control_ = std::make_unique<ClusterControl>(control, doors->directory_.get(),
-                                                     doors->view_.get(), doors->planner_.get());
-  return doors;
+  GF_ASSIGN_OR_RETURN(directory_, Directory::Start(directory, identity));
+  if (cluster.experts.names.empty() && cluster.attention.names.empty()) return absl::OkStatus();
+  Discovery::Options discovery;
+  discovery.expert_names = cluster.experts.names;
+  discovery.attention_names = cluster.attention.names;
+  discovery.on_change = [known = directory_.get()](const Discovery::Found& found) {
+    known->SetDiscovered(found.experts, found.attention);
+  };
+  discovery_ = std::make_unique<Discovery>(std::move(discovery));
+  return absl::OkStatus();
+}
+
+absl::Status ClusterDoors::StartPlanner(const ClusterOptions& cluster,
+                                        const ModelWeights& weights) {
+  const ModelConfig& config = weights.config();
+  ClusterPlanner::Options planner;
+  planner.channels.security = cluster.security;
+  planner.plan.min_replicas = cluster.min_replicas;
+  planner.plan.max_replicas = std::max(planner.plan.max_replicas, cluster.min_replicas);
+  GF_ASSIGN_OR_RETURN(planner_, ClusterPlanner::Start(planner,
+                                                      {config.n_layers, config.experts_per_layer(),
+                                                       weights.ExpertBytes(0, 0)},
+                                                      directory_.get()));
+  return absl::OkStatus();
 }
 
 absl::Status ClusterDoors::WhyNotReady() const {

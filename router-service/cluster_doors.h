@@ -60,6 +60,10 @@ class ClusterDoors {
 
  private:
   ClusterDoors() = default;
+  absl::Status SetOptions(const ClusterOptions& cluster, const RouterOptions& options,
+                          const ModelWeights& weights);
+  absl::Status FindWorkers(const ClusterOptions& cluster, const ModelConfig& config);
+  absl::Status StartPlanner(const ClusterOptions& cluster, const ModelWeights& weights);
   int MaxSequenceTokens() const;
 
   std::string model_fingerprint_;
