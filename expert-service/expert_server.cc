@@ -39,6 +39,7 @@ absl::StatusOr<std::unique_ptr<ExpertServer>> ExpertServer::Start(
   GF_ASSIGN_OR_RETURN(server->probes_, HealthListener::Start(MetricsHost(options.worker.listen),
                                                              options.worker.health_port));
   server->security_ = std::move(security);
+  GF_RETURN_IF_ERROR(server->Assemble());
   GF_RETURN_IF_ERROR(server->Listen());
   GF_RETURN_IF_ERROR(server->Load());
   server->probes_->SetStarted();
@@ -85,7 +86,7 @@ absl::Status ExpertServer::OpenSources() {
   return absl::OkStatus();
 }
 
-absl::Status ExpertServer::Listen() {
+absl::Status ExpertServer::Assemble() {
   GF_ASSIGN_OR_RETURN(catalog_,
                       ExpertCatalog::Open(options_.worker.model_dir, {options_.worker.n_slices}));
   const ModelConfig& config = catalog_->config();
@@ -121,7 +122,10 @@ absl::Status ExpertServer::Listen() {
     loader_ = std::make_unique<ExpertLoader>(catalog_.get(), supply_.get(), store_.get(), loading);
     service_->SetLoader(loader_.get());
   }
+  return absl::OkStatus();
+}
 
+absl::Status ExpertServer::Listen() {
   ServerOptions server_options;
   server_options.addresses = {options_.worker.listen};
   server_options.security = security_;

@@ -39,6 +39,7 @@ class ExpertServer {
 
  private:
   explicit ExpertServer(const ExpertServiceOptions& options);
+  absl::Status Assemble();
   absl::Status Listen();
   // Where experts come from.
   absl::Status OpenSources();
