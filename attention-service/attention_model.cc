@@ -8,14 +8,9 @@
 namespace gatefold {
 namespace {
 
-void Count(const MatrixView& view, LoadProgress* progress) {
-  ModelWeights::Drop(view);
-  if (progress != nullptr) progress->Add(view.n_rows * view.n_cols * DTypeBytes(view.dtype));
-}
-
 PackedMatrix Pack(const MatrixView& view, ThreadPool* threads, LoadProgress* progress) {
   PackedMatrix packed(view, threads);
-  Count(view, progress);
+  ModelWeights::DropCopied(view, progress);
   return packed;
 }
 
@@ -28,7 +23,7 @@ PackedMatrix PackQkv(const AttentionLayerWeights& weights, ThreadPool* threads,
   for (const MatrixView* view : {&weights.q, &weights.k, &weights.v}) {
     packed.Fill(first, *view, threads);
     first += view->n_rows;
-    Count(*view, progress);
+    ModelWeights::DropCopied(*view, progress);
   }
   return packed;
 }
@@ -55,7 +50,7 @@ std::unique_ptr<AttentionModel> AttentionModel::Load(const ModelWeights& weights
   model->embedding_dtype_ = embedding.dtype;
   model->embedding_ = Buffer(embedding.n_rows * embedding.n_cols * DTypeBytes(embedding.dtype));
   std::memcpy(model->embedding_.data(), embedding.data, model->embedding_.size_bytes());
-  Count(embedding, progress);
+  ModelWeights::DropCopied(embedding, progress);
   for (int i = 0; i < config.n_layers; ++i) {
     const AttentionLayerWeights& views = weights.Attention(i);
     Layer layer;

@@ -155,11 +155,6 @@ cuda::AttentionModelShape ShapeOf(const ModelConfig& config, int max_positions) 
           .max_positions = max_positions};
 }
 
-void Count(const MatrixView& view, LoadProgress* progress) {
-  ModelWeights::Drop(view);
-  if (progress != nullptr) progress->Add(view.n_rows * view.n_cols * DTypeBytes(view.dtype));
-}
-
 absl::Status CudaAttentionBackend::Load(int n_kv_blocks, int max_positions,
                                         LoadProgress* progress) {
   GF_RETURN_IF_ERROR(stream_.Prepare());
@@ -167,7 +162,7 @@ absl::Status CudaAttentionBackend::Load(int n_kv_blocks, int max_positions,
   cuda::WeightUpload upload;
   GF_RETURN_IF_CUDA_ERROR(upload.Prepare());
   GF_RETURN_IF_CUDA_ERROR(device_weights_->LoadEmbedding(ToHost(weights_->embedding()), &upload));
-  Count(weights_->embedding(), progress);
+  ModelWeights::DropCopied(weights_->embedding(), progress);
   for (int layer = 0; layer < config_.n_layers; ++layer) {
     GF_RETURN_IF_ERROR(LoadLayer(layer, &upload, progress));
   }
@@ -175,7 +170,7 @@ absl::Status CudaAttentionBackend::Load(int n_kv_blocks, int max_positions,
   GF_RETURN_IF_CUDA_ERROR(
       device_weights_->LoadHead(norm.as<float>(), ToHost(weights_->lm_head()), &upload));
   // The embedding once more, where that is the head too.
-  Count(weights_->lm_head(), config_.tie_word_embeddings ? nullptr : progress);
+  ModelWeights::DropCopied(weights_->lm_head(), config_.tie_word_embeddings ? nullptr : progress);
   GF_RETURN_IF_ERROR(LoadRope(max_positions, &upload));
   GF_RETURN_IF_CUDA_ERROR(upload.Finish());
   stack_ = std::make_unique<cuda::AttentionStack>(device_weights_.get(), n_kv_blocks);
@@ -203,7 +198,9 @@ absl::Status CudaAttentionBackend::LoadLayer(int layer, cuda::WeightUpload* uplo
       .qkv_bias = qkv_bias.empty() ? nullptr : qkv_bias.data(),
       .o_bias = views.o_bias.data == nullptr ? nullptr : o_bias.as<float>()};
   GF_RETURN_IF_CUDA_ERROR(device_weights_->LoadLayer(layer, host, upload));
-  for (const MatrixView* view : {&views.q, &views.k, &views.v, &views.o}) Count(*view, progress);
+  for (const MatrixView* view : {&views.q, &views.k, &views.v, &views.o}) {
+    ModelWeights::DropCopied(*view, progress);
+  }
   return absl::OkStatus();
 }
 

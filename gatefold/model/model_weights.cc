@@ -98,6 +98,7 @@ TensorView Part(const TensorView& vector, const SliceRange& range) {
                     static_cast<const char*>(vector.data) + range.begin * DTypeBytes(vector.dtype)};
 }
 
+// Of a slice's columns the whole rows.
 size_t SpanBytes(const MatrixView& view) {
   if (view.n_rows == 0) return 0;
   return static_cast<size_t>((view.n_rows - 1) * view.row_stride + view.n_cols) *
@@ -204,17 +205,23 @@ uint64_t ModelWeights::ExpertBytes(int layer, int expert) const {
   return tally.bytes;
 }
 
-void ModelWeights::Prefetch(const MatrixView& view) { PrefetchPages(view.data, SpanBytes(view)); }
-void ModelWeights::Drop(const MatrixView& view) { DropPages(view.data, SpanBytes(view)); }
+void ModelWeights::DropCopied(const MatrixView& view, LoadProgress* progress) {
+  DropPages(view.data, SpanBytes(view));
+  if (progress != nullptr) progress->Add(view.n_rows * view.n_cols * DTypeBytes(view.dtype));
+}
 
 void ModelWeights::PrefetchExpert(int layer, int expert) const {
   const ExpertWeightsView view = Expert(layer, expert);
-  for (const MatrixView* matrix : {&view.w1, &view.w3, &view.w2}) Prefetch(*matrix);
+  for (const MatrixView* matrix : {&view.w1, &view.w3, &view.w2}) {
+    PrefetchPages(matrix->data, SpanBytes(*matrix));
+  }
 }
 
 void ModelWeights::DropExpert(int layer, int expert) const {
   const ExpertWeightsView view = Expert(layer, expert);
-  for (const MatrixView* matrix : {&view.w1, &view.w3, &view.w2}) Drop(*matrix);
+  for (const MatrixView* matrix : {&view.w1, &view.w3, &view.w2}) {
+    DropCopied(*matrix, nullptr);
+  }
 }
 
 const std::string& ModelWeights::Fingerprint() const {

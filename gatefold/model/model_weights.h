@@ -9,6 +9,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "gatefold/checkpoint/checkpoint.h"
+#include "gatefold/checkpoint/load_progress.h"
 #include "gatefold/model/model_config.h"
 #include "gatefold/tensor/tensor_view.h"
 
@@ -91,9 +92,8 @@ class ModelWeights {
   // still reads only costs it time.
   void PrefetchExpert(int layer, int expert) const;
   void DropExpert(int layer, int expert) const;
-  // The same for a view handed out by this object. Of a slice's columns the whole rows are meant.
-  static void Prefetch(const MatrixView& view);
-  static void Drop(const MatrixView& view);
+  // Gives back the pages of a view that was copied, and counts its bytes. `progress` may be null.
+  static void DropCopied(const MatrixView& view, LoadProgress* progress);
 
   // Hex; equal between services iff configuration and weights are (as far as WeightDigest sees).
   // The first call reads samples of all weights; do it once, off the request path.
