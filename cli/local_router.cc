@@ -1,130 +1,27 @@
 #include "cli/local_router.h"
 
-#include <algorithm>
 #include <atomic>
 #include <cstdio>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "attention-service/attention_host.h"
 #include "attention-service/local_attention_client.h"
+#include "cli/local_view.h"
 #include "expert-service/checkpoint_experts.h"
 #include "expert-service/expert_selection.h"
 #include "expert-service/local_expert_client.h"
 #include "expert-service/resident_expert_client.h"
 #include "gatefold/base/log.h"
-#include "gatefold/base/periodic_task.h"
 #include "gatefold/base/status_macros.h"
 #include "gatefold/engine/device_rows.h"
-#include "router-service/gateway/cluster_view.h"
 #include "router-service/router_meter.h"
 #include "router-service/router_server.h"
 
 namespace gatefold {
 namespace {
-
-// The share of the last second in which steps were under way, as far as they have ended.
-class BusyShare {
- public:
-  // The meter outlives it.
-  explicit BusyShare(const RouterMeter* meter)
-      : meter_(meter), task_(absl::Seconds(1), [this] { Look(); }) {}
-
-  double ratio() const { return ratio_; }
-
- private:
-  void Look() {
-    const absl::Time now = absl::Now();
-    const absl::Duration busy = meter_->step_time();
-    if (now > at_) ratio_ = std::min(1.0, absl::FDivDuration(busy - busy_, now - at_));
-    at_ = now;
-    busy_ = busy;
-  }
-
-  const RouterMeter* const meter_;
-  std::atomic<double> ratio_{0};
-  absl::Time at_ = absl::Now();  // these two are the task's
-  absl::Duration busy_;
-  PeriodicTask task_;  // last: it uses the others
-};
-
-// A cluster of one.
-class LocalView final : public ClusterView {
- public:
-  LocalView(std::string model, std::string device, const ModelWeights* weights,
-            const PrefixCache* kv, const ExpertRunner* runner, const ResidentExperts* resident,
-            const std::atomic<int>* n_sequences, const RouterMeter* meter)
-      : model_(std::move(model)),
-        device_(std::move(device)),
-        weights_(weights),
-        kv_(kv),
-        runner_(runner),
-        resident_(resident),
-        numerics_class_(runner->store().backend()->numerics_class()),
-        n_sequences_(n_sequences),
-        meter_(meter),
-        busy_(meter) {}
-
-  cluster::v1::GetClusterResponse Snapshot() const override {
-    cluster::v1::GetClusterResponse cluster;
-    cluster.set_model(model_);
-    cluster.set_model_fingerprint(weights_->Fingerprint());
-    cluster.set_ready(true);
-    cluster.set_coverage_ratio(1);
-    cluster.set_topology_version(topology_version());
-    cluster::v1::Worker* worker = cluster.add_workers();
-    worker->set_name("local");
-    worker->set_kind(cluster::v1::WORKER_KIND_ROUTER);
-    worker->set_state(cluster::v1::WORKER_STATE_READY);
-    const std::vector<ExpertId> held = runner_->store().Held();
-    worker->set_n_experts(static_cast<uint32_t>(held.size()));
-    worker->set_n_sole_experts(worker->n_experts());
-    for (const ExpertId& id : held) worker->set_rows_served(worker->rows_served() + RowsOf(id));
-    worker->set_loaded_bytes(runner_->store().loaded_bytes());
-    worker->set_isa(device_);
-    worker->set_version(kVersion);
-    worker->set_n_kv_blocks(kv_->n_blocks());
-    worker->set_n_kv_blocks_free(kv_->n_available());
-    worker->set_n_sequences(*n_sequences_);
-    worker->set_busy_ratio(busy_.ratio());
-    worker->set_numerics_class(numerics_class_);
-    worker->set_metrics_address(meter_->address());
-    return cluster;
-  }
-  std::vector<cluster::v1::ExpertLoad> ExpertLoads() const override {
-    std::vector<cluster::v1::ExpertLoad> loads;
-    for (const ExpertId& id : runner_->store().Held()) {
-      cluster::v1::ExpertLoad& load = loads.emplace_back();
-      load.set_layer(id.layer);
-      load.set_expert(id.expert);
-      load.set_rows(RowsOf(id));
-      load.add_shards("local");
-    }
-    return loads;
-  }
-  std::vector<std::string> ShardNames() const override { return {"local"}; }
-  uint64_t topology_version() const override { return 1; }
-  bool mixed_numerics() const override { return false; }
-
- private:
-  uint64_t RowsOf(const ExpertId& id) const {
-    return resident_ != nullptr ? resident_->n_rows(id.layer, id.expert) : runner_->n_rows(id);
-  }
-
-  const std::string model_;
-  const std::string device_;  // for people
-  const ModelWeights* const weights_;
-  const PrefixCache* const kv_;
-  const ExpertRunner* const runner_;
-  const ResidentExperts* const resident_;  // null: the runner computes
-  const uint64_t numerics_class_;          // of experts, as shards describe themselves
-  const std::atomic<int>* const n_sequences_;
-  const RouterMeter* const meter_;
-  const BusyShare busy_;
-};
 
 // Where rows stay on a device and its memory is ample: kDeviceSpareBytes are left for attention and
 // for what calls take when they need it, most of it parts of long contexts.
