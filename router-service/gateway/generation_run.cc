@@ -4,11 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "gatefold/base/errors.h"
-#include "gatefold/base/status_macros.h"
 #include "gatefold/rpc/proto_time.h"
-#include "router-service/gateway/effective_config.h"
-#include "router-service/gateway/prompt_encoder.h"
 #include "router-service/gateway/routing_trace.h"
 
 namespace gatefold {
@@ -81,10 +77,11 @@ void GenerationRun::Prepare() {
     if (events_.ended()) return;
     request_id = lease_->id();
   }
-  absl::StatusOr<Prepared> prepared = PrepareInputs();
+  absl::StatusOr<PreparedGeneration> prepared = PrepareGeneration(context_, request_, deadline_);
   if (!prepared.ok()) return Fail(prepared.status());
   if (absl::Status taken = TakeTokens(*prepared); !taken.ok()) return Fail(std::move(taken));
-  std::vector<GenerationRequest> submissions = Submissions(*prepared, request_id);
+  std::vector<GenerationRequest> submissions =
+      Submissions(context_, request_, *prepared, request_id, deadline_);
   if (!Install(*std::move(prepared))) return;
   for (size_t i = 0; i < submissions.size(); ++i) {
     auto handle = context_.service->Submit(std::move(submissions[i]),
@@ -94,68 +91,17 @@ void GenerationRun::Prepare() {
   }
 }
 
-absl::StatusOr<GenerationRun::Prepared> GenerationRun::PrepareInputs() const {
-  const auto& request = request_.request();
-  GF_RETURN_IF_ERROR(CheckTimeLeft(context_.clock(), deadline_));
-  Prepared prepared;
-  GF_ASSIGN_OR_RETURN(prepared.prompt, EncodePrompt(request.prompt(), context_.codec));
-  if (prepared.prompt.empty()) return BadField("prompt", "has no tokens");
-  prepared.config = FillDefaults(request.config(), context_.model);
-  GF_ASSIGN_OR_RETURN(
-      prepared.n_truncated,
-      FitPrompt(context_.max_sequence_tokens, context_.options.limits.default_max_output_tokens,
-                request.truncation_policy(), context_.model.bos_token_id, &prepared.config,
-                &prepared.prompt));
-  GF_RETURN_IF_ERROR(CheckResumed(prepared));
-  GF_RETURN_IF_ERROR(CheckResponseSize(request.output(), context_.model, prepared.prompt.size(),
-                                       context_.options.limits.max_response_bytes));
-  const std::vector<int32_t> resumed(request_.resume_token_ids().begin(),
-                                     request_.resume_token_ids().end());
-  for (uint32_t i = 0; i < prepared.config.candidate_count(); ++i) {
-    prepared.candidates.emplace_back(CandidateTranscript(
-        static_cast<int>(i), context_.codec, prepared.prompt, prepared.config, request.output()));
-  }
-  prepared.resumed_end = ResumedEnd(prepared, prepared.candidates[0].transcript.Resume(resumed));
-  GF_RETURN_IF_ERROR(CheckTimeLeft(context_.clock(), deadline_));
-  return prepared;
-}
-
-absl::Status GenerationRun::TakeTokens(const Prepared& prepared) {
+absl::Status GenerationRun::TakeTokens(const PreparedGeneration& prepared) {
   // However many were asked for, the model's length ends the output, too. What was resumed fits in
-  // either: see CheckResumed.
+  // either.
   const int64_t n_prompt = static_cast<int64_t>(prepared.prompt.size());
   const int64_t n_output = std::min<int64_t>(prepared.config.max_output_tokens(),
                                              context_.max_sequence_tokens - n_prompt) -
                            request_.resume_token_ids_size();
-  const int64_t n_candidates = static_cast<int64_t>(prepared.candidates.size());
+  const int64_t n_candidates = static_cast<int64_t>(prepared.transcripts.size());
   absl::MutexLock lock(&mu_);
   if (events_.ended()) return absl::OkStatus();
   return hold_.Take(caller_, n_prompt + n_candidates * n_output);
-}
-
-absl::Status GenerationRun::CheckResumed(const Prepared& prepared) const {
-  const int64_t n_resumed = request_.resume_token_ids_size();
-  const int64_t n_tokens = n_resumed + static_cast<int64_t>(prepared.prompt.size());
-  if (n_tokens > context_.max_sequence_tokens) {
-    return Annotate(ContextLengthExceeded(n_tokens, context_.max_sequence_tokens),
-                    "with resume_token_ids");
-  }
-  if (n_resumed > prepared.config.max_output_tokens()) {
-    return BadField("resume_token_ids",
-                    absl::StrCat("has ", n_resumed, " ids, more than the ",
-                                 prepared.config.max_output_tokens(), " output tokens there are"));
-  }
-  return absl::OkStatus();
-}
-
-std::optional<StopCause> GenerationRun::ResumedEnd(const Prepared& prepared, bool stopped) const {
-  const int64_t n_resumed = request_.resume_token_ids_size();
-  const int64_t n_tokens = n_resumed + static_cast<int64_t>(prepared.prompt.size());
-  if (n_resumed == 0) return std::nullopt;
-  if (stopped) return StopCause::kListener;
-  if (n_resumed == prepared.config.max_output_tokens()) return StopCause::kMaxTokens;
-  if (n_tokens == context_.max_sequence_tokens) return StopCause::kContextLength;
-  return std::nullopt;
 }
 
 bool GenerationRun::WantsPromptDetails() const {
@@ -163,28 +109,7 @@ bool GenerationRun::WantsPromptDetails() const {
   return output.prompt_logprobs() || output.routing_trace();
 }
 
-std::vector<GenerationRequest> GenerationRun::Submissions(const Prepared& prepared,
-                                                          const std::string& request_id) const {
-  std::vector<GenerationRequest> submissions;
-  for (size_t i = 0; i < prepared.candidates.size(); ++i) {
-    GenerationRequest request = MakeGenerationRequest(prepared.config, request_.request().output(),
-                                                      context_.model, static_cast<int>(i));
-    request.request_id = request_id;
-    request.prompt = prepared.prompt;
-    if (prepared.resumed_end.has_value()) {
-      request.max_output_tokens = 0;  // what was asked about the prompt is all that is left
-    } else {
-      request.resumed.assign(request_.resume_token_ids().begin(),
-                             request_.resume_token_ids().end());
-    }
-    request.deadline = deadline_;
-    request.priority = request_.request().priority();
-    submissions.push_back(std::move(request));
-  }
-  return submissions;
-}
-
-bool GenerationRun::Install(Prepared prepared) {
+bool GenerationRun::Install(PreparedGeneration prepared) {
   const auto& output = request_.request().output();
   Aftermath after;
   bool submit = true;
@@ -192,7 +117,9 @@ bool GenerationRun::Install(Prepared prepared) {
     absl::MutexLock lock(&mu_);
     if (events_.ended()) return false;
     config_ = std::move(prepared.config);
-    candidates_ = std::move(prepared.candidates);
+    for (CandidateTranscript& each : prepared.transcripts) {
+      candidates_.emplace_back(std::move(each));
+    }
     resumed_end_ = prepared.resumed_end;
     prompt_info_.set_n_tokens(prepared.prompt.size());
     prompt_info_.set_n_truncated_tokens(prepared.n_truncated);

@@ -13,6 +13,7 @@
 #include "router-service/gateway/candidate_transcript.h"
 #include "router-service/gateway/event_buffer.h"
 #include "router-service/gateway/gateway_context.h"
+#include "router-service/gateway/prepared_generation.h"
 #include "router-service/gateway/request_end.h"
 #include "router-service/gateway/routing_record.h"
 #include "router-service/gateway/token_logprobs.h"
@@ -56,14 +57,6 @@ class GenerationRun : public std::enable_shared_from_this<GenerationRun> {
     inference::v1::FinishReason reason = inference::v1::FINISH_REASON_UNSPECIFIED;
     absl::Time last_token = absl::InfinitePast();
   };
-  // What is known once the prompt is tokenised.
-  struct Prepared {
-    inference::v1::GenerationConfig config;  // effective
-    std::vector<int32_t> prompt;
-    int n_truncated = 0;
-    std::vector<Candidate> candidates;
-    std::optional<StopCause> resumed_end;  // set: what is resumed is all of the output
-  };
   // What is left to do once the lock is released.
   struct Aftermath {
     std::function<void()> wake;
@@ -72,16 +65,10 @@ class GenerationRun : public std::enable_shared_from_this<GenerationRun> {
     std::vector<std::unique_ptr<GenerationService::Handle>> dropped;
   };
 
-  absl::StatusOr<Prepared> PrepareInputs() const;
   // What it may come to, of the caller's tokens.
-  absl::Status TakeTokens(const Prepared& prepared);
-  absl::Status CheckResumed(const Prepared& prepared) const;
-  // How the output ended, if the resumed tokens, which stop at a stop string or not, are all of it.
-  std::optional<StopCause> ResumedEnd(const Prepared& prepared, bool stopped) const;
-  std::vector<GenerationRequest> Submissions(const Prepared& prepared,
-                                             const std::string& request_id) const;
+  absl::Status TakeTokens(const PreparedGeneration& prepared);
   // False: there is nothing to submit.
-  bool Install(Prepared prepared);
+  bool Install(PreparedGeneration prepared);
   void HoldHandle(std::unique_ptr<GenerationService::Handle> handle);
   bool WantsPromptDetails() const;
 
