@@ -59,16 +59,6 @@ uint64_t LoadProgress::done_bytes() const {
   return done_bytes_;
 }
 
-double LoadProgress::bytes_per_second() const {
-  absl::MutexLock lock(&mu_);
-  return Rate(options_.now());
-}
-
-absl::Duration LoadProgress::time_left() const {
-  absl::MutexLock lock(&mu_);
-  return Left(options_.now());
-}
-
 double LoadProgress::Rate(absl::Time now) const {
   const double seconds = absl::ToDoubleSeconds(now - started_);
   return seconds > 0 ? static_cast<double>(done_bytes_) / seconds : 0;

@@ -36,12 +36,11 @@ class LoadProgress {
 
   uint64_t done_bytes() const;
   uint64_t total_bytes() const { return options_.total_bytes; }
-  double bytes_per_second() const;
-  absl::Duration time_left() const;  // InfiniteDuration before the first byte
 
  private:
   static bool StderrIsTerminal();
   double Rate(absl::Time now) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // InfiniteDuration before the first byte.
   absl::Duration Left(absl::Time now) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   std::string Line(absl::Time now) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 

@@ -59,16 +59,11 @@ TEST_F(LoadProgressTest, SaysOnceThatItIsDone) {
   EXPECT_THAT(lines_, ElementsAre("loaded experts: 100.0 MiB in 2.0 s (50 MiB/s)\n"));
 }
 
-TEST_F(LoadProgressTest, KnowsRateAndTimeLeft) {
+TEST_F(LoadProgressTest, PromisesNothingBeyondTheWhole) {
   LoadProgress progress(Options(/*terminal=*/false));
-  EXPECT_EQ(progress.time_left(), absl::InfiniteDuration());
-  now_ += absl::Seconds(1);
-  progress.Add(25 << 20);
-  EXPECT_EQ(progress.done_bytes(), 25u << 20);
-  EXPECT_DOUBLE_EQ(progress.bytes_per_second(), 25 << 20);
-  EXPECT_EQ(progress.time_left(), absl::Seconds(3));
-  progress.Add(uint64_t{100} << 20);  // more than promised
-  EXPECT_EQ(progress.time_left(), absl::ZeroDuration());
+  now_ += absl::Seconds(5);
+  progress.Add(uint64_t{125} << 20);
+  EXPECT_THAT(lines_, ElementsAre("loading experts 100% 125 of 100 MiB, 25 MiB/s, 0 s left\n"));
 }
 
 TEST_F(LoadProgressTest, ShowsUnknownTimeBeforeTheFirstByte) {

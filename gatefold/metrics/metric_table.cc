@@ -196,18 +196,6 @@ Specs MakeTable() {
 
 }  // namespace
 
-const char* MetricKindName(MetricKind kind) {
-  switch (kind) {
-    case MetricKind::kCounter:
-      return "counter";
-    case MetricKind::kGauge:
-      return "gauge";
-    case MetricKind::kHistogram:
-      return "histogram";
-  }
-  return "unknown";
-}
-
 const std::vector<MetricSpec>& MetricTable() {
   static const auto* const table = new std::vector<MetricSpec>(MakeTable());
   return *table;

@@ -7,7 +7,6 @@
 namespace gatefold {
 
 enum class MetricKind { kCounter, kGauge, kHistogram };
-const char* MetricKindName(MetricKind kind);
 
 // One metric as operators see it. docs/metrics.md is checked against these.
 struct MetricSpec {

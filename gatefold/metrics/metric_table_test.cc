@@ -28,8 +28,20 @@ std::vector<std::string> DocumentedRows() {
   return rows;
 }
 
+const char* KindName(MetricKind kind) {
+  switch (kind) {
+    case MetricKind::kCounter:
+      return "counter";
+    case MetricKind::kGauge:
+      return "gauge";
+    case MetricKind::kHistogram:
+      return "histogram";
+  }
+  return "unknown";
+}
+
 std::string Row(const MetricSpec& spec) {
-  return absl::StrCat("| `", spec.name, "` | ", MetricKindName(spec.kind), " | ", spec.labels,
+  return absl::StrCat("| `", spec.name, "` | ", KindName(spec.kind), " | ", spec.labels,
                       spec.labels.empty() ? "| " : " | ", spec.unit, " | ", spec.services, " | ",
                       spec.help, " |");
 }

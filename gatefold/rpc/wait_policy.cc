@@ -56,12 +56,6 @@ absl::StatusOr<WaitPolicy> ParseWaitPolicy(absl::string_view text) {
                    "hybrid:50us"));
 }
 
-std::string WaitPolicyName(const WaitPolicy& policy) {
-  if (policy.spin == absl::ZeroDuration()) return "block";
-  if (policy.spin == absl::InfiniteDuration()) return "spin";
-  return absl::StrCat(kHybridPrefix, absl::FormatDuration(policy.spin));
-}
-
 WaitResult WaitForEvent(grpc::CompletionQueue* queue, const WaitPolicy& policy, absl::Time deadline,
                         void** tag, bool* ok) {
   WaitResult result;

@@ -2,8 +2,6 @@
 
 #include <grpcpp/completion_queue.h>
 
-#include <string>
-
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
@@ -21,7 +19,6 @@ struct WaitPolicy {
 
 // "block", "spin" or "hybrid:50us" (spin that long, then block).
 absl::StatusOr<WaitPolicy> ParseWaitPolicy(absl::string_view text);
-std::string WaitPolicyName(const WaitPolicy& policy);
 
 enum class WaitResult { kEvent, kTimeout, kShutdown };
 
