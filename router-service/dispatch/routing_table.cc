@@ -43,7 +43,8 @@ void RoutingTable::FindHolders(int n_layers) {
         for (uint64_t expert = range.first_expert(); expert < end; ++expert) {
           const size_t at = IndexOf(static_cast<int>(range.layer()), static_cast<int>(expert));
           if (last_resort && !before[at].empty()) continue;
-          holders[at].push_back(static_cast<int>(s));
+          const int shard = static_cast<int>(s);  // once, however often it says so
+          if (holders[at].empty() || holders[at].back() != shard) holders[at].push_back(shard);
         }
       }
     }

@@ -57,6 +57,18 @@ TEST_F(RoutingTableTest, TakesNothingThatTheModelDoesNotHave) {
   EXPECT_EQ(table_.CoverageRatio(), 1.0 / 8);
 }
 
+// It would be a replica of itself.
+TEST_F(RoutingTableTest, CountsAShardOnceHoweverOftenItNamesAnExpert) {
+  AddShard(WorkerEntry::State::kReady, 0, 0, 2);
+  AddShard(WorkerEntry::State::kReady, 0, 1, 1);
+  internal::v1::ExpertShard* const first = &table_.experts[0].shard;
+  const internal::v1::ExpertRange again = first->held(0);
+  *first->add_held() = again;
+  table_.FindHolders(kLayers);
+  EXPECT_THAT(table_.HoldersOf(0, 0), ElementsAre(0));
+  EXPECT_THAT(table_.HoldersOf(0, 1), ElementsAre(0, 1));
+}
+
 TEST_F(RoutingTableTest, SaysWhetherHoldersAreOfDifferentNumerics) {
   AddShard(WorkerEntry::State::kReady, 0, 0, 1);
   AddShard(WorkerEntry::State::kReady, 1, 0, 1);
