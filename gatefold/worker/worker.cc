@@ -17,6 +17,8 @@
 
 namespace gatefold {
 
+const char* const kVersion = GATEFOLD_VERSION;
+
 absl::Status WorkerOptions::Validate() const {
   if (model_dir.empty()) return absl::InvalidArgumentError("--model is missing: a model's folder");
   if (listen.empty()) {

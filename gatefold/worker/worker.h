@@ -16,7 +16,7 @@
 namespace gatefold {
 
 inline constexpr uint32_t kWireVersion = 1;  // of gatefold.internal.v1
-inline constexpr char kVersion[] = "0.1.0";
+extern const char* const kVersion;           // the project's, as CMake knows it
 
 struct WorkerOptions {
   std::string model_dir;

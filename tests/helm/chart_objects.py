@@ -1,8 +1,10 @@
 """What must hold for the objects of every rendering."""
 
+import re
 import unittest
 
 import chart
+import tools
 
 SERVICE_PORTS = {"router": 7070, "expert": 7071, "attention": 7072}
 METRICS, HEALTH = 9090, 9091
@@ -238,3 +240,8 @@ class ChartObjectsTest(unittest.TestCase):
         self.assertIsNone(storage_class())
         self.assertEqual(storage_class("model.pvc.volumeName=v"), "")
         self.assertEqual(storage_class("model.pvc.volumeName=v", "model.pvc.storageClassName=fast"), "fast")
+
+    def test_the_chart_is_of_the_programs_version(self):
+        project = (tools.ROOT / "CMakeLists.txt").read_text()
+        version = re.search(r"project\(gatefold VERSION (\S+)", project).group(1)
+        self.assertIn(f"\nappVersion: {version}\n", (chart.CHART / "Chart.yaml").read_text())
