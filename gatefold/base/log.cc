@@ -65,13 +65,15 @@ bool NeedsQuotes(absl::string_view text) {
 
 void SetLogLevel(LogLevel level) { g_level = level; }
 void SetLogFormat(LogFormat format) { g_format = format; }
+LogFormat CurrentLogFormat() { return g_format.load(std::memory_order_relaxed); }
+bool IsLogged(LogLevel level) { return level >= g_level.load(std::memory_order_relaxed); }
 
 void LogEvent(LogLevel level, absl::string_view event, std::initializer_list<LogField> fields) {
-  if (level < g_level.load(std::memory_order_relaxed)) return;
+  if (!IsLogged(level)) return;
   const std::string time =
       absl::FormatTime("%Y-%m-%dT%H:%M:%E3SZ", absl::Now(), absl::UTCTimeZone());
   std::string line;
-  if (g_format.load(std::memory_order_relaxed) == LogFormat::kJson) {
+  if (CurrentLogFormat() == LogFormat::kJson) {
     absl::StrAppend(&line, "{\"time\":\"", time, "\",\"level\":\"", LevelName(level),
                     "\",\"event\":");
     AppendQuoted(event, &line);

@@ -1,6 +1,6 @@
 #pragma once
 
-// One line per event on stderr: `time level event key=value ...`.
+// One line per event on stderr: `time level event key=value ...`, or as JSON an object.
 //   LogEvent(LogLevel::kInfo, "shard_ready", {{"shard", name}, {"experts", n}});
 // Values with spaces or quotes are quoted. Prompts and generated text are never logged.
 // Threads: safe; a line is written with one call, so lines do not mix.
@@ -27,6 +27,9 @@ struct LogField {
 // start, from flags.
 void SetLogLevel(LogLevel level);
 void SetLogFormat(LogFormat format);
+LogFormat CurrentLogFormat();
+// Whether an event of that level is written, for who would gather its fields in vain.
+bool IsLogged(LogLevel level);
 
 void LogEvent(LogLevel level, absl::string_view event, std::initializer_list<LogField> fields);
 

@@ -45,6 +45,7 @@ TEST(LogTest, ShowsWhatWouldControlATerminal) {
 }
 
 TEST(LogTest, DropsWhatIsBelowTheLevel) {
+  EXPECT_FALSE(IsLogged(LogLevel::kDebug));
   EXPECT_EQ(Logged(LogFormat::kKeyValue, LogLevel::kDebug), "");
 }
 

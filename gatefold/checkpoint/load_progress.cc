@@ -8,7 +8,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/strip.h"
 #include "absl/time/clock.h"
+#include "gatefold/base/log.h"
 
 namespace gatefold {
 namespace {
@@ -18,6 +20,9 @@ constexpr absl::Duration kBarInterval = absl::Milliseconds(100);
 constexpr int kBarWidth = 30;
 
 void WriteToStderr(absl::string_view text) {
+  if (CurrentLogFormat() == LogFormat::kJson) {
+    return LogEvent(LogLevel::kInfo, "load_progress", {{"message", absl::StripSuffix(text, "\n")}});
+  }
   std::fwrite(text.data(), 1, text.size(), stderr);
   std::fflush(stderr);
 }
@@ -26,7 +31,9 @@ double MiB(double bytes) { return bytes / (1 << 20); }
 
 }  // namespace
 
-bool LoadProgress::StderrIsTerminal() { return isatty(STDERR_FILENO) == 1; }
+bool LoadProgress::StderrIsTerminal() {
+  return isatty(STDERR_FILENO) == 1 && CurrentLogFormat() != LogFormat::kJson;
+}
 
 LoadProgress::LoadProgress(Options options) : options_(std::move(options)) {
   if (!options_.write) options_.write = WriteToStderr;

@@ -3,6 +3,7 @@
 #include <string>
 #include <vector>
 
+#include "gatefold/base/log.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -57,6 +58,18 @@ TEST_F(LoadProgressTest, SaysOnceThatItIsDone) {
   progress.Finish();
   progress.Finish();
   EXPECT_THAT(lines_, ElementsAre("loaded experts: 100.0 MiB in 2.0 s (50 MiB/s)\n"));
+}
+
+TEST_F(LoadProgressTest, IsAnEventAmongOthersInALogOfJson) {
+  SetLogFormat(LogFormat::kJson);
+  LoadProgress::Options options = Options(/*terminal=*/false);
+  options.write = nullptr;
+  testing::internal::CaptureStderr();
+  LoadProgress(options).Finish();
+  SetLogFormat(LogFormat::kKeyValue);
+  EXPECT_THAT(testing::internal::GetCapturedStderr(),
+              testing::EndsWith("\"event\":\"load_progress\",\"message\":"
+                                "\"loaded experts: 0.0 MiB in 0.0 s (0 MiB/s)\"}\n"));
 }
 
 TEST_F(LoadProgressTest, PromisesNothingBeyondTheWhole) {

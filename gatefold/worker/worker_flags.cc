@@ -1,9 +1,43 @@
 #include "gatefold/worker/worker_flags.h"
 
+#include <algorithm>
 #include <cstdlib>
+#include <iterator>
 
 #include "absl/flags/flag.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "gatefold/base/log.h"
+
+namespace gatefold {
+namespace {
+
+constexpr const char* kLogFormats[] = {"text", "json"};
+constexpr const char* kLogLevels[] = {"debug", "info", "warning", "error"};
+
+// An enum whose values count up from 0, by its names in that order.
+template <typename Enum, size_t n>
+bool ParseName(absl::string_view text, const char* const (&names)[n], Enum* value,
+               std::string* error) {
+  const auto found = std::find(std::begin(names), std::end(names), text);
+  *value = static_cast<Enum>(found - std::begin(names));
+  if (found != std::end(names)) return true;
+  *error = absl::StrCat("must be one of ", absl::StrJoin(names, ", "));
+  return false;
+}
+
+}  // namespace
+
+bool AbslParseFlag(absl::string_view text, LogFormat* format, std::string* error) {
+  return ParseName(text, kLogFormats, format, error);
+}
+std::string AbslUnparseFlag(LogFormat format) { return kLogFormats[static_cast<int>(format)]; }
+bool AbslParseFlag(absl::string_view text, LogLevel* level, std::string* error) {
+  return ParseName(text, kLogLevels, level, error);
+}
+std::string AbslUnparseFlag(LogLevel level) { return kLogLevels[static_cast<int>(level)]; }
+
+}  // namespace gatefold
 
 ABSL_FLAG(std::string, name, "", "name for people; default: the address");
 ABSL_FLAG(int, threads, 0, "threads that compute; 0: the cores there are");
@@ -15,10 +49,16 @@ ABSL_FLAG(std::string, tls_cert_file, "",
           "own certificate chain (PEM): TLS on --listen, but for unix: sockets");
 ABSL_FLAG(std::string, tls_key_file, "", "its private key (PEM, mode 0600)");
 ABSL_FLAG(std::string, tls_ca_file, "", "CA (PEM): callers must present a certificate of it");
+ABSL_FLAG(gatefold::LogFormat, log_format, gatefold::LogFormat::kKeyValue,
+          "of the log on stderr: text (key=value), or json, an object per line");
+ABSL_FLAG(gatefold::LogLevel, log_level, gatefold::LogLevel::kInfo,
+          "what is logged: debug, info, warning or error, and what is graver");
 
 namespace gatefold {
 
 WorkerOptions WorkerOptionsFromFlags() {
+  SetLogFormat(absl::GetFlag(FLAGS_log_format));
+  SetLogLevel(absl::GetFlag(FLAGS_log_level));
   WorkerOptions options;
   options.name = absl::GetFlag(FLAGS_name);
   options.n_threads = absl::GetFlag(FLAGS_threads);
@@ -33,7 +73,12 @@ WorkerOptions WorkerOptionsFromFlags() {
 }
 
 int ExitCode(const char* program, const absl::Status& why_not) {
-  std::fprintf(stderr, "%s: %s\n", program, why_not.ToString().c_str());
+  if (CurrentLogFormat() == LogFormat::kJson) {
+    LogEvent(LogLevel::kError, "not_started",
+             {{"program", program}, {"error", why_not.ToString()}});
+  } else {
+    std::fprintf(stderr, "%s: %s\n", program, why_not.ToString().c_str());
+  }
   return absl::IsInvalidArgument(why_not) ? 2 : 1;
 }
 
