@@ -11,6 +11,7 @@
 #include "absl/time/clock.h"
 #include "gatefold/base/log.h"
 #include "gatefold/base/status_macros.h"
+#include "gatefold/base/traceparent.h"
 #include "gatefold/engine/attention_wire.h"
 #include "gatefold/rpc/async_service.h"
 #include "gatefold/rpc/frame.h"
@@ -98,10 +99,29 @@ class AttentionService::Session final : public StreamSession {
       service_->observer_->OnCall(static_cast<int>(request.n_rows()), start - received,
                                   end - start);
     }
+    LogTraced(request, response);
     return WriteFrame(response, payload);
   }
 
  private:
+  // A span of a trace, in the log: only operators who want as much have it.
+  static void LogTraced(const internal::v1::RunAttentionRequest& request,
+                        const internal::v1::RunAttentionResponse& response) {
+    if (!IsLogged(LogLevel::kDebug)) return;
+    const absl::string_view traceparent = ValidTraceparent(request.traceparent());
+    if (traceparent.empty()) return;
+    LogEvent(LogLevel::kDebug, "attention_run",
+             {{"traceparent", traceparent},
+              {"lane", request.key().lane()},
+              {"step", request.key().step()},
+              {"layer", request.key().layer()},
+              {"operation", internal::v1::AttentionOperation_Name(request.operation())},
+              {"rows", request.n_rows()},
+              {"queue_us", response.queue_nanos() * 1e-3},
+              {"compute_us", response.compute_nanos() * 1e-3},
+              {"refused", response.has_refusal() ? response.refusal().message() : ""}});
+  }
+
   absl::Status Serve(const internal::v1::RunAttentionRequest& request,
                      internal::v1::RunAttentionResponse* response, PayloadBuffer* payload) {
     const uint64_t incarnation = request.key().incarnation();

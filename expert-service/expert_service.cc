@@ -8,6 +8,7 @@
 #include "absl/time/clock.h"
 #include "gatefold/base/log.h"
 #include "gatefold/base/status_macros.h"
+#include "gatefold/base/traceparent.h"
 #include "gatefold/rpc/address.h"
 #include "gatefold/rpc/frame.h"
 
@@ -157,10 +158,28 @@ class ExpertService::Session final : public StreamSession {
       const int layer = response.has_refusal() ? -1 : static_cast<int>(request.key().layer());
       service_->observer_->OnCall(layer, request.rows_size(), queue, compute);
     }
+    LogTraced(request, response);
     return WriteFrame(response, payload);
   }
 
  private:
+  // A span of a trace, in the log: only operators who want as much have it.
+  static void LogTraced(const internal::v1::RunExpertsRequest& request,
+                        const internal::v1::RunExpertsResponse& response) {
+    if (!IsLogged(LogLevel::kDebug)) return;
+    const absl::string_view traceparent = ValidTraceparent(request.traceparent());
+    if (traceparent.empty()) return;
+    LogEvent(LogLevel::kDebug, "experts_run",
+             {{"traceparent", traceparent},
+              {"lane", request.key().lane()},
+              {"step", request.key().step()},
+              {"layer", request.key().layer()},
+              {"rows", request.rows_size()},
+              {"queue_us", response.queue_nanos() * 1e-3},
+              {"compute_us", response.compute_nanos() * 1e-3},
+              {"refused", response.has_refusal() ? response.refusal().message() : ""}});
+  }
+
   absl::Status Serve(const internal::v1::RunExpertsRequest& request,
                      internal::v1::RunExpertsResponse* response, PayloadBuffer* payload) {
     if (!service_->ready_) return absl::UnavailableError("this shard is still loading");

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <map>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -78,6 +79,7 @@ struct Step {
   std::vector<int32_t> token_ids;      // [n_rows]
   std::vector<SampleRequest> samples;  // ascending rows
   bool want_trace = false;
+  std::string traceparent;  // W3C trace context of the first request that has one; "": none has
 
   int n_rows() const { return static_cast<int>(token_ids.size()); }
 };

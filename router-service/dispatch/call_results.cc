@@ -135,6 +135,7 @@ void RemoteExpertClient::Fail(ExpertBatch* batch, uint64_t token, const absl::St
              {{"shard", link.address},
               {"layer", call.key.layer()},
               {"attempt", call.key.attempt()},
+              {"traceparent", call.traceparent},
               {"error", status.message()}});
   }
   if (call.purpose == ExpertCall::Purpose::kVerify) {

@@ -76,6 +76,7 @@ std::vector<ExpertCall> ExpertBatch::Plan(Slots slots, const ShardPace& pace,
       ExpertCall& call = calls.emplace_back();
       call.purpose = purpose;
       call.shard = shard;
+      call.traceparent = step.traceparent;
       call.key.set_lane(step.lane);
       call.key.set_step(step.id);
       call.key.set_layer(layer);

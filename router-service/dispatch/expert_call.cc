@@ -33,6 +33,7 @@ absl::StatusOr<grpc::ByteBuffer> ExpertCall::Write(WireDtype dtype, int d_model,
                                                    const float* h) const {
   internal::v1::RunExpertsRequest header;
   *header.mutable_key() = key;
+  header.set_traceparent(traceparent);
   header.set_dtype(dtype);
   header.set_n_rows(static_cast<uint32_t>(sent_rows.size()));
   header.set_d_model(d_model);

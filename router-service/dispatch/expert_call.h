@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -20,6 +21,7 @@ struct ExpertCall {
   uint64_t batch = 0;  // the Run() that sent it
   int shard = 0;       // index
   internal::v1::CallKey key;
+  std::string traceparent;  // of the step
   absl::Time sent;
 
   std::vector<uint32_t> experts, n_rows_of_expert, rows;  // as in RunExpertsRequest

@@ -61,6 +61,7 @@ internal::v1::RunAttentionRequest RemoteAttentionClient::Header(
   request.set_operation(operation);
   request.set_dtype(options_.dtype);
   request.set_d_model(d_model_);
+  request.set_traceparent(step.traceparent);
   return request;
 }
 

@@ -173,10 +173,10 @@ absl::Status Gateway::Post(size_t request_bytes, std::function<void()> task) {
 
 std::unique_ptr<Generation> Gateway::Generate(inference::v1::StreamGenerateTextRequest request,
                                               absl::Time deadline, std::function<void()> wake,
-                                              std::shared_ptr<Caller> caller) {
+                                              Origin origin) {
   const size_t bytes = request.ByteSizeLong();
   auto run = std::make_shared<GenerationRun>(&context_, std::move(request), deadline,
-                                             std::move(wake), std::move(caller));
+                                             std::move(wake), std::move(origin));
   if (run->Accept()) {
     absl::Status posted = Post(bytes, [run] { run->Prepare(); });
     if (!posted.ok()) run->Fail(std::move(posted));
@@ -186,8 +186,7 @@ std::unique_ptr<Generation> Gateway::Generate(inference::v1::StreamGenerateTextR
 
 std::unique_ptr<PendingCall> Gateway::GenerateWhole(
     inference::v1::GenerateTextRequest request, absl::Time deadline,
-    std::function<void(absl::StatusOr<inference::v1::GenerateTextResponse>)> done,
-    std::shared_ptr<Caller> caller) {
+    std::function<void(absl::StatusOr<inference::v1::GenerateTextResponse>)> done, Origin origin) {
   auto whole = std::make_shared<WholeGeneration>(context_.options.limits.max_response_bytes,
                                                  std::move(done));
   inference::v1::StreamGenerateTextRequest streaming;
@@ -198,17 +197,16 @@ std::unique_ptr<PendingCall> Gateway::GenerateWhole(
       [weak] {
         if (auto whole = weak.lock()) whole->Drain();
       },
-      std::move(caller)));
+      std::move(origin)));
   return std::make_unique<CancelOnDestruction<WholeGeneration>>(std::move(whole));
 }
 
 std::unique_ptr<PendingCall> Gateway::Score(
     inference::v1::ScoreTextRequest request, absl::Time deadline,
-    std::function<void(absl::StatusOr<inference::v1::ScoreTextResponse>)> done,
-    std::shared_ptr<Caller> caller) {
+    std::function<void(absl::StatusOr<inference::v1::ScoreTextResponse>)> done, Origin origin) {
   const size_t bytes = request.ByteSizeLong();
   auto run = std::make_shared<ScoreRun>(&context_, std::move(request), deadline, std::move(done),
-                                        std::move(caller));
+                                        std::move(origin));
   if (run->Accept()) {
     absl::Status posted = Post(bytes, [run] { run->Prepare(); });
     if (!posted.ok()) run->Fail(std::move(posted));

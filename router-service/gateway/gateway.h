@@ -9,9 +9,9 @@
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "gatefold/inference/v1/inference.pb.h"
-#include "router-service/gateway/caller.h"
 #include "router-service/gateway/event_buffer.h"
 #include "router-service/gateway/gateway_context.h"
+#include "router-service/gateway/origin.h"
 #include "router-service/gateway/preparation_pool.h"
 
 namespace gatefold {
@@ -63,21 +63,20 @@ class Gateway {
                                                          ModelInfo model, Dependencies deps);
 
   // The first Take() tells what a refused request did wrong. `wake`: see Generation::Take.
-  // `caller`, here and below: whose limits it counts against; null: nobody's.
   std::unique_ptr<Generation> Generate(inference::v1::StreamGenerateTextRequest request,
                                        absl::Time deadline, std::function<void()> wake,
-                                       std::shared_ptr<Caller> caller = nullptr);
+                                       Origin origin = {});
 
   // All events folded into one answer. `done` may be called before this returns.
   std::unique_ptr<PendingCall> GenerateWhole(
       inference::v1::GenerateTextRequest request, absl::Time deadline,
       std::function<void(absl::StatusOr<inference::v1::GenerateTextResponse>)> done,
-      std::shared_ptr<Caller> caller = nullptr);
+      Origin origin = {});
 
   std::unique_ptr<PendingCall> Score(
       inference::v1::ScoreTextRequest request, absl::Time deadline,
       std::function<void(absl::StatusOr<inference::v1::ScoreTextResponse>)> done,
-      std::shared_ptr<Caller> caller = nullptr);
+      Origin origin = {});
 
   // These run on the preparation pool and are too short to be cancelled.
   void CountTokens(inference::v1::CountTokensRequest request,

@@ -11,9 +11,10 @@ enum class RequestKind { kGenerate, kScore };
 
 // How one request went, once it is over.
 struct RequestReport {
-  std::string request_id;  // empty: refused before it had one
-  std::string refused_id;  // what it asked for then, if that could be an id
-  std::string caller;      // name of its API key; empty: none was asked for
+  std::string request_id;   // empty: refused before it had one
+  std::string refused_id;   // what it asked for then, if that could be an id
+  std::string caller;       // name of its API key; empty: none was asked for
+  std::string traceparent;  // W3C trace context; empty: none was given
   RequestKind kind = RequestKind::kGenerate;
   absl::Status status;  // what the caller got; kCancelled if the caller left
   int n_prompt_tokens = 0;

@@ -28,12 +28,12 @@ class GenerationRun::Listener final : public GenerationListener {
 };
 
 GenerationRun::GenerationRun(const GatewayContext* context, Request request, absl::Time deadline,
-                             std::function<void()> wake, std::shared_ptr<Caller> caller)
+                             std::function<void()> wake, Origin origin)
     : context_(*context),
       request_(std::move(request)),
       arrival_(context_.clock()),
       deadline_(deadline),
-      caller_(std::move(caller)),
+      origin_(std::move(origin)),
       wake_(std::move(wake)),
       events_(context_.options.max_delta_bytes, context_.options.max_unread_bytes),
       routing_(context_.options.max_kept_routing_bytes),
@@ -44,8 +44,8 @@ GenerationRun::GenerationRun(const GatewayContext* context, Request request, abs
 bool GenerationRun::Accept() {
   if (context_.observer != nullptr) context_.observer->OnRequestStarted(RequestKind::kGenerate);
   absl::Status status = context_.checker->Check(request_.request(), request_.resume_token_ids());
-  if (status.ok() && caller_ != nullptr) {
-    status = caller_->CheckPriority(request_.request().priority());
+  if (status.ok() && origin_.caller != nullptr) {
+    status = origin_.caller->CheckPriority(request_.request().priority());
   }
   if (status.ok()) {
     std::weak_ptr<GenerationRun> weak = weak_from_this();
@@ -54,7 +54,7 @@ bool GenerationRun::Accept() {
         [weak] {
           if (auto run = weak.lock()) run->FinishEarly();
         },
-        caller_ != nullptr ? caller_->name() : "");
+        origin_.caller_name());
     if (lease.ok()) {
       absl::MutexLock lock(&mu_);
       lease_ = *std::move(lease);
@@ -84,6 +84,7 @@ void GenerationRun::Prepare() {
       Submissions(context_, request_, *prepared, request_id, deadline_);
   if (!Install(*std::move(prepared))) return;
   for (size_t i = 0; i < submissions.size(); ++i) {
+    submissions[i].traceparent = origin_.traceparent;
     auto handle = context_.service->Submit(std::move(submissions[i]),
                                            std::make_shared<Listener>(shared_from_this(), i));
     if (!handle.ok()) return Fail(handle.status());
@@ -101,7 +102,7 @@ absl::Status GenerationRun::TakeTokens(const PreparedGeneration& prepared) {
   const int64_t n_candidates = static_cast<int64_t>(prepared.transcripts.size());
   absl::MutexLock lock(&mu_);
   if (events_.ended()) return absl::OkStatus();
-  return hold_.Take(caller_, n_prompt + n_candidates * n_output);
+  return hold_.Take(origin_.caller, n_prompt + n_candidates * n_output);
 }
 
 bool GenerationRun::WantsPromptDetails() const {
@@ -388,7 +389,8 @@ RequestReport GenerationRun::MakeReport(const absl::Status& status) const {
   RequestReport report;
   if (lease_ != nullptr) report.request_id = lease_->id();
   report.refused_id = refused_id_;
-  if (caller_ != nullptr) report.caller = caller_->name();
+  report.caller = origin_.caller_name();
+  report.traceparent = origin_.traceparent;
   report.kind = RequestKind::kGenerate;
   report.status = status;
   report.n_prompt_tokens = static_cast<int>(prompt_info_.n_tokens());

@@ -9,10 +9,10 @@
 #include "absl/status/status.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
-#include "router-service/gateway/caller.h"
 #include "router-service/gateway/candidate_transcript.h"
 #include "router-service/gateway/event_buffer.h"
 #include "router-service/gateway/gateway_context.h"
+#include "router-service/gateway/origin.h"
 #include "router-service/gateway/prepared_generation.h"
 #include "router-service/gateway/request_end.h"
 #include "router-service/gateway/routing_record.h"
@@ -31,9 +31,8 @@ class GenerationRun : public std::enable_shared_from_this<GenerationRun> {
 
   // `wake` is called, from any thread and with no lock held, when there is something to take after
   // Take() answered kNothingYet; not after Cancel(), but for a call already under way.
-  // `caller`: whose limits it counts against; null: nobody's.
   GenerationRun(const GatewayContext* context, Request request, absl::Time deadline,
-                std::function<void()> wake, std::shared_ptr<Caller> caller = nullptr);
+                std::function<void()> wake, Origin origin = {});
 
   // Checks the request and claims its id. False: refused, and Take() tells why. Quick.
   bool Accept();
@@ -102,7 +101,7 @@ class GenerationRun : public std::enable_shared_from_this<GenerationRun> {
   const Request request_;
   const absl::Time arrival_;
   const absl::Time deadline_;
-  const std::shared_ptr<Caller> caller_;
+  const Origin origin_;
 
   absl::Mutex mu_;
   TokenHold hold_ ABSL_GUARDED_BY(mu_);

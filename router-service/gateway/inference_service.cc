@@ -2,6 +2,7 @@
 #include <memory>
 #include <utility>
 
+#include "gatefold/base/traceparent.h"
 #include "gatefold/rpc/async_service.h"
 #include "router-service/gateway/gateway_service.h"
 #include "router-service/gateway/stream_pump.h"
@@ -30,9 +31,10 @@ void KeepUntilOver(const std::shared_ptr<CallContext>& call, std::shared_ptr<Own
   call->OnCancel([owned = std::move(owned)]() mutable { owned.reset(); });
 }
 
-// Whose limits count; null where no keys are asked for.
-std::shared_ptr<Caller> CallerOf(const CallContext& call) {
-  return std::dynamic_pointer_cast<Caller>(call.principal());
+// Its caller is null where no keys are asked for.
+Origin OriginOf(const CallContext& call) {
+  return {std::dynamic_pointer_cast<Caller>(call.principal()),
+          std::string(ValidTraceparent(call.Metadata("traceparent")))};
 }
 
 void StreamGenerate(Gateway* gateway, const std::shared_ptr<CallContext>& call,
@@ -44,7 +46,7 @@ void StreamGenerate(Gateway* gateway, const std::shared_ptr<CallContext>& call,
       [weak = std::weak_ptr<StreamPump>(pump)] {
         if (auto pump = weak.lock()) pump->Pump();
       },
-      CallerOf(*call)));
+      OriginOf(*call)));
   KeepUntilOver(call, std::move(pump));
 }
 
@@ -63,14 +65,13 @@ void AddShort(RpcServer* server, const char* method, const MethodOptions& option
 template <typename Request, typename Response>
 void AddLong(RpcServer* server, const char* method, const MethodOptions& options, Gateway* gateway,
              std::unique_ptr<PendingCall> (Gateway::*run)(
-                 Request, absl::Time, std::function<void(absl::StatusOr<Response>)>,
-                 std::shared_ptr<Caller>)) {
+                 Request, absl::Time, std::function<void(absl::StatusOr<Response>)>, Origin)) {
   AddUnary<Request, Response>(
       server, kService, method,
       [gateway, run](std::shared_ptr<CallContext> call, Request&& request,
                      Respond<Response> respond) {
         std::shared_ptr<PendingCall> pending =
-            (gateway->*run)(std::move(request), call->deadline(), respond, CallerOf(*call));
+            (gateway->*run)(std::move(request), call->deadline(), respond, OriginOf(*call));
         KeepUntilOver(call, std::move(pending));
       },
       options);

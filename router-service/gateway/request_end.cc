@@ -58,6 +58,7 @@ void ReportEnd(const RequestReport& report, GatewayObserver* observer) {
   LogEvent(IsOurFault(report.status) ? LogLevel::kWarning : LogLevel::kInfo, "request_ended",
            {{"request_id", report.request_id.empty() ? report.refused_id : report.request_id},
             {"caller", report.caller},
+            {"traceparent", report.traceparent},
             {"kind", report.kind == RequestKind::kScore ? "score" : "generate"},
             {"outcome", absl::StatusCodeToString(report.status.code())},
             {"prompt_tokens", report.n_prompt_tokens},

@@ -31,12 +31,12 @@ class ScoreRun::Listener final : public GenerationListener {
 };
 
 ScoreRun::ScoreRun(const GatewayContext* context, inference::v1::ScoreTextRequest request,
-                   absl::Time deadline, Done done, std::shared_ptr<Caller> caller)
+                   absl::Time deadline, Done done, Origin origin)
     : context_(*context),
       request_(std::move(request)),
       arrival_(context_.clock()),
       deadline_(deadline),
-      caller_(std::move(caller)),
+      origin_(std::move(origin)),
       done_(std::move(done)) {}
 
 bool ScoreRun::Accept() {
@@ -51,7 +51,7 @@ bool ScoreRun::Accept() {
             run->Fail(absl::CancelledError("cancelled by an administrator"));
           }
         },
-        caller_ != nullptr ? caller_->name() : "");
+        origin_.caller_name());
     if (lease.ok()) {
       absl::MutexLock lock(&mu_);
       lease_ = *std::move(lease);
@@ -106,6 +106,7 @@ absl::StatusOr<GenerationRequest> ScoreRun::PrepareInputs() const {
   request.want_last_logits = request_.last_logits();
   request.want_trace = request_.routing_trace();
   request.deadline = deadline_;
+  request.traceparent = origin_.traceparent;
   GF_RETURN_IF_ERROR(CheckTimeLeft(context_.clock(), deadline_));
   return request;
 }
@@ -113,7 +114,7 @@ absl::StatusOr<GenerationRequest> ScoreRun::PrepareInputs() const {
 absl::Status ScoreRun::Install(const std::vector<int32_t>& prompt) {
   absl::MutexLock lock(&mu_);
   if (done_ == nullptr) return absl::CancelledError("the caller left");
-  GF_RETURN_IF_ERROR(hold_.Take(caller_, static_cast<int64_t>(prompt.size())));
+  GF_RETURN_IF_ERROR(hold_.Take(origin_.caller, static_cast<int64_t>(prompt.size())));
   logprobs_.emplace(prompt, context_.codec);
   response_.mutable_token_ids()->Add(prompt.begin(), prompt.end());
   response_.mutable_usage()->set_prompt_tokens(prompt.size());
@@ -217,7 +218,8 @@ RequestReport ScoreRun::MakeReport(const absl::Status& status) const {
   RequestReport report;
   if (lease_ != nullptr) report.request_id = lease_->id();
   report.refused_id = refused_id_;
-  if (caller_ != nullptr) report.caller = caller_->name();
+  report.caller = origin_.caller_name();
+  report.traceparent = origin_.traceparent;
   report.kind = RequestKind::kScore;
   report.status = status;
   report.n_prompt_tokens = response_.token_ids_size();

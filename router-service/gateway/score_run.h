@@ -10,8 +10,8 @@
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
-#include "router-service/gateway/caller.h"
 #include "router-service/gateway/gateway_context.h"
+#include "router-service/gateway/origin.h"
 #include "router-service/gateway/token_logprobs.h"
 
 namespace gatefold {
@@ -24,7 +24,7 @@ class ScoreRun : public std::enable_shared_from_this<ScoreRun> {
 
   // `done` is called once, from any thread and with no lock held; not after Cancel().
   ScoreRun(const GatewayContext* context, inference::v1::ScoreTextRequest request,
-           absl::Time deadline, Done done, std::shared_ptr<Caller> caller = nullptr);
+           absl::Time deadline, Done done, Origin origin = {});
 
   // See GenerationRun.
   bool Accept();
@@ -52,7 +52,7 @@ class ScoreRun : public std::enable_shared_from_this<ScoreRun> {
   const inference::v1::ScoreTextRequest request_;
   const absl::Time arrival_;
   const absl::Time deadline_;
-  const std::shared_ptr<Caller> caller_;
+  const Origin origin_;
 
   absl::Mutex mu_;
   TokenHold hold_ ABSL_GUARDED_BY(mu_);

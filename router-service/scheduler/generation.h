@@ -16,6 +16,7 @@ namespace gatefold {
 // gateway knows text. Already validated: ids are in the vocabulary, lengths within the model's.
 struct GenerationRequest {
   std::string request_id;               // for logs
+  std::string traceparent;              // W3C trace context, empty if none
   std::vector<int32_t> prompt;          // at least one
   std::vector<int32_t> resumed;         // output produced elsewhere, to go on after
   int max_output_tokens = 0;            // resumed ones included; 0: only compute the prompt

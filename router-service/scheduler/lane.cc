@@ -64,9 +64,9 @@ void Lane::Run() {
     absl::StatusOr<StepResult> result = engine_.loop->Run(step);
     if (result.ok()) {
       Commit(*result);
-      if (scheduler_->observer_ != nullptr) {
-        scheduler_->observer_->OnStep(step, *result, absl::Now() - start);
-      }
+      const absl::Duration time = absl::Now() - start;
+      log_.StepDone(step, *result, time);
+      if (scheduler_->observer_ != nullptr) scheduler_->observer_->OnStep(step, *result, time);
     } else {
       Fail(result.status());
     }

@@ -12,6 +12,24 @@ constexpr absl::Duration kFailureInterval = absl::Seconds(1);
 
 }  // namespace
 
+void LaneLog::StepDone(const Step& step, const StepResult& result, absl::Duration time) {
+  if (step.traceparent.empty() || !IsLogged(LogLevel::kDebug)) return;
+  const auto us = [&result](StepPhase phase) {
+    return absl::ToDoubleMicroseconds(result.phase_time[static_cast<int>(phase)]);
+  };
+  LogEvent(LogLevel::kDebug, "step_done",
+           {{"traceparent", step.traceparent},
+            {"lane", lane_},
+            {"step", step.id},
+            {"rows", step.n_rows()},
+            {"us", absl::ToDoubleMicroseconds(time)},
+            {"attention_us", us(StepPhase::kAttention)},
+            {"gate_us", us(StepPhase::kGate)},
+            {"experts_us", us(StepPhase::kExperts)},
+            {"fold_us", us(StepPhase::kFold)},
+            {"sample_us", us(StepPhase::kSample)}});
+}
+
 void LaneLog::StepFailed(uint64_t step, const absl::Status& status, int n_sequences,
                          absl::Time now) {
   const bool as_before =

@@ -4,6 +4,7 @@
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
+#include "gatefold/engine/step_result.h"
 #include "router-service/scheduler/sequence.h"
 
 namespace gatefold {
@@ -15,6 +16,8 @@ class LaneLog {
  public:
   explicit LaneLog(int lane) : lane_(lane) {}
 
+  // A step that was part of a trace was computed in that time: at level debug, with its phases.
+  void StepDone(const Step& step, const StepResult& result, absl::Duration time);
   // A step failed for so many sequences. One that fails like the last is told once a second.
   void StepFailed(uint64_t step, const absl::Status& status, int n_sequences, absl::Time now);
   // So many requests wait for an expert, `oldest` for longest; it is null where none does.

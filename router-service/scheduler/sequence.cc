@@ -88,6 +88,7 @@ Sequence::Share Sequence::AddTo(int budget, Step* step) {
   share.n_samples = static_cast<int>(step->samples.size()) - share.first_sample;
   step->spans.push_back(share.span);
   step->want_trace |= request_.want_trace;
+  if (step->traceparent.empty()) step->traceparent = request_.traceparent;
   return share;
 }
 
