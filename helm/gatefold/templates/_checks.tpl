@@ -37,6 +37,11 @@
 {{- fail "router.autoscaling: targetCPU and targetWaiting are both 0, so there is nothing to scale by" -}}
 {{- end -}}
 {{- end -}}
+{{- with $w.values.rollingUpdate -}}
+{{- if not (regexMatch "[1-9]|nil" (printf "%v %v" .maxUnavailable .maxSurge)) -}}
+{{- fail (printf "%s.rollingUpdate: maxUnavailable and maxSurge are both 0, so an upgrade could replace no pod" $at) -}}
+{{- end -}}
+{{- end -}}
 {{- include "gatefold.checks.memory" (dict "at" $at "w" $w) -}}
 {{- if and $w.group (eq (toString $w.values.capacity) "auto") (include "gatefold.onDevice" $w) -}}
 {{- fail (printf "%s.capacity is auto, which looks at the container's memory; with backend cuda, or auto and a device in the limits, say how much of the device's memory experts may take, as 70GiB" $at) -}}
