@@ -65,7 +65,10 @@ class LocalRouterImplementation final : public LocalRouter {
     LoadProgress::Options progress_options;
     progress_options.label = "weights";
     progress_options.total_bytes = bytes.attention + bytes.experts;
-    if (!local.show_load_progress) progress_options.write = [](absl::string_view) {};
+    // Whatever is logged: it is for whoever waits.
+    progress_options.write = [shown = local.show_load_progress](absl::string_view text) {
+      if (shown) std::fwrite(text.data(), 1, text.size(), stderr);
+    };
     LoadProgress progress(progress_options);
     AttentionHostOptions host_options;
     host_options.backend = local.backend;

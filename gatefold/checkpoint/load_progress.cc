@@ -19,7 +19,8 @@ constexpr absl::Duration kLineInterval = absl::Seconds(5);
 constexpr absl::Duration kBarInterval = absl::Milliseconds(100);
 constexpr int kBarWidth = 30;
 
-void WriteToStderr(absl::string_view text) {
+void WriteToLog(absl::string_view text) {
+  if (!IsLogged(LogLevel::kInfo)) return;
   if (CurrentLogFormat() == LogFormat::kJson) {
     return LogEvent(LogLevel::kInfo, "load_progress", {{"message", absl::StripSuffix(text, "\n")}});
   }
@@ -36,7 +37,7 @@ bool LoadProgress::StderrIsTerminal() {
 }
 
 LoadProgress::LoadProgress(Options options) : options_(std::move(options)) {
-  if (!options_.write) options_.write = WriteToStderr;
+  if (!options_.write) options_.write = WriteToLog;
   if (!options_.now) options_.now = absl::Now;
   started_ = printed_ = options_.now();
 }

@@ -24,7 +24,8 @@ class LoadProgress {
     std::string label;
     uint64_t total_bytes = 0;
     bool terminal = StderrIsTerminal();
-    // Default: stderr and the wall clock. Called with the lock held: they must not call back.
+    // Default: stderr, if the log's level is info or below, and the wall clock. Called with the
+    // lock held: they must not call back.
     std::function<void(absl::string_view)> write;
     std::function<absl::Time()> now;
   };

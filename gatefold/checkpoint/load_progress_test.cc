@@ -72,6 +72,16 @@ TEST_F(LoadProgressTest, IsAnEventAmongOthersInALogOfJson) {
                                 "\"loaded experts: 0.0 MiB in 0.0 s (0 MiB/s)\"}\n"));
 }
 
+TEST_F(LoadProgressTest, IsNoTroubleThatALogOfWarningsHas) {
+  SetLogLevel(LogLevel::kWarning);
+  LoadProgress::Options options = Options(/*terminal=*/false);
+  options.write = nullptr;
+  testing::internal::CaptureStderr();
+  LoadProgress(options).Finish();
+  SetLogLevel(LogLevel::kInfo);
+  EXPECT_EQ(testing::internal::GetCapturedStderr(), "");
+}
+
 TEST_F(LoadProgressTest, PromisesNothingBeyondTheWhole) {
   LoadProgress progress(Options(/*terminal=*/false));
   now_ += absl::Seconds(5);
