@@ -70,7 +70,12 @@ absl::StatusOr<ApiKey> ParseLine(const std::vector<absl::string_view>& words) {
   GF_RETURN_IF_ERROR(CheckApiKeyName(words[0]));
   key.name = std::string(words[0]);
   GF_ASSIGN_OR_RETURN(key.hash, ParseHash(words.size() > 1 ? words[1] : ""));
-  for (size_t i = 2; i < words.size(); ++i) GF_RETURN_IF_ERROR(ParseProperty(words[i], &key));
+  std::set<absl::string_view> given;
+  for (size_t i = 2; i < words.size(); ++i) {
+    const absl::string_view property = words[i].substr(0, words[i].find('='));
+    if (!given.insert(property).second) return Bad(absl::StrCat(property, " is there twice"));
+    GF_RETURN_IF_ERROR(ParseProperty(words[i], &key));
+  }
   return key;
 }
 

@@ -54,6 +54,8 @@ TEST(ApiKeysTest, RefusesWhatItDoesNotKnowNamingTheLine) {
   EXPECT_THAT(Refusal(good + " tokens_per_minute=9999999999999999999"), HasSubstr("a limit is"));
   EXPECT_THAT(Refusal(good + " max_priority=-1"), HasSubstr("must be within 0 and 100"));
   EXPECT_THAT(Refusal(good + " max_priority=101"), HasSubstr("must be within 0 and 100"));
+  EXPECT_THAT(Refusal(good + " max_priority=3 admin max_priority=90"),
+              HasSubstr("max_priority is there twice"));
   EXPECT_THAT(Refusal("a gf_secret"), HasSubstr("sha256:"));
   EXPECT_THAT(Refusal("a sha256:" + kZeros.substr(1)), HasSubstr("64 hexadecimal"));
   EXPECT_THAT(Refusal("a sha256:" + kZeros.substr(1) + "g"), HasSubstr("64 hexadecimal"));
