@@ -14,8 +14,10 @@ Json TokenJson(const Message& token) {
 }
 
 // Only where it happened: it never does unless the router's operator allows it.
-void AddDegraded(uint32_t n, Json* json) {
-  if (n > 0) (*json)["degraded_tokens"] = n;
+template <typename Message>
+void AddDoubts(const Message& message, Json* json) {
+  if (const uint32_t n = message.degraded_tokens(); n > 0) (*json)["degraded_tokens"] = n;
+  if (message.mixed_numerics()) (*json)["mixed_numerics"] = true;
 }
 
 }  // namespace
@@ -31,7 +33,7 @@ Json GenerateJson(const Answer& answer) {
             {"text", answer.text},
             {"finish_reason", FinishReasonName(answer.finish.reason())},
             {"usage", UsageJson(answer.summary.usage())}};
-  AddDegraded(answer.summary.degraded_tokens(), &json);
+  AddDoubts(answer.summary, &json);
   return json;
 }
 
@@ -72,7 +74,7 @@ absl::StatusOr<Json> ScoreJson(const inference::v1::ScoreTextResponse& response)
     logprobs.push_back(token.has_logprob() ? Json(token.logprob()) : Json());
   }
   Json json{{"argmax", std::move(argmax)}, {"logprobs", std::move(logprobs)}};
-  AddDegraded(response.degraded_tokens(), &json);
+  AddDoubts(response, &json);
   return json;
 }
 

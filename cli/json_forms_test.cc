@@ -48,6 +48,9 @@ TEST(JsonFormsTest, WritesEmptyLists) {
   inference::v1::ScoreTextResponse degraded;
   degraded.set_degraded_tokens(2);
   EXPECT_EQ(Line(*ScoreJson(degraded)), "{\"argmax\":[],\"logprobs\":[],\"degraded_tokens\":2}\n");
+  EXPECT_FALSE(GenerateJson(answer).contains("mixed_numerics"));
+  answer.summary.set_mixed_numerics(true);
+  EXPECT_EQ(GenerateJson(answer)["mixed_numerics"], true);
 }
 
 TEST(JsonFormsTest, RefusesAScoreOfOtherLength) {

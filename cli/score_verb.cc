@@ -103,6 +103,9 @@ class ScoreVerb final : public Verb {
     if (const uint32_t n = response.degraded_tokens(); n > 0) {
       console->out << n << " tokens were computed without some of their experts\n";
     }
+    if (response.mixed_numerics()) {
+      console->out << "shards of different numerics classes took part\n";
+    }
     return absl::OkStatus();
   }
 

@@ -139,6 +139,8 @@ void RouterMeter::OnRequestEnded(const RequestReport& report) {
   request.status = report.status;
   request.n_prompt_tokens = report.n_prompt_tokens;
   request.n_output_tokens = report.n_output_tokens;
+  request.n_truncated_tokens = report.n_truncated_tokens;
+  request.mixed_numerics = report.mixed_numerics;
   request.queue = report.queue;
   request.end_to_end = report.end_to_end;
   requests_.ObserveEnd(request);

@@ -56,6 +56,10 @@ Specs OfRequests() {
        kTokens},
       {"gatefold_request_generation_tokens", H, "", "tokens", "router",
        "Tokens generated for a request, over all candidates", kTokens},
+      {"gatefold_request_truncated_tokens_total", C, "", "tokens", "router",
+       "Tokens of prompts that were left out because their requests allowed it (KEEP_END)"},
+      {"gatefold_requests_mixed_numerics_total", C, "", "requests", "router",
+       "Requests in which shards of different numerics classes took part"},
       {"gatefold_requests_total", C, "outcome", "requests", "router",
        "Requests that ended, by gRPC code in lower case: ok, cancelled, resource_exhausted, ...; "
        "and rate_limited: by a limit of the caller's key"},

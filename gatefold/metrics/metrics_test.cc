@@ -30,6 +30,8 @@ TEST(RequestMetricsTest, CountsFinishedRequestsAndTheirTimes) {
   metrics.ObserveEnd({.status = absl::OkStatus(),
                       .n_prompt_tokens = 7,
                       .n_output_tokens = 20,
+                      .n_truncated_tokens = 3,
+                      .mixed_numerics = true,
                       .queue = absl::Milliseconds(2),
                       .end_to_end = absl::Milliseconds(200)});
   const std::string text = registry.Text();
@@ -40,6 +42,8 @@ TEST(RequestMetricsTest, CountsFinishedRequestsAndTheirTimes) {
   EXPECT_THAT(text, HasSubstr("gatefold_request_itl_seconds_bucket{le=\"0.005\"} 1\n"));
   EXPECT_THAT(text, HasSubstr("gatefold_request_prompt_tokens_sum 7\n"));
   EXPECT_THAT(text, HasSubstr("gatefold_request_generation_tokens_sum 20\n"));
+  EXPECT_THAT(text, HasSubstr("gatefold_request_truncated_tokens_total 3\n"));
+  EXPECT_THAT(text, HasSubstr("gatefold_requests_mixed_numerics_total 1\n"));
   EXPECT_THAT(text, HasSubstr("gatefold_request_e2e_seconds_sum 0.2"));
   EXPECT_THAT(text, HasSubstr("gatefold_request_queue_seconds_sum 0.002"));
 }

@@ -41,7 +41,9 @@ RequestMetrics::RequestMetrics(Registry* registry)
       e2e_(registry->AddHistogram("gatefold_request_e2e_seconds")),
       queue_(registry->AddHistogram("gatefold_request_queue_seconds")),
       prompt_tokens_(registry->AddHistogram("gatefold_request_prompt_tokens")),
-      generation_tokens_(registry->AddHistogram("gatefold_request_generation_tokens")) {
+      generation_tokens_(registry->AddHistogram("gatefold_request_generation_tokens")),
+      truncated_tokens_(registry->AddCounter("gatefold_request_truncated_tokens_total")),
+      mixed_numerics_(registry->AddCounter("gatefold_requests_mixed_numerics_total")) {
   // There from the start, so that a rate over them is right when the first one comes.
   for (const char* outcome : {"ok", "resource_exhausted", "unavailable"}) Outcome(outcome);
 }
@@ -76,6 +78,8 @@ void RequestMetrics::ObserveEnd(const Request& request) {
   e2e_->Observe(absl::ToDoubleSeconds(request.end_to_end));
   prompt_tokens_->Observe(request.n_prompt_tokens);
   generation_tokens_->Observe(request.n_output_tokens);
+  truncated_tokens_->Increment(request.n_truncated_tokens);
+  if (request.mixed_numerics) mixed_numerics_->Increment();
 }
 
 prometheus::Counter* RequestMetrics::Outcome(const std::string& outcome) {

@@ -41,6 +41,8 @@ class RequestMetrics {
     absl::Status status;
     int n_prompt_tokens = 0;
     int n_output_tokens = 0;
+    int n_truncated_tokens = 0;
+    bool mixed_numerics = false;
     absl::Duration queue = absl::InfiniteDuration();  // Infinite: took part in no step
     absl::Duration end_to_end;
   };
@@ -58,6 +60,8 @@ class RequestMetrics {
   prometheus::Histogram* const queue_;
   prometheus::Histogram* const prompt_tokens_;
   prometheus::Histogram* const generation_tokens_;
+  prometheus::Counter* const truncated_tokens_;
+  prometheus::Counter* const mixed_numerics_;
   absl::Mutex mu_;
   absl::flat_hash_map<std::string, prometheus::Counter*> outcomes_ ABSL_GUARDED_BY(mu_);
 };

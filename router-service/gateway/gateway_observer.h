@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <string>
 
 #include "absl/status/status.h"
@@ -19,8 +20,11 @@ struct RequestReport {
   absl::Status status;  // what the caller got; kCancelled if the caller left
   int n_prompt_tokens = 0;
   int n_cached_tokens = 0;
-  int n_output_tokens = 0;    // over all candidates, resumed ones not counted
-  int n_degraded_tokens = 0;  // computed without some of their experts
+  int n_output_tokens = 0;        // over all candidates, resumed ones not counted
+  int n_degraded_tokens = 0;      // computed without some of their experts
+  int n_truncated_tokens = 0;     // of its prompt, left out because it allowed that
+  bool mixed_numerics = false;    // shards of different numerics classes took part
+  uint64_t topology_version = 0;  // when it ended
   int n_candidates = 0;
   absl::Duration queue = absl::InfiniteDuration();  // until its first step; Infinite: it had none
   absl::Duration end_to_end;

@@ -316,6 +316,26 @@ TEST_F(GatewayTest, ScoresEveryPositionAndKeepsTheLastLogits) {
   EXPECT_EQ(response->usage().prompt_tokens(), 3);
 }
 
+TEST_F(GatewayTest, AScoreSaysThatNumericsWereMixedThoughTheyAreNotAtItsEnd) {
+  inference::v1::ScoreTextRequest request;
+  for (const int id : {1, 5}) request.mutable_prompt()->mutable_token_ids()->add_ids(id);
+  Answer<inference::v1::ScoreTextResponse> mixed, later;
+  cluster_.mixed = true;
+  auto call = gateway_->Score(request, absl::InfiniteFuture(), mixed.Done());
+  service_.Await(0).listener->OnPromptScores(0, Scores({5}));
+  cluster_.mixed = false;
+  service_.Await(0).listener->OnPromptScores(1, Scores({-1}));
+  service_.Await(0).End(StopCause::kPromptDone);
+  EXPECT_TRUE(mixed.Await()->mixed_numerics());
+  auto call2 = gateway_->Score(request, absl::InfiniteFuture(), later.Done());
+  service_.Await(1).listener->OnPromptScores(0, Scores({5, -1}));
+  service_.Await(1).End(StopCause::kPromptDone);
+  EXPECT_FALSE(later.Await()->mixed_numerics());
+  absl::MutexLock lock(&observer_.mu);
+  EXPECT_TRUE(observer_.reports.at(0).mixed_numerics);
+  EXPECT_FALSE(observer_.reports.at(1).mixed_numerics);
+}
+
 TEST_F(GatewayTest, TheSchedulerKnowsAScoreByTheIdThatTheCallerIsTold) {
   inference::v1::ScoreTextRequest request;
   request.mutable_prompt()->mutable_token_ids()->add_ids(1);

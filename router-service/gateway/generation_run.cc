@@ -124,6 +124,7 @@ bool GenerationRun::Install(PreparedGeneration prepared) {
     resumed_end_ = prepared.resumed_end;
     prompt_info_.set_n_tokens(prepared.prompt.size());
     prompt_info_.set_n_truncated_tokens(prepared.n_truncated);
+    n_truncated_tokens_ = prepared.n_truncated;
     if (output.token_ids()) {
       prompt_info_.mutable_token_ids()->Add(prepared.prompt.begin(), prepared.prompt.end());
     }
@@ -399,10 +400,12 @@ RequestReport GenerationRun::MakeReport(const absl::Status& status) const {
   for (const Candidate& candidate : candidates_) {
     report.n_output_tokens += candidate.transcript.n_new_tokens();
   }
-  if (timings_.first_step != absl::InfinitePast()) {
-    report.queue = timings_.first_step - arrival_;
-  }
+  const bool stepped = timings_.first_step != absl::InfinitePast();
+  if (stepped) report.queue = timings_.first_step - arrival_;
   report.n_degraded_tokens = static_cast<int>(n_degraded_tokens_);
+  report.n_truncated_tokens = n_truncated_tokens_;
+  report.mixed_numerics = mixed_numerics_ || (stepped && context_.cluster->mixed_numerics());
+  report.topology_version = context_.cluster->topology_version();
   report.end_to_end = context_.clock() - arrival_;
   return report;
 }

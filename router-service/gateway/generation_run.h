@@ -117,6 +117,7 @@ class GenerationRun : public std::enable_shared_from_this<GenerationRun> {
   std::vector<Candidate> candidates_ ABSL_GUARDED_BY(mu_);
   std::optional<StopCause> resumed_end_ ABSL_GUARDED_BY(mu_);
   int n_cached_tokens_ ABSL_GUARDED_BY(mu_) = 0;  // of the first candidate's prompt
+  int n_truncated_tokens_ ABSL_GUARDED_BY(mu_) = 0;
   uint32_t n_degraded_tokens_ ABSL_GUARDED_BY(mu_) = 0;
   bool mixed_numerics_ ABSL_GUARDED_BY(mu_) = false;
   GenerationTimings timings_ ABSL_GUARDED_BY(mu_);  // earliest and latest over all candidates

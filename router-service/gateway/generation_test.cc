@@ -617,6 +617,24 @@ TEST_F(GenerationTest, SaysThatNumericsWereMixedThoughTheyAreNotAtItsEnd) {
   Start(&later);
   service_.Await(1).Stop();
   EXPECT_FALSE(later.ToEnd().summary().mixed_numerics());
+  absl::MutexLock lock(&observer_.mu);
+  EXPECT_TRUE(observer_.reports.at(0).mixed_numerics);
+  EXPECT_EQ(observer_.reports.at(0).topology_version, 9u);
+  EXPECT_FALSE(observer_.reports.at(1).mixed_numerics);
+}
+
+TEST_F(GenerationTest, SaysHowMuchOfAPromptWasLeftOut) {
+  auto* ids = request_.mutable_request()->mutable_prompt()->mutable_token_ids();
+  for (int i = 0; i < 200; ++i) ids->add_ids(1);
+  config()->set_max_output_tokens(4);
+  request_.mutable_request()->set_truncation_policy(inference::v1::TRUNCATION_POLICY_KEEP_END);
+  Submission& submission = StartAndAwait();
+  const int n_kept = static_cast<int>(submission.request.prompt.size());
+  EXPECT_LT(n_kept, 200);
+  submission.Token('a');
+  submission.Stop();
+  EXPECT_EQ(reader_.ToEnd().events.at(0).started().prompt().n_truncated_tokens(), 200 - n_kept);
+  EXPECT_EQ(Report().n_truncated_tokens, 200 - n_kept);
 }
 
 TEST_F(GenerationTest, RefusalsNameWhatIsWrongAndAreCounted) {

@@ -64,7 +64,10 @@ void ReportEnd(const RequestReport& report, GatewayObserver* observer) {
             {"prompt_tokens", report.n_prompt_tokens},
             {"cached_tokens", report.n_cached_tokens},
             {"output_tokens", report.n_output_tokens},
+            {"truncated_tokens", report.n_truncated_tokens},
             {"degraded_tokens", report.n_degraded_tokens},
+            {"mixed_numerics", report.mixed_numerics ? "yes" : "no"},
+            {"topology_version", report.topology_version},
             {"seconds", absl::ToDoubleSeconds(report.end_to_end)},
             {"reason", ReasonToKeep(report.status)}});
   if (observer != nullptr) observer->OnRequestEnded(report);

@@ -124,6 +124,11 @@ absl::Status ScoreRun::Install(const std::vector<int32_t>& prompt) {
 void ScoreRun::OnFirstStep() {
   absl::MutexLock lock(&mu_);
   first_step_ = context_.clock();
+  NoteNumerics();
+}
+
+void ScoreRun::NoteNumerics() {
+  if (context_.cluster->mixed_numerics()) response_.set_mixed_numerics(true);
 }
 
 void ScoreRun::OnDegraded(int n_tokens) {
@@ -149,6 +154,7 @@ void ScoreRun::OnPromptScores(int first_position, const std::vector<Sampled>& sc
   absl::MutexLock lock(&mu_);
   if (done_ == nullptr || first_position != n_scored_) return;  // a gap shows in the count
   n_scored_ += static_cast<int>(scores.size());
+  NoteNumerics();
   logprobs_->Add(first_position, scores);
   for (const Sampled& score : scores) {
     response_.add_argmax(score.argmax);
@@ -224,6 +230,8 @@ RequestReport ScoreRun::MakeReport(const absl::Status& status) const {
   report.status = status;
   report.n_prompt_tokens = response_.token_ids_size();
   report.n_degraded_tokens = static_cast<int>(response_.degraded_tokens());
+  report.mixed_numerics = response_.mixed_numerics();
+  report.topology_version = context_.cluster->topology_version();
   if (first_step_ != absl::InfinitePast()) report.queue = first_step_ - arrival_;
   report.end_to_end = context_.clock() - arrival_;
   return report;

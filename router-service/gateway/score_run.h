@@ -40,6 +40,7 @@ class ScoreRun : public std::enable_shared_from_this<ScoreRun> {
   // Takes the caller's tokens, too.
   absl::Status Install(const std::vector<int32_t>& prompt);
   void OnFirstStep();
+  void NoteNumerics() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void OnDegraded(int n_tokens);
   void OnTrace(const TraceChunk& chunk);
   void OnPromptScores(int first_position, const std::vector<Sampled>& scores);

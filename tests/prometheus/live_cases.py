@@ -18,6 +18,8 @@ STEADY = {
     "gatefold_router_hedges_total": "no call need be late",
     "gatefold_sequences_recomputed_total": "no sequence need be preempted or moved",
     "gatefold_router_degraded_rows_total": "only with --on-missing-expert=renormalise",
+    "gatefold_request_truncated_tokens_total": "only where a request allows it",
+    "gatefold_requests_mixed_numerics_total": "these shards compute alike",
     "gatefold_expert_loads_total": "experts are loaded before the first scrape",
     "gatefold_expert_load_bytes_total": "the same",
     "gatefold_expert_load_failures_total": "these shards fetch nothing from each other",
