@@ -23,8 +23,8 @@ std::string TryAgain(const absl::Status& status) {
 // By the reason that the gateway gives.
 std::string NextStepFor(const absl::Status& status) {
   const std::string reason = ReasonOf(status);
-  if (reason == kQueueFull || reason == kRateLimited || reason == kModelLoading ||
-      reason == kDraining) {
+  if (reason == kQueueFull || reason == kKvCacheFull || reason == kRateLimited ||
+      reason == kModelLoading || reason == kDraining) {
     return TryAgain(status);
   }
   if (reason == kContextLengthExceeded) {

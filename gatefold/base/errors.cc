@@ -152,6 +152,17 @@ absl::Status QueueFull(absl::Duration retry_delay) {
                details);
 }
 
+absl::Status KvCacheFull(absl::Duration retry_delay) {
+  ErrorDetails details;
+  details.reason = kKvCacheFull;
+  details.retry_delay = retry_delay;
+  return Error(absl::StatusCode::kResourceExhausted,
+               absl::StrCat("the queue is full, and those in it wait for room in the KV cache; try "
+                            "again in ",
+                            absl::FormatDuration(retry_delay)),
+               details);
+}
+
 absl::Status RateLimited(absl::string_view what, int64_t limit_per_minute,
                          absl::Duration retry_delay) {
   ErrorDetails details;

@@ -21,6 +21,7 @@ inline constexpr char kContextLengthExceeded[] = "CONTEXT_LENGTH_EXCEEDED";
 inline constexpr char kModelNotFound[] = "MODEL_NOT_FOUND";
 inline constexpr char kDuplicateRequest[] = "DUPLICATE_REQUEST";
 inline constexpr char kQueueFull[] = "QUEUE_FULL";
+inline constexpr char kKvCacheFull[] = "KV_CACHE_FULL";
 inline constexpr char kRateLimited[] = "RATE_LIMITED";
 inline constexpr char kApiKeyMissing[] = "API_KEY_MISSING";
 inline constexpr char kApiKeyInvalid[] = "API_KEY_INVALID";
@@ -62,6 +63,8 @@ absl::Status ModelNotFound(absl::string_view name);
 absl::Status DuplicateRequest(absl::string_view request_id);
 // kResourceExhausted.
 absl::Status QueueFull(absl::Duration retry_delay);
+// The queue is full because nobody can start for want of KV blocks.
+absl::Status KvCacheFull(absl::Duration retry_delay);
 // `what`: "requests" or "tokens".
 absl::Status RateLimited(absl::string_view what, int64_t limit_per_minute,
                          absl::Duration retry_delay);

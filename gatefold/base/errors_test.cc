@@ -39,6 +39,7 @@ TEST(Errors, KeepTheCodesOfTheTable) {
   EXPECT_EQ(ModelNotFound("m").code(), absl::StatusCode::kNotFound);
   EXPECT_EQ(DuplicateRequest("r").code(), absl::StatusCode::kAlreadyExists);
   EXPECT_EQ(QueueFull(second).code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(KvCacheFull(second).code(), absl::StatusCode::kResourceExhausted);
   EXPECT_EQ(RateLimited("tokens", 60, second).code(), absl::StatusCode::kResourceExhausted);
   EXPECT_EQ(RetryDelayOf(RateLimited("tokens", 60, second)), second);
   EXPECT_EQ(ApiKeyMissing().code(), absl::StatusCode::kUnauthenticated);

@@ -30,9 +30,9 @@ TEST(Status, KeepsEveryErrorOfTheTable) {
   for (const absl::Status& status :
        {absl::OkStatus(), BadField("config.top_p", "must be in (0, 1]"),
         ContextLengthExceeded(9000, 4096), ModelNotFound("gpt"), DuplicateRequest("r-1"),
-        QueueFull(delay), ModelLoading(delay), Draining(delay), ExpertUnavailable(3, 70, delay),
-        CheckpointMismatch("model fingerprint", "aa", "bb"), FeatureUnsupported("images"),
-        absl::CancelledError("left"), absl::DeadlineExceededError(""),
+        QueueFull(delay), KvCacheFull(delay), ModelLoading(delay), Draining(delay),
+        ExpertUnavailable(3, 70, delay), CheckpointMismatch("model fingerprint", "aa", "bb"),
+        FeatureUnsupported("images"), absl::CancelledError("left"), absl::DeadlineExceededError(""),
         absl::UnauthenticatedError("key"), absl::PermissionDeniedError("key"),
         absl::InternalError("bug"), absl::AbortedError("x"), absl::DataLossError("y")}) {
     ExpectSame(FromGrpcStatus(ToGrpcStatus(status)), status);

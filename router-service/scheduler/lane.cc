@@ -106,7 +106,7 @@ void Lane::Admit() {
       running_.insert(std::find_if(running_.begin(), running_.end(), later), sequence);
     } else if (wait) {
       next_admission_ = absl::Now() + kAdmissionRetryDelay;
-      scheduler_->PutBack(index_, std::move(sequence));
+      scheduler_->PutBack(index_, std::move(sequence), absl::IsResourceExhausted(opened));
       return;
     } else {
       sequence->End(StopCause::kError, opened);
@@ -303,7 +303,8 @@ bool Lane::Parked(const Sequence* sequence) const {
 
 void Lane::DropParked() {
   for (auto& sequence : running_) {
-    if (Parked(sequence.get())) scheduler_->PutBack(index_, std::move(sequence));
+    if (!Parked(sequence.get())) continue;
+    scheduler_->PutBack(index_, std::move(sequence), /*found_no_kv_blocks=*/false);
   }
   std::erase(running_, nullptr);
   parked_.clear();

@@ -93,7 +93,10 @@ absl::StatusOr<std::unique_ptr<GenerationService::Handle>> Scheduler::Submit(
   absl::MutexLock lock(&mu_);
   if (stopping_) return Draining(absl::Seconds(1));
   if (static_cast<int>(waiting_.size()) >= options_.max_waiting) {
-    return QueueFull(absl::Seconds(1));
+    const bool for_kv_blocks =
+        std::any_of(waiting_.begin(), waiting_.end(),
+                    [&](const auto& sequence) { return sequence->id() == kv_blocks_wanted_by_; });
+    return for_kv_blocks ? KvCacheFull(absl::Seconds(1)) : QueueFull(absl::Seconds(1));
   }
   auto sequence = std::make_shared<Sequence>(next_id_++, std::move(request), std::move(listener),
                                              options_.max_sequence_tokens, absl::Now());
@@ -128,9 +131,10 @@ std::shared_ptr<Sequence> Scheduler::Take(int lane) {
   return sequence;
 }
 
-void Scheduler::PutBack(int lane, std::shared_ptr<Sequence> sequence) {
+void Scheduler::PutBack(int lane, std::shared_ptr<Sequence> sequence, bool found_no_kv_blocks) {
   absl::MutexLock lock(&mu_);
   --n_running_[lane];
+  if (found_no_kv_blocks) kv_blocks_wanted_by_ = sequence->id();
   Insert(std::move(sequence));
   ++news_;  // another lane may be the one to take it now
 }

@@ -35,7 +35,8 @@ class GenerationService {
 
   virtual ~GenerationService() = default;
 
-  // Errors: kResourceExhausted (QUEUE_FULL, with a retry delay) when the queue is full;
+  // Errors: kResourceExhausted (QUEUE_FULL, or KV_CACHE_FULL where those in it wait for KV blocks;
+  // with a retry delay) when the queue is full;
   // kUnavailable while the model is loading or the service drains.
   virtual absl::StatusOr<std::unique_ptr<Handle>> Submit(
       GenerationRequest request, std::shared_ptr<GenerationListener> listener) = 0;
@@ -116,8 +117,8 @@ class Scheduler final : public GenerationService {
 
   // For lanes. The next waiting sequence if this lane is the one to take it, else null.
   std::shared_ptr<Sequence> Take(int lane);
-  // It could not start, or not go on, for lack of KV blocks: back to its place in the queue.
-  void PutBack(int lane, std::shared_ptr<Sequence> sequence);
+  // It could not start, or not go on: back to its place in the queue.
+  void PutBack(int lane, std::shared_ptr<Sequence> sequence, bool found_no_kv_blocks);
   void Insert(std::shared_ptr<Sequence> sequence) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void Release(int lane, int n_ended);
   void SetWaitingForExpert(int lane, int n);
@@ -142,6 +143,7 @@ class Scheduler final : public GenerationService {
   std::vector<absl::Time> at_work_since_ ABSL_GUARDED_BY(mu_);          // by lane
   uint64_t next_id_ ABSL_GUARDED_BY(mu_) = 1;
   uint64_t news_ ABSL_GUARDED_BY(mu_) = 0;
+  uint64_t kv_blocks_wanted_by_ ABSL_GUARDED_BY(mu_) = 0;  // who found none last
   bool stopping_ ABSL_GUARDED_BY(mu_) = false;
 };
 

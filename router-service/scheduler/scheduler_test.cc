@@ -593,7 +593,8 @@ TEST_F(SchedulerTest, TellsAFailureThatRepeatsOnceInAWhile) {
   const std::string log = testing::internal::GetCapturedStderr();
   EXPECT_EQ(recorder->tokens.size(), 3u);
   int n_told = 0;  // of 29, one a second at most
-  for (size_t at = log.find("the same"); at != log.npos; at = log.find("the same", at + 1)) ++n_told;
+  for (size_t at = log.find("the same"); at != log.npos; at = log.find("the same", at + 1))
+    ++n_told;
   EXPECT_GE(n_told, 1);
   EXPECT_LE(n_told, 15);
   EXPECT_THAT(log, testing::HasSubstr("error=another"));
@@ -811,10 +812,32 @@ TEST_F(SchedulerTest, RefusesBeyondTheQueue) {
   auto second = Submit(Request({20}, 2), waiting);
   auto refused = scheduler_->Submit(Request({30}, 2), std::make_shared<Recorder>());
   EXPECT_EQ(refused.status().code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(ReasonOf(refused.status()), kQueueFull);
   gate.Notify();
   waiting->done.WaitForNotification();
   EXPECT_THAT(running->tokens, ElementsAre(11, 12));
   EXPECT_THAT(waiting->tokens, ElementsAre(21, 22));
+}
+
+TEST_F(SchedulerTest, RefusalsSayThatTheKvCacheIsWhatIsFull) {
+  {
+    absl::MutexLock lock(&shared_.mu);
+    shared_.free_sequences = 0;
+  }
+  SchedulerOptions options;
+  options.max_waiting = 1;
+  Start(options);
+  std::vector<std::unique_ptr<GenerationService::Handle>> waiting;
+  absl::Status refused;
+  // A lane may just be trying for who waits, who then is not in the queue.
+  while (ReasonOf(refused) != kKvCacheFull) {
+    auto submitted = scheduler_->Submit(Request({10}, 2), std::make_shared<Recorder>());
+    if (submitted.ok()) waiting.push_back(*std::move(submitted));
+    refused = submitted.status();
+    absl::SleepFor(absl::Milliseconds(1));
+  }
+  EXPECT_EQ(refused.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_GT(RetryDelayOf(refused), absl::ZeroDuration());
 }
 
 TEST_F(SchedulerTest, WaitsForKvBlocksAndHonoursTheDeadlineMeanwhile) {
