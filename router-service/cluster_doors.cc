@@ -98,6 +98,7 @@ absl::Status ClusterDoors::FindWorkers(const ClusterOptions& cluster, const Mode
   identity.experts_per_layer = config.experts_per_layer();
   Directory::Options directory;
   directory.channels.security = cluster.security;
+  directory.channels.traffic = traffic_;
   directory.expert_addresses = cluster.experts.addresses;
   directory.attention_addresses = cluster.attention.addresses;
   GF_ASSIGN_OR_RETURN(directory_, Directory::Start(directory, identity));
@@ -117,6 +118,7 @@ absl::Status ClusterDoors::StartPlanner(const ClusterOptions& cluster,
   const ModelConfig& config = weights.config();
   ClusterPlanner::Options planner;
   planner.channels.security = cluster.security;
+  planner.channels.traffic = traffic_;
   planner.plan.min_replicas = cluster.min_replicas;
   planner.plan.max_replicas = std::max(planner.plan.max_replicas, cluster.min_replicas);
   GF_ASSIGN_OR_RETURN(planner_, ClusterPlanner::Start(planner,

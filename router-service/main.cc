@@ -188,6 +188,7 @@ absl::StatusOr<std::unique_ptr<RouterMeter>> StartMeter(const RouterOptions& opt
                                                         const ClusterDoors& doors) {
   GF_ASSIGN_OR_RETURN(auto meter, RouterMeter::Create(options));
   meter->Watch(&doors.directory(), &doors.counters());
+  meter->Watch(doors.traffic());
   meter->WatchCertificate("workers",
                           [security = cluster.security] { return security.not_after(); });
   if (doors.planner() != nullptr) meter->Watch(doors.planner());
@@ -272,7 +273,6 @@ absl::Status Serve() {
                      absl::Microseconds(options.worker.spin_us));
   GF_ASSIGN_OR_RETURN(const auto doors, ClusterDoors::Connect(cluster, options, *weights));
   GF_ASSIGN_OR_RETURN(const auto meter, StartMeter(options, cluster, *doors));
-  meter->Watch(doors->traffic());
 
   std::unique_ptr<AttentionHost> host;
   std::function<absl::StatusOr<std::unique_ptr<AttentionClient>>(int)> local_attention;

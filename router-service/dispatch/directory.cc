@@ -10,6 +10,7 @@
 #include "gatefold/base/log.h"
 #include "gatefold/base/status_macros.h"
 #include "gatefold/rpc/frame.h"
+#include "gatefold/rpc/traffic.h"
 #include "gatefold/worker/worker.h"
 #include "google/protobuf/util/message_differencer.h"
 
@@ -304,6 +305,7 @@ void Directory::Run() {
     for (const auto& poll : polls_) {
       if (poll->stream != nullptr && now >= poll->asked + options_.answer_timeout) {
         streams_.Close(std::exchange(poll->stream, nullptr));
+        CountDescribe(*poll, absl::StatusCode::kDeadlineExceeded);
         Take(poll.get(), absl::DeadlineExceededError("does not answer"));
       }
       if (poll->stream == nullptr && now >= poll->due) Ask(poll.get(), now);
@@ -326,11 +328,19 @@ void Directory::OnEvent(StreamEvent event) {
     return;
   }
   streams_.Close(std::exchange(poll->stream, nullptr));
+  // The answer is all that was wanted: its stream is closed before gRPC would say OK.
+  CountDescribe(*poll, answered ? absl::StatusCode::kOk : event.status.code());
   if (answered) {
     Take(poll, std::move(event.answer));
   } else {
     Take(poll, event.status.ok() ? absl::InternalError("ended without an answer") : event.status);
   }
+}
+
+void Directory::CountDescribe(const Poll& poll, absl::StatusCode code) const {
+  if (options_.channels.traffic == nullptr) return;
+  options_.channels.traffic->OnAttempt(poll.expert ? kDescribeExpert : kDescribeAttention, code,
+                                       absl::Now() - poll.asked);
 }
 
 void Directory::Ask(Poll* poll, absl::Time now) {
@@ -361,7 +371,13 @@ void Directory::Take(Poll* poll, const absl::StatusOr<grpc::ByteBuffer>& answer)
   } else if (poll->reached && poll->watch == nullptr &&
              absl::Now() >= poll->watched + options_.interval) {
     poll->watched = absl::Now();
-    poll->watch = streams_.Open(poll->channel, kWatchExpert);
+    StreamSet::OpenOptions watch;
+    if (const auto& traffic = options_.channels.traffic) {
+      watch.on_end = [traffic](absl::StatusCode code, absl::Duration time) {
+        traffic->OnAttempt(kWatchExpert, code, time);
+      };
+    }
+    poll->watch = streams_.Open(poll->channel, kWatchExpert, watch);
     poll->watch->user_data = poll;
     (void)poll->watch->SendLast(WriteMessage(internal::v1::WatchRequest()));
   }

@@ -96,6 +96,7 @@ class Directory {
   Poll* FindGone(bool expert);
   void Run();
   void Ask(Poll* poll, absl::Time now);
+  void CountDescribe(const Poll& poll, absl::StatusCode code) const;
   void OnEvent(StreamEvent event);
   void Take(Poll* poll, const absl::StatusOr<grpc::ByteBuffer>& answer);
   // A worker's word about itself, or why there is none.

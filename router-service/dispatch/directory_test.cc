@@ -3,9 +3,13 @@
 #include <algorithm>
 #include <memory>
 #include <set>
+#include <string>
+#include <utility>
 
 #include "absl/strings/match.h"
+#include "absl/synchronization/mutex.h"
 #include "absl/time/clock.h"
+#include "gatefold/rpc/traffic.h"
 #include "gtest/gtest.h"
 #include "router-service/dispatch/fake_shard.h"
 
@@ -185,6 +189,33 @@ TEST(DirectoryHostileTest, ShowsNamesThatTerminalsTakeForNothingElse) {
   const auto table = directory->Table();
   EXPECT_EQ(table->experts[0].name(), "a?[2J?");
   EXPECT_EQ(table->experts[0].worker.node().size(), 256);
+}
+
+TEST(DirectoryMetricsTest, CountsItsQuestionsByHowTheyWereAnswered) {
+  FakeShard shard("directory-attempts", {0}, 2);
+  Directory::Options options;
+  options.expert_addresses = {shard.address(), "unix:/nowhere/gatefold.sock"};
+  options.channels.traffic = std::make_shared<TrafficTable>();
+  absl::Mutex mu;
+  std::set<std::pair<std::string, absl::StatusCode>> seen;
+  options.channels.traffic->ObserveAttempts(
+      [&](absl::string_view method, absl::StatusCode code, absl::Duration) {
+        absl::MutexLock lock(&mu);
+        seen.emplace(method, code);
+      });
+  ClusterIdentity identity;
+  identity.n_layers = identity.experts_per_layer = 2;
+  const auto directory = *Directory::Start(options, identity);
+  const std::string method = "/gatefold.internal.v1.ExpertService/Describe";
+  const auto both = [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu) {
+    return seen.contains({method, absl::StatusCode::kOk}) &&
+           seen.contains({method, absl::StatusCode::kUnavailable});
+  };
+  {
+    absl::MutexLock lock(&mu);
+    EXPECT_TRUE(mu.AwaitWithTimeout(absl::Condition(&both), absl::Seconds(20)));
+  }
+  options.channels.traffic->ObserveAttempts(nullptr);
 }
 
 // A pod with an address of each family, say.

@@ -9,6 +9,7 @@
 #include "gatefold/base/status_macros.h"
 #include "gatefold/internal/v1/expert.pb.h"
 #include "gatefold/rpc/frame.h"
+#include "gatefold/rpc/traffic.h"
 #include "router-service/planner/items.h"
 
 namespace gatefold {
@@ -367,8 +368,14 @@ void ClusterPlanner::Tell(const RoutingTable& table, const std::vector<ShardView
   if (!messages.empty()) AwaitAnswers(&messages);
 }
 
+void ClusterPlanner::CountAttempt(absl::StatusCode code, absl::Duration time) const {
+  if (options_.channels.traffic != nullptr) {
+    options_.channels.traffic->OnAttempt(kAssign, code, time);
+  }
+}
+
 void ClusterPlanner::AwaitAnswers(std::vector<Message>* messages) {
-  const absl::Time deadline = absl::Now() + options_.answer_timeout;
+  const absl::Time began = absl::Now(), deadline = began + options_.answer_timeout;
   size_t n_open = messages->size();
   StreamEvent event;
   while (n_open > 0 && streams_.WaitAny(deadline, &event)) {
@@ -384,11 +391,16 @@ void ClusterPlanner::AwaitAnswers(std::vector<Message>* messages) {
                {{"shard", directory_->Table()->experts[message->shard].address},
                 {"reason", event.status.message()}});
     }
+    CountAttempt(
+        event.kind == StreamEvent::Kind::kAnswer ? absl::StatusCode::kOk : event.status.code(),
+        absl::Now() - began);
     streams_.Close(std::exchange(message->stream, nullptr));
     --n_open;
   }
   for (Message& message : *messages) {
-    if (message.stream != nullptr) streams_.Close(message.stream);
+    if (message.stream == nullptr) continue;
+    CountAttempt(absl::StatusCode::kDeadlineExceeded, absl::Now() - began);
+    streams_.Close(message.stream);
   }
 }
 

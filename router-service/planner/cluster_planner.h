@@ -103,6 +103,7 @@ class ClusterPlanner {
                             const std::vector<uint32_t>& announced,
                             const std::vector<uint32_t>& experts);
   void AwaitAnswers(std::vector<Message>* messages);
+  void CountAttempt(absl::StatusCode code, absl::Duration time) const;
   std::vector<uint32_t> Announced(const WorkerEntry& entry) const;
 
   const Options options_;
