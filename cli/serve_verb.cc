@@ -11,6 +11,7 @@
 #include "cli/local_flags.h"
 #include "cli/local_router.h"
 #include "cli/verbs.h"
+#include "gatefold/base/log.h"
 #include "gatefold/base/status_macros.h"
 #include "gatefold/rpc/address.h"
 
@@ -54,6 +55,12 @@ class ServeVerb final : public Verb {
                &api_keys_file_);
     flags->Add("metrics-port", "N", "port of /metrics; 0: any free one; -1: none (default)",
                &metrics_port_);
+    flags->Add("log-format", "FORMAT", "of the log on stderr: text (default) or json",
+               &log_format_);
+    flags->Add("log-level", "LEVEL",
+               "what is logged: debug, info, warning (default) or error, and what is graver; info "
+               "has a line for each request",
+               &log_level_);
     flags->Add("drain-limit", "TIME",
                "what requests under way are left to end in, after Ctrl-C or SIGTERM (default 60s)",
                &drain_limit_);
@@ -76,6 +83,7 @@ class ServeVerb final : public Verb {
     if (const auto address = ParseAddress(listen_); !address.ok()) {
       return UsageError(absl::StrCat("--listen: ", address.status().message()));
     }
+    GF_RETURN_IF_ERROR(SetUpLog());
     if (until_stdin_ends_) std::thread(EndWithStandardInput).detach();
     GF_ASSIGN_OR_RETURN(LocalRouterOptions options, local_.ToOptions(model_));
     options.model_name = model_name_;
@@ -108,12 +116,29 @@ class ServeVerb final : public Verb {
   }
 
  private:
+  absl::Status SetUpLog() const {
+    LogFormat format;
+    LogLevel level;
+    std::string error;
+    if (!AbslParseFlag(log_format_, &format, &error)) {
+      return UsageError(absl::StrCat("--log-format is \"", log_format_, "\", ", error));
+    }
+    if (!AbslParseFlag(log_level_, &level, &error)) {
+      return UsageError(absl::StrCat("--log-level is \"", log_level_, "\", ", error));
+    }
+    SetLogFormat(format);
+    SetLogLevel(level);
+    return absl::OkStatus();
+  }
+
   std::string model_;
   std::string model_name_;
   std::string listen_ = "127.0.0.1:7070";
   TlsOptions tls_;
   std::string api_keys_file_;
   int metrics_port_ = -1;
+  std::string log_format_ = "text";
+  std::string log_level_ = "warning";
   absl::Duration drain_limit_ = absl::Seconds(60);
   bool until_stdin_ends_ = false;
   LocalFlags local_;

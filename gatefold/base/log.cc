@@ -1,8 +1,11 @@
 #include "gatefold/base/log.h"
 
+#include <algorithm>
 #include <atomic>
 #include <cstdio>
+#include <iterator>
 
+#include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "gatefold/base/utf8.h"
@@ -61,7 +64,30 @@ bool NeedsQuotes(absl::string_view text) {
   return false;
 }
 
+constexpr const char* kLogFormats[] = {"text", "json"};
+constexpr const char* kLogLevels[] = {"debug", "info", "warning", "error"};
+
+// An enum whose values count up from 0, by its names in that order.
+template <typename Enum, size_t n>
+bool ParseName(absl::string_view text, const char* const (&names)[n], Enum* value,
+               std::string* error) {
+  const auto found = std::find(std::begin(names), std::end(names), text);
+  *value = static_cast<Enum>(found - std::begin(names));
+  if (found != std::end(names)) return true;
+  *error = absl::StrCat("must be one of ", absl::StrJoin(names, ", "));
+  return false;
+}
+
 }  // namespace
+
+bool AbslParseFlag(absl::string_view text, LogFormat* format, std::string* error) {
+  return ParseName(text, kLogFormats, format, error);
+}
+std::string AbslUnparseFlag(LogFormat format) { return kLogFormats[static_cast<int>(format)]; }
+bool AbslParseFlag(absl::string_view text, LogLevel* level, std::string* error) {
+  return ParseName(text, kLogLevels, level, error);
+}
+std::string AbslUnparseFlag(LogLevel level) { return kLogLevels[static_cast<int>(level)]; }
 
 void SetLogLevel(LogLevel level) { g_level = level; }
 void SetLogFormat(LogFormat format) { g_format = format; }

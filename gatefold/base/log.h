@@ -17,6 +17,13 @@ namespace gatefold {
 enum class LogLevel { kDebug = 0, kInfo = 1, kWarning = 2, kError = 3 };
 enum class LogFormat { kKeyValue, kJson };
 
+// By their names: text, json; debug, info, warning, error. `error` says which there are. Abseil's
+// flags of these types call them.
+bool AbslParseFlag(absl::string_view text, LogFormat* format, std::string* error);
+std::string AbslUnparseFlag(LogFormat format);
+bool AbslParseFlag(absl::string_view text, LogLevel* level, std::string* error);
+std::string AbslUnparseFlag(LogLevel level);
+
 struct LogField {
   LogField(absl::string_view key, const absl::AlphaNum& value) : key(key), value(value.Piece()) {}
   absl::string_view key;

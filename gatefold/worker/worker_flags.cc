@@ -1,43 +1,10 @@
 #include "gatefold/worker/worker_flags.h"
 
-#include <algorithm>
 #include <cstdlib>
-#include <iterator>
 
 #include "absl/flags/flag.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
 #include "gatefold/base/log.h"
-
-namespace gatefold {
-namespace {
-
-constexpr const char* kLogFormats[] = {"text", "json"};
-constexpr const char* kLogLevels[] = {"debug", "info", "warning", "error"};
-
-// An enum whose values count up from 0, by its names in that order.
-template <typename Enum, size_t n>
-bool ParseName(absl::string_view text, const char* const (&names)[n], Enum* value,
-               std::string* error) {
-  const auto found = std::find(std::begin(names), std::end(names), text);
-  *value = static_cast<Enum>(found - std::begin(names));
-  if (found != std::end(names)) return true;
-  *error = absl::StrCat("must be one of ", absl::StrJoin(names, ", "));
-  return false;
-}
-
-}  // namespace
-
-bool AbslParseFlag(absl::string_view text, LogFormat* format, std::string* error) {
-  return ParseName(text, kLogFormats, format, error);
-}
-std::string AbslUnparseFlag(LogFormat format) { return kLogFormats[static_cast<int>(format)]; }
-bool AbslParseFlag(absl::string_view text, LogLevel* level, std::string* error) {
-  return ParseName(text, kLogLevels, level, error);
-}
-std::string AbslUnparseFlag(LogLevel level) { return kLogLevels[static_cast<int>(level)]; }
-
-}  // namespace gatefold
 
 ABSL_FLAG(std::string, name, "", "name for people; default: the address");
 ABSL_FLAG(int, threads, 0, "threads that compute; 0: the cores there are");

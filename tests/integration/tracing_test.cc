@@ -97,6 +97,11 @@ TEST_F(TracingTest, AFlagThatIsNoneIsNamed) {
   ASSERT_TRUE(process.ok());
   EXPECT_EQ(*(*process)->Wait(absl::Now() + absl::Seconds(20)), 2);
   EXPECT_THAT((*process)->Log(), HasSubstr("must be one of text, json"));
+  const auto serve = Process::Start("gatefold", {"serve", "--model=x", "--log-level=loud"},
+                                    folder.Path("serve.log"));
+  ASSERT_TRUE(serve.ok());
+  EXPECT_EQ(*(*serve)->Wait(absl::Now() + absl::Seconds(20)), 2);
+  EXPECT_THAT((*serve)->Log(), HasSubstr("must be one of debug, info, warning, error"));
 }
 
 }  // namespace
