@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <map>
 #include <set>
 #include <utility>
 
@@ -13,6 +14,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 
@@ -84,6 +86,15 @@ std::vector<std::string> ExpandArguments(const std::vector<std::string>& argumen
     expanded.push_back(absl::StrCat("--", name, "=", parts.second));
   }
   return expanded;
+}
+
+std::vector<std::pair<std::string, std::string>> FlagValues() {
+  std::map<std::string, std::string> values;  // abseil's order is none
+  for (const auto& [name, flag] : absl::GetAllFlags()) {
+    if (absl::StrContains(flag->Filename(), "absl/")) continue;
+    values[absl::StrReplaceAll(name, {{"_", "-"}})] = flag->CurrentValue();
+  }
+  return {values.begin(), values.end()};
 }
 
 void ParseFlags(int argc, char** argv) {

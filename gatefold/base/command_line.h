@@ -1,6 +1,7 @@
 #pragma once
 
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace gatefold {
@@ -15,5 +16,9 @@ void ParseFlags(int argc, char** argv);
 // GATEFOLD_NAME of `environment` ("KEY=value" strings) that is a known flag and not given.
 std::vector<std::string> ExpandArguments(const std::vector<std::string>& arguments,
                                          const std::vector<std::string>& environment);
+
+// The program's own flags (none of a library's) with the values they have now, by name, with
+// dashes.
+std::vector<std::pair<std::string, std::string>> FlagValues();
 
 }  // namespace gatefold

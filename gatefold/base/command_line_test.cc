@@ -1,5 +1,7 @@
 #include "gatefold/base/command_line.h"
 
+#include <algorithm>
+
 #include "absl/flags/flag.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -76,6 +78,14 @@ TEST(CommandLineDeathTest, GoodOnesAreTaken) {
   ParseFlags(4, argv);
   EXPECT_EQ(absl::GetFlag(FLAGS_test_metrics_port), -1);
   EXPECT_FALSE(absl::GetFlag(FLAGS_test_switch));
+}
+
+TEST(CommandLineTest, TellsTheFlagsOfTheProgramAndNoneOfTheLibrary) {
+  absl::SetFlag(&FLAGS_test_metrics_port, 9090);
+  const auto values = FlagValues();
+  EXPECT_THAT(values, testing::Contains(testing::Pair("test-metrics-port", "9090")));
+  EXPECT_THAT(values, testing::Not(testing::Contains(testing::Key("flagfile"))));
+  EXPECT_TRUE(std::is_sorted(values.begin(), values.end()));
 }
 
 }  // namespace

@@ -95,6 +95,10 @@ LogFormat CurrentLogFormat() { return g_format.load(std::memory_order_relaxed); 
 bool IsLogged(LogLevel level) { return level >= g_level.load(std::memory_order_relaxed); }
 
 void LogEvent(LogLevel level, absl::string_view event, std::initializer_list<LogField> fields) {
+  LogEvent(level, event, std::span(fields.begin(), fields.size()));
+}
+
+void LogEvent(LogLevel level, absl::string_view event, std::span<const LogField> fields) {
   if (!IsLogged(level)) return;
   const std::string time =
       absl::FormatTime("%Y-%m-%dT%H:%M:%E3SZ", absl::Now(), absl::UTCTimeZone());

@@ -6,6 +6,7 @@
 // Threads: safe; a line is written with one call, so lines do not mix.
 
 #include <initializer_list>
+#include <span>
 #include <string>
 #include <utility>
 
@@ -39,5 +40,6 @@ LogFormat CurrentLogFormat();
 bool IsLogged(LogLevel level);
 
 void LogEvent(LogLevel level, absl::string_view event, std::initializer_list<LogField> fields);
+void LogEvent(LogLevel level, absl::string_view event, std::span<const LogField> fields);
 
 }  // namespace gatefold

@@ -1,9 +1,11 @@
 #include "gatefold/worker/worker_flags.h"
 
 #include <cstdlib>
+#include <vector>
 
 #include "absl/flags/flag.h"
 #include "absl/strings/str_cat.h"
+#include "gatefold/base/command_line.h"
 #include "gatefold/base/log.h"
 
 ABSL_FLAG(std::string, name, "", "name for people; default: the address");
@@ -26,6 +28,10 @@ namespace gatefold {
 WorkerOptions WorkerOptionsFromFlags() {
   SetLogFormat(absl::GetFlag(FLAGS_log_format));
   SetLogLevel(absl::GetFlag(FLAGS_log_level));
+  const auto values = FlagValues();
+  std::vector<LogField> fields;
+  for (const auto& [name, value] : values) fields.emplace_back(name, value);
+  LogEvent(LogLevel::kInfo, "options", fields);
   WorkerOptions options;
   options.name = absl::GetFlag(FLAGS_name);
   options.n_threads = absl::GetFlag(FLAGS_threads);

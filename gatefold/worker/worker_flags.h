@@ -14,7 +14,8 @@
 namespace gatefold {
 
 // --name, --threads, --isa, --n-slices, --metrics-port, --health-port and --tls-cert-file,
-// -key-file, -ca-file. Also sets up the log, by --log-format and --log-level.
+// -key-file, -ca-file. Also sets up the log, by --log-format and --log-level,
+// and begins it with a line of all the program's flags.
 WorkerOptions WorkerOptionsFromFlags();
 
 // The exit code for why `program` does not serve, which it prints: 2 for wrong flags, else 1.

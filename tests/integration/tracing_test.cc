@@ -91,6 +91,14 @@ TEST_F(TracingTest, WhatIsNoTraceIsPassedOnToNobody) {
   EXPECT_THAT(shape_->expert(0)->Log(), Not(HasSubstr("experts_run")));
 }
 
+TEST_F(TracingTest, TheLogBeginsWithTheOptions) {
+  for (const Process* process : {shape_->router(), shape_->attention(), shape_->expert(0)}) {
+    EXPECT_THAT(process->Log(), HasSubstr("\"event\":\"options\""));
+    EXPECT_THAT(process->Log(), HasSubstr("\"log-format\":\"json\""));
+    EXPECT_THAT(process->Log(), HasSubstr("\"drain-limit\":"));
+  }
+}
+
 TEST_F(TracingTest, AFlagThatIsNoneIsNamed) {
   const TemporaryFolder folder;
   const auto process = Process::Start("expert-service", {"--log-format=xml"}, folder.Path("log"));
