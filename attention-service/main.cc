@@ -58,6 +58,6 @@ absl::StatusOr<std::unique_ptr<AttentionServer>> Start() {
 int main(int argc, char** argv) {
   gatefold::InitProcess();
   absl::SetProgramUsageMessage("computes attention and holds the KV cache for routers");
-  gatefold::ParseFlags(argc, argv);
+  gatefold::ParseFlags(argc, argv, gatefold::VersionOf("attention-service"));
   return gatefold::ServeUntilTerminated("attention-service", gatefold::Start);
 }

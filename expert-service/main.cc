@@ -73,6 +73,6 @@ absl::StatusOr<std::unique_ptr<ExpertServer>> Start() {
 int main(int argc, char** argv) {
   gatefold::InitProcess();
   absl::SetProgramUsageMessage("holds experts of a model and computes them for routers");
-  gatefold::ParseFlags(argc, argv);
+  gatefold::ParseFlags(argc, argv, gatefold::VersionOf("expert-service"));
   return gatefold::ServeUntilTerminated("expert-service", gatefold::Start);
 }

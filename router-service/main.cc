@@ -309,7 +309,7 @@ absl::Status Serve() {
 int main(int argc, char** argv) {
   gatefold::InitProcess();
   absl::SetProgramUsageMessage("serves the public API and routes tokens to their experts");
-  gatefold::ParseFlags(argc, argv);
+  gatefold::ParseFlags(argc, argv, gatefold::VersionOf("router-service"));
   if (const absl::Status status = gatefold::Serve(); !status.ok()) {
     return gatefold::ExitCode("router-service", status);
   }

@@ -97,7 +97,7 @@ std::vector<std::pair<std::string, std::string>> FlagValues() {
   return {values.begin(), values.end()};
 }
 
-void ParseFlags(int argc, char** argv) {
+void ParseFlags(int argc, char** argv, const std::string& version) {
   std::vector<std::string> environment;
   for (char** variable = environ; *variable != nullptr; ++variable) {
     environment.push_back(*variable);
@@ -108,6 +108,8 @@ void ParseFlags(int argc, char** argv) {
   absl::FlagsUsageConfig usage;
   usage.contains_help_flags = usage.contains_helpshort_flags = usage.contains_helppackage_flags =
       [](absl::string_view file) { return !absl::StrContains(file, "absl/"); };
+  // The library's own text tells how the library was built.
+  if (!version.empty()) usage.version_string = [version] { return version + "\n"; };
   absl::SetFlagsUsageConfig(usage);
   RefuseWhatCannotBe(arguments);
   std::vector<char*> pointers;

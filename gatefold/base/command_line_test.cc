@@ -1,5 +1,7 @@
 #include "gatefold/base/command_line.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 
 #include "absl/flags/flag.h"
@@ -69,6 +71,14 @@ TEST(CommandLineDeathTest, SoAreValuesThatAFlagCannotHave) {
   exits({"-no_such_thing"}, "unknown flag -no_such_thing");
   exits({"-test_metrics_port=abc"}, "Illegal value 'abc'");
   exits({"-"}, "\"-\" is no flag");
+}
+
+TEST(CommandLineDeathTest, TellsTheProgramsVersion) {
+  char program[] = "prog", flag[] = "--version";
+  char* argv[] = {program, flag};
+  // On stdout, which a death test does not see.
+  EXPECT_EXIT((dup2(STDERR_FILENO, STDOUT_FILENO), ParseFlags(2, argv, "prog 1.2.3")),
+              testing::ExitedWithCode(0), "^prog 1.2.3\n$");
 }
 
 TEST(CommandLineDeathTest, GoodOnesAreTaken) {

@@ -45,6 +45,8 @@ WorkerOptions WorkerOptionsFromFlags() {
   return options;
 }
 
+std::string VersionOf(const char* program) { return absl::StrCat(program, " ", kVersion); }
+
 int ExitCode(const char* program, const absl::Status& why_not) {
   if (CurrentLogFormat() == LogFormat::kJson) {
     LogEvent(LogLevel::kError, "not_started",

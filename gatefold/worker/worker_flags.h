@@ -4,6 +4,7 @@
 
 #include <cstdio>
 #include <memory>
+#include <string>
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
@@ -17,6 +18,9 @@ namespace gatefold {
 // -key-file, -ca-file. Also sets up the log, by --log-format and --log-level,
 // and begins it with a line of all the program's flags.
 WorkerOptions WorkerOptionsFromFlags();
+
+// What --version says: "expert-service 0.1.0".
+std::string VersionOf(const char* program);
 
 // The exit code for why `program` does not serve, which it prints: 2 for wrong flags, else 1.
 int ExitCode(const char* program, const absl::Status& why_not);
