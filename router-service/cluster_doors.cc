@@ -24,7 +24,8 @@ uint64_t CacheDomain(internal::v1::WireDtype dtype, uint64_t numerics_class) {
 
 void LogMissing(const RoutingTable& table) {
   LogEvent(LogLevel::kInfo, "waiting_for_workers",
-           {{"experts_covered", absl::StrCat(static_cast<int>(100 * table.CoverageRatio()), "%")}});
+           {{"experts_covered", absl::StrCat(static_cast<int>(100 * table.CoverageRatio()), "%")},
+            {"uncovered", table.Uncovered()}});
   for (const auto* entries : {&table.experts, &table.attention}) {
     for (const WorkerEntry& entry : *entries) {
       if (entry.state == WorkerEntry::State::kReady) continue;

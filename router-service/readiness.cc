@@ -60,12 +60,29 @@ void Readiness::Run() {
       return can_be != ready;
     };
     // The directory wakes nobody for `stopping_`, so look at it now and then.
+    if (was_ready) TellUncovered(*directory_->Table());
     if (!directory_->Await(changed, absl::Now() + absl::Milliseconds(100))) continue;
     ready = !ready;
     was_ready = true;
     health_->SetReady(ready);
     LogEvent(LogLevel::kInfo, ready ? "ready" : "not_ready",
              {{"coverage", directory_->Table()->CoverageRatio()}});
+  }
+}
+
+void Readiness::TellUncovered(const RoutingTable& table) {
+  const absl::Time now = absl::Now();
+  // While shards come and go it may change all the time.
+  if (now < told_ + absl::Seconds(1)) return;
+  const std::string uncovered = table.Uncovered();
+  if (uncovered == uncovered_) return;
+  uncovered_ = uncovered;
+  told_ = now;
+  if (uncovered.empty()) {
+    LogEvent(LogLevel::kInfo, "experts_covered", {{"coverage", table.CoverageRatio()}});
+  } else {
+    LogEvent(LogLevel::kWarning, "experts_uncovered",
+             {{"coverage", table.CoverageRatio()}, {"experts", uncovered}});
   }
 }
 

@@ -1,9 +1,11 @@
 #pragma once
 
+#include <string>
 #include <thread>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
 #include "gatefold/rpc/health_listener.h"
 #include "router-service/dispatch/directory.h"
 
@@ -29,10 +31,14 @@ class Readiness {
  private:
   void Run();
   bool stopping() const;
+  // Logs which experts nobody serves, whenever that has changed.
+  void TellUncovered(const RoutingTable& table);
 
   const Directory* const directory_;
   const bool remote_attention_;
   HealthListener* const health_;
+  std::string uncovered_;  // as told last; the thread's, as is told_
+  absl::Time told_ = absl::InfinitePast();
   mutable absl::Mutex mu_;
   bool stopping_ ABSL_GUARDED_BY(mu_) = false;
   std::thread thread_;

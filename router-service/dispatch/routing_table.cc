@@ -1,6 +1,11 @@
 #include "router-service/dispatch/routing_table.h"
 
 #include <algorithm>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 
 namespace gatefold {
 
@@ -25,6 +30,27 @@ double RoutingTable::CoverageRatio() const {
   const auto held = std::count_if(holders.begin(), holders.end(),
                                   [](const std::vector<int>& shards) { return !shards.empty(); });
   return static_cast<double>(held) / static_cast<double>(holders.size());
+}
+
+std::string RoutingTable::Uncovered() const {
+  constexpr size_t kMostRanges = 16;
+  std::vector<std::string> ranges;
+  size_t n_more = 0;
+  for (size_t item = 0; item < holders.size(); ++item) {
+    if (!holders[item].empty()) continue;
+    const size_t layer = item / experts_per_layer, first = item % experts_per_layer;
+    const size_t end = (layer + 1) * experts_per_layer;
+    while (item + 1 < end && holders[item + 1].empty()) ++item;
+    if (ranges.size() == kMostRanges) {
+      ++n_more;
+      continue;
+    }
+    const size_t last = item % experts_per_layer;
+    ranges.push_back(absl::StrCat(layer, ":", first));
+    if (last > first) absl::StrAppend(&ranges.back(), "-", last);
+  }
+  const std::string text = absl::StrJoin(ranges, ",");
+  return n_more == 0 ? text : absl::StrCat(text, " and ", n_more, " ranges more");
 }
 
 void RoutingTable::FindHolders(int n_layers) {

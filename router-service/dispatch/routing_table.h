@@ -56,6 +56,9 @@ struct RoutingTable {
   int LastHolderOf(int layer, int expert) const { return last_holders[IndexOf(layer, expert)]; }
 
   double CoverageRatio() const;
+  // Experts without a live shard, as --experts writes them: "0:3,2:0-7"; of many ranges the first
+  // ones, and how many more there are. Empty: none.
+  std::string Uncovered() const;
   // Finds the holders anew, from what the shards say. `n_layers`: of the model.
   void FindHolders(int n_layers);
 };

@@ -69,6 +69,20 @@ TEST_F(RoutingTableTest, CountsAShardOnceHoweverOftenItNamesAnExpert) {
   EXPECT_THAT(table_.HoldersOf(0, 1), ElementsAre(0, 1));
 }
 
+TEST_F(RoutingTableTest, NamesTheExpertsThatNobodyServes) {
+  RoutingTable table;
+  table.experts_per_layer = 4;
+  table.holders.resize(8);
+  EXPECT_EQ(table.Uncovered(), "0:0-3,1:0-3");
+  for (const int item : {0, 2, 3, 4, 7}) table.holders[item] = {0};
+  EXPECT_EQ(table.Uncovered(), "0:1,1:1-2");
+  for (auto& holders : table.holders) holders = {0};
+  EXPECT_EQ(table.Uncovered(), "");
+  table.experts_per_layer = 1;
+  table.holders.assign(20, {});
+  EXPECT_THAT(table.Uncovered(), testing::EndsWith(",15:0 and 4 ranges more"));
+}
+
 TEST_F(RoutingTableTest, SaysWhetherHoldersAreOfDifferentNumerics) {
   AddShard(WorkerEntry::State::kReady, 0, 0, 1);
   AddShard(WorkerEntry::State::kReady, 1, 0, 1);

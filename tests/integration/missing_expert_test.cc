@@ -8,6 +8,7 @@
 #include <thread>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/time/clock.h"
 #include "gatefold/base/errors.h"
 #include "gatefold/rpc/status.h"
@@ -108,8 +109,13 @@ TEST_F(MissingExpertTest, AWaitEndsWhenTheExpertIsBack) {
     EXPECT_TRUE(status.ok()) << status;
   });
   EXPECT_TRUE(AwaitWaiting());
+  const auto logged = [this](const char* text) {
+    return Await([&] { return absl::StrContains(shape_->router()->Log(), text); });
+  };
+  EXPECT_TRUE(logged("experts_uncovered coverage=0.5 experts=0:"));
   EXPECT_TRUE(shape_->expert(1)->Restart().ok());
   request.join();
+  EXPECT_TRUE(logged("experts_covered coverage=1"));
   EXPECT_EQ(response_.candidates(0).SerializeAsString(), quiet.candidates(0).SerializeAsString());
   EXPECT_EQ(response_.summary().degraded_tokens(), 0u);
 }
