@@ -9,6 +9,8 @@
 #include "cli/conversation.h"
 #include "cli/error_report.h"
 #include "cli/generation_flags.h"
+#include "cli/json_forms.h"
+#include "cli/output.h"
 #include "cli/prompt_flags.h"
 #include "cli/verbs.h"
 #include "gatefold/base/errors.h"
@@ -24,7 +26,8 @@ class ChatVerb final : public Verb {
   absl::string_view summary() const override { return "Talks, a line at a time."; }
   absl::string_view details() const override {
     return "Every line of standard input is a turn, from a terminal or a pipe; the answers go to\n"
-           "standard output. /reset forgets what was said, /exit ends (as Ctrl-D does).\n";
+           "standard output. /reset forgets what was said, /exit ends (as Ctrl-D does).\n"
+           "With -o json one line for each answer, once it is there: what `generate` prints.\n";
   }
 
   void AddFlags(FlagSet* flags) override {
@@ -32,10 +35,13 @@ class ChatVerb final : public Verb {
     flags->Section("The conversation:");
     flags->Add("system", "TEXT", "what the model is told before the first turn", &system_);
     generation_.AddTo(flags);
+    flags->Section("What is shown:");
+    output_.AddTo(flags);
   }
 
   absl::Status Run(const FlagSet& flags, const std::vector<std::string>& arguments,
                    Console* console) override {
+    GF_RETURN_IF_ERROR(output_.Check());
     GF_RETURN_IF_ERROR(connection_.Choose(flags));
     if (!arguments.empty()) return UsageError("chat takes no arguments; write to standard input");
     if (FindInvalidUtf8(system_) != kValidUtf8) return UsageError("--system is not UTF-8");
@@ -91,13 +97,21 @@ class ChatVerb final : public Verb {
     inference::v1::GenerateTextRequest request;
     *request.mutable_prompt() = conversation->ToPrompt();
     *request.mutable_config() = generation_.ToConfig();
-    GF_ASSIGN_OR_RETURN(
-        const Answer answer, GenerateAnswer(connection, request, [console](const auto& delta) {
-          console->out << delta.text() << std::flush;
-          return console->out ? absl::OkStatus()
-                              : absl::DataLossError("the output could not be written");
-        }));
-    if (!absl::EndsWith(answer.text, "\n")) console->out << "\n";
+    request.mutable_output()->set_token_ids(output_.json());
+    OnDelta on_delta;
+    if (!output_.json()) {
+      on_delta = [console](const auto& delta) {
+        console->out << delta.text() << std::flush;
+        return console->out ? absl::OkStatus()
+                            : absl::DataLossError("the output could not be written");
+      };
+    }
+    GF_ASSIGN_OR_RETURN(const Answer answer, GenerateAnswer(connection, request, on_delta));
+    if (output_.json()) {
+      PrintJson(GenerateJson(answer), console->out);
+    } else if (!absl::EndsWith(answer.text, "\n")) {
+      console->out << "\n";
+    }
     console->out.flush();
     conversation->AddAssistant(answer.text);
     return absl::OkStatus();
@@ -105,6 +119,7 @@ class ChatVerb final : public Verb {
 
   ConnectionFlags connection_;
   GenerationFlags generation_;
+  OutputFlag output_;
   std::string system_;
 };
 

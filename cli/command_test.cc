@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <fstream>
 #include <sstream>
@@ -171,6 +172,15 @@ TEST_F(CommandTest, KeepsTheConversation) {
   EXPECT_EQ(second.messages(2).content(), "abc");
   EXPECT_EQ(second.messages(3).content(), "and?");
   EXPECT_EQ(router_.generate_requests[2].prompt().conversation().messages_size(), 2);
+}
+
+TEST_F(CommandTest, TalksToProgramsInOneObjectForEachTurn) {
+  const std::string answers = Ask({"chat", "-o", "json"}, "hi\nand?\n");
+  EXPECT_EQ(std::count(answers.begin(), answers.end(), '\n'), 2);
+  const Json first = Json::parse(answers.substr(0, answers.find('\n')));
+  EXPECT_EQ(first["text"], "abc");
+  EXPECT_FALSE(first["token_ids"].empty());
+  EXPECT_TRUE(router_.generate_requests[0].output().token_ids());
 }
 
 TEST_F(CommandTest, SaysHowToGoOnWhenTheConversationHasBecomeTooLong) {
