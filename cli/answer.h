@@ -19,7 +19,8 @@ struct Answer {
   std::vector<inference::v1::TokenLogprobs> logprobs;
   inference::v1::StreamGenerateTextResponse::Finish finish;
   inference::v1::Summary summary;
-  RoutingShares routing;  // of prompt and output
+  RoutingShares routing;   // of prompt and output
+  uint32_t n_resumed = 0;  // tokens from before the last stream, whose times the summary has
 };
 
 // Runs a request to its end. `on_delta` may be null; it sees the answer's parts as they come.
@@ -30,6 +31,13 @@ using OnDelta =
 absl::StatusOr<Answer> GenerateAnswer(Connection* connection,
                                       const inference::v1::GenerateTextRequest& request,
                                       const OnDelta& on_delta);
+// The same, but where a router goes away it goes on at the next one of the connection (or at the
+// same address, once for each time that it brought tokens) from the tokens it has, with the same
+// seed: they are those that would have come anyway. `on_moved` is told why, and may be null.
+absl::StatusOr<Answer> GenerateSteadily(Connection* connection,
+                                        const inference::v1::GenerateTextRequest& request,
+                                        const OnDelta& on_delta,
+                                        const std::function<void(const absl::Status&)>& on_moved);
 
 double Seconds(const google::protobuf::Duration& span);
 

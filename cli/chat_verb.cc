@@ -97,7 +97,6 @@ class ChatVerb final : public Verb {
     inference::v1::GenerateTextRequest request;
     *request.mutable_prompt() = conversation->ToPrompt();
     *request.mutable_config() = generation_.ToConfig();
-    request.mutable_output()->set_token_ids(output_.json());
     OnDelta on_delta;
     if (!output_.json()) {
       on_delta = [console](const auto& delta) {
@@ -106,7 +105,11 @@ class ChatVerb final : public Verb {
                             : absl::DataLossError("the output could not be written");
       };
     }
-    GF_ASSIGN_OR_RETURN(const Answer answer, GenerateAnswer(connection, request, on_delta));
+    GF_ASSIGN_OR_RETURN(
+        const Answer answer,
+        GenerateSteadily(connection, request, on_delta, [console](const absl::Status& why) {
+          console->err << "\ngoing on elsewhere: " << why.message() << "\n";
+        }));
     if (output_.json()) {
       PrintJson(GenerateJson(answer), console->out);
     } else if (!absl::EndsWith(answer.text, "\n")) {

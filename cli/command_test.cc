@@ -75,6 +75,29 @@ TEST_F(CommandTest, GeneratesTheDocumentedForm) {
   EXPECT_THAT(router_.generate_requests.at(0).prompt().token_ids().ids(), ElementsAre(1, 5, 9));
 }
 
+TEST_F(CommandTest, GoesOnAtTheNextRouterFromTheTokensItHas) {
+  FakeRouter gone, going;
+  gone.failure = {grpc::StatusCode::UNAVAILABLE, "gone"};
+  going.leave = true;
+  EXPECT_EQ(Run({"generate", "hello", "-o", "json",
+                 absl::StrCat("--router=", gone.address(), ",", going.address(), ",",
+                              router_.address())}),
+            0)
+      << err_;
+  EXPECT_EQ(Json::parse(out_)["text"], "abc");
+  EXPECT_THAT(router_.resume_token_ids, ElementsAre(7, 8));
+  EXPECT_EQ(router_.generate_requests.at(0).config().seed(), 17u);
+  EXPECT_THAT(err_, HasSubstr("going on elsewhere"));
+}
+
+TEST_F(CommandTest, EndsWhereNoRouterBringsATokenMore) {
+  router_.leave = true;
+  EXPECT_EQ(Run({"generate", "hello", "--router=" + router_.address()}), kExitFailed);
+  EXPECT_EQ(router_.generate_requests.size(), 2);  // once more, for it had brought tokens
+  EXPECT_EQ(out_, "ab");
+  EXPECT_THAT(err_, HasSubstr("going"));
+}
+
 TEST_F(CommandTest, TellsNoTimeOfATokenThatDidNotCome) {
   Ask({"generate", "hello"});  // nor does the router
   EXPECT_THAT(err_, HasSubstr("3 output tokens (length), seed 0\n"));

@@ -4,6 +4,7 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
 #include "cli/error_report.h"
 #include "gatefold/base/small_file.h"
@@ -16,7 +17,10 @@ namespace gatefold::cli {
 void ConnectionFlags::AddPlaceTo(FlagSet* flags) {
   flags->Section("Where the model is, one of:");
   flags->Add("model", "DIR", "folder of a model, served in this process", &model);
-  flags->Add("router", "ADDRESS", "router of a cluster: host:port or unix:/path", &router);
+  flags->Add("router", "ADDRESS",
+             "router of a cluster: host:port or unix:/path; of several, with commas, generate and "
+             "chat go on at the next where one goes away",
+             &router);
   flags->Section("With --router:");
   AddSecurityTo(flags);
   flags->Section("With either:");
@@ -86,16 +90,15 @@ absl::StatusOr<std::string> ConnectionFlags::ApiKey() const {
 absl::StatusOr<std::unique_ptr<Connection>> Connection::Open(const ConnectionFlags& flags,
                                                              Interrupts* interrupts) {
   std::unique_ptr<Connection> connection(new Connection());
-  connection->router_ = flags.router;
   connection->timeout_ = flags.timeout;
   connection->interrupts_ = interrupts;
-  std::shared_ptr<grpc::Channel> channel;
+  std::vector<std::shared_ptr<grpc::Channel>> channels;
   if (flags.router.empty()) {
     GF_ASSIGN_OR_RETURN(const LocalRouterOptions options, flags.local.ToOptions(flags.model));
     absl::StatusOr<std::unique_ptr<LocalRouter>> local = LocalRouter::Start(options);
     if (!local.ok()) return ModelFolderError(flags.model, local.status());
     connection->local_ = *std::move(local);
-    channel = connection->local_->channel();
+    channels.push_back(connection->local_->channel());
   } else {
     ChannelOptions options;
     options.max_reconnect_backoff = absl::Seconds(10);  // also how long an attempt may take
@@ -104,15 +107,20 @@ absl::StatusOr<std::unique_ptr<Connection>> Connection::Open(const ConnectionFla
     for (const unsigned char c : connection->api_key_) {
       if (!absl::ascii_isgraph(c)) return UsageError("the API key has a character no key can have");
     }
-    absl::StatusOr<std::shared_ptr<grpc::Channel>> made =
-        MakeChannel(flags.router, ChannelKind::kDecode, options);
-    if (!made.ok()) return UsageError(absl::StrCat("--router: ", made.status().message()));
-    channel = *std::move(made);
+    connection->routers_ = absl::StrSplit(flags.router, ',');
+    for (const std::string& router : connection->routers_) {
+      absl::StatusOr<std::shared_ptr<grpc::Channel>> made =
+          MakeChannel(router, ChannelKind::kDecode, options);
+      if (!made.ok()) return UsageError(absl::StrCat("--router: ", made.status().message()));
+      channels.push_back(*std::move(made));
+    }
   }
-  connection->inference_ = inference::v1::InferenceService::NewStub(channel);
-  connection->models_ = inference::v1::ModelService::NewStub(channel);
-  connection->cluster_ = cluster::v1::ClusterService::NewStub(channel);
-  connection->admin_ = cluster::v1::AdminService::NewStub(channel);
+  for (const auto& channel : channels) {
+    connection->inference_.push_back(inference::v1::InferenceService::NewStub(channel));
+  }
+  connection->models_ = inference::v1::ModelService::NewStub(channels[0]);
+  connection->cluster_ = cluster::v1::ClusterService::NewStub(channels[0]);
+  connection->admin_ = cluster::v1::AdminService::NewStub(channels[0]);
   return connection;
 }
 
@@ -136,14 +144,14 @@ absl::StatusOr<std::vector<cluster::v1::Worker>> Connection::ListWorkers() {
   return workers;
 }
 
-absl::Status Connection::ToStatus(const grpc::Status& status) const {
+absl::Status Connection::ToStatus(const grpc::Status& status, size_t router) const {
   const absl::Status converted = FromGrpcStatus(status);
   if (absl::IsUnauthenticated(converted)) {
-    return WithNextStep(Annotate(converted, router_),
+    return WithNextStep(Annotate(converted, routers_.empty() ? "" : routers_[router]),
                         "Give a key with GATEFOLD_API_KEY or --api-key-file.");
   }
-  if (!absl::IsUnavailable(converted) || router_.empty()) return converted;
-  return WithNextStep(Annotate(converted, router_),
+  if (!absl::IsUnavailable(converted) || routers_.empty()) return converted;
+  return WithNextStep(Annotate(converted, routers_[router]),
                       "Check that a router listens there (deploy/local-cluster.sh starts one), "
                       "and with TLS if --tls-ca-file is given and only then.");
 }

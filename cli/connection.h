@@ -51,7 +51,11 @@ class Connection {
   static absl::StatusOr<std::unique_ptr<Connection>> Open(const ConnectionFlags& flags,
                                                           Interrupts* interrupts);
 
-  inference::v1::InferenceService::Stub* inference() { return inference_.get(); }
+  // Routers of one cluster; all but generations asks the first.
+  size_t n_routers() const { return inference_.size(); }
+  inference::v1::InferenceService::Stub* inference(size_t router = 0) {
+    return inference_[router].get();
+  }
   inference::v1::ModelService::Stub* models() { return models_.get(); }
   cluster::v1::ClusterService::Stub* cluster() { return cluster_.get(); }
   cluster::v1::AdminService::Stub* admin() { return admin_.get(); }
@@ -63,7 +67,7 @@ class Connection {
   absl::StatusOr<inference::v1::Model> GetModel();
 
   // The result of a call, with what the user can do about it.
-  absl::Status ToStatus(const grpc::Status& status) const;
+  absl::Status ToStatus(const grpc::Status& status, size_t router = 0) const;
 
   absl::Duration timeout() const { return timeout_; }
   const std::string& api_key() const { return api_key_; }
@@ -73,11 +77,11 @@ class Connection {
   Connection() = default;
 
   std::unique_ptr<LocalRouter> local_;  // null: remote. Outlives the stubs
-  std::string router_;
+  std::vector<std::string> routers_;    // none: local
   std::string api_key_;
   absl::Duration timeout_;
   Interrupts* interrupts_ = nullptr;
-  std::unique_ptr<inference::v1::InferenceService::Stub> inference_;
+  std::vector<std::unique_ptr<inference::v1::InferenceService::Stub>> inference_;  // by router
   std::unique_ptr<inference::v1::ModelService::Stub> models_;
   std::unique_ptr<cluster::v1::ClusterService::Stub> cluster_;
   std::unique_ptr<cluster::v1::AdminService::Stub> admin_;

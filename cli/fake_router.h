@@ -39,6 +39,7 @@ class FakeRouter final : public inference::v1::InferenceService::Service,
       grpc::ServerContext* context, const inference::v1::StreamGenerateTextRequest* request,
       grpc::ServerWriter<inference::v1::StreamGenerateTextResponse>* writer) override {
     generate_requests.push_back(request->request());
+    resume_token_ids.assign(request->resume_token_ids().begin(), request->resume_token_ids().end());
     const auto key = context->client_metadata().find("authorization");
     authorization = key == context->client_metadata().end()
                         ? ""
@@ -46,8 +47,13 @@ class FakeRouter final : public inference::v1::InferenceService::Service,
     if (!failure.ok()) return failure;
     inference::v1::StreamGenerateTextResponse event;
     event.mutable_started()->mutable_prompt()->set_n_tokens(3);
+    event.mutable_started()->set_seed(17);
     writer->Write(event);
-    WriteDelta(writer, "ab", {7, 8});
+    if (resume_token_ids.empty()) WriteDelta(writer, "ab", {7, 8});
+    if (leave) {
+      WriteDelta(writer, "held back", {});  // which the next one says again
+      return {grpc::StatusCode::UNAVAILABLE, "going"};
+    }
     if (hang && generate_requests.size() > n_before_hang) {
       hanging.Notify();
       while (!context->IsCancelled()) absl::SleepFor(absl::Milliseconds(1));
@@ -116,10 +122,12 @@ class FakeRouter final : public inference::v1::InferenceService::Service,
   std::vector<inference::v1::TokenizeRequest> tokenize_requests;
   std::vector<inference::v1::DetokenizeRequest> detokenize_requests;
   inference::v1::ScoreTextResponse score_response;
-  grpc::Status failure;       // of StreamGenerateText
-  bool lose_the_end = false;  // of its stream
-  bool hang = false;          // after the first delta, until cancelled
-  size_t n_before_hang = 0;   // requests that are answered first
+  std::vector<int32_t> resume_token_ids;  // of the last one
+  grpc::Status failure;                   // of StreamGenerateText
+  bool leave = false;                     // after the first delta
+  bool lose_the_end = false;              // of its stream
+  bool hang = false;                      // after the first delta, until cancelled
+  size_t n_before_hang = 0;               // requests that are answered first
   absl::Notification hanging;
 
  private:

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 
@@ -43,8 +44,10 @@ std::string SummaryLine(const Answer& answer) {
   if (timings.has_first_token()) {
     absl::StrAppendFormat(&line, ", first after %.0f ms", 1e3 * Seconds(timings.first_token()));
   }
-  if (const double decode = Seconds(timings.decode()); usage.output_tokens() > 1 && decode > 0) {
-    absl::StrAppendFormat(&line, ", then %.1f tokens/s", (usage.output_tokens() - 1) / decode);
+  const uint32_t n_timed =
+      usage.output_tokens() - std::min(usage.output_tokens(), answer.n_resumed);
+  if (const double decode = Seconds(timings.decode()); n_timed > 1 && decode > 0) {
+    absl::StrAppendFormat(&line, ", then %.1f tokens/s", (n_timed - 1) / decode);
   }
   if (answer.summary.mixed_numerics()) {
     absl::StrAppend(&line, "\nshards of different numerics classes took part");
@@ -102,7 +105,11 @@ class GenerateVerb final : public Verb {
                             : absl::DataLossError("the output could not be written");
       };
     }
-    GF_ASSIGN_OR_RETURN(const Answer answer, GenerateAnswer(connection.get(), request, on_delta));
+    GF_ASSIGN_OR_RETURN(
+        const Answer answer,
+        GenerateSteadily(connection.get(), request, on_delta, [console](const absl::Status& why) {
+          console->err << "\ngoing on elsewhere: " << why.message() << "\n";
+        }));
     output_.json() ? PrintAsJson(answer, console) : PrintAsText(answer, console);
     return absl::OkStatus();
   }
