@@ -58,11 +58,11 @@ class AttentionService::Session final : public StreamSession {
     uint32_t operation = 0, n_rows = 0;
     while (const uint32_t tag = in.ReadTag()) {
       const int field = WireFormatLite::GetTagFieldNumber(tag);
-      if (field > internal::v1::RunAttentionRequest::kNRowsFieldNumber) break;
+      if (field > internal::v1::AttentionServiceRunRequest::kNRowsFieldNumber) break;
       uint32_t* const wanted =
-          field == internal::v1::RunAttentionRequest::kOperationFieldNumber ? &operation
-          : field == internal::v1::RunAttentionRequest::kNRowsFieldNumber   ? &n_rows
-                                                                            : nullptr;
+          field == internal::v1::AttentionServiceRunRequest::kOperationFieldNumber ? &operation
+          : field == internal::v1::AttentionServiceRunRequest::kNRowsFieldNumber   ? &n_rows
+                                                                                   : nullptr;
       if (wanted == nullptr ? !WireFormatLite::SkipField(&in, tag) : !in.ReadVarint32(wanted))
         break;
     }
@@ -73,10 +73,10 @@ class AttentionService::Session final : public StreamSession {
 
   absl::StatusOr<grpc::ByteBuffer> OnFrame(grpc::ByteBuffer frame, absl::Time received) override {
     const absl::Time start = absl::Now();
-    internal::v1::RunAttentionRequest request;
+    internal::v1::AttentionServiceRunRequest request;
     GF_RETURN_IF_ERROR(ReadFrame(frame, &request, &received_));
     frame.Clear();
-    internal::v1::RunAttentionResponse response;
+    internal::v1::AttentionServiceRunResponse response;
     *response.mutable_key() = request.key();
     PayloadBuffer payload;
     const absl::Status served = Serve(request, &response, &payload);
@@ -105,8 +105,8 @@ class AttentionService::Session final : public StreamSession {
 
  private:
   // A span of a trace, in the log: only operators who want as much have it.
-  static void LogTraced(const internal::v1::RunAttentionRequest& request,
-                        const internal::v1::RunAttentionResponse& response) {
+  static void LogTraced(const internal::v1::AttentionServiceRunRequest& request,
+                        const internal::v1::AttentionServiceRunResponse& response) {
     if (!IsLogged(LogLevel::kDebug)) return;
     const absl::string_view traceparent = ValidTraceparent(request.traceparent());
     if (traceparent.empty()) return;
@@ -122,8 +122,8 @@ class AttentionService::Session final : public StreamSession {
               {"refused", response.has_refusal() ? response.refusal().message() : ""}});
   }
 
-  absl::Status Serve(const internal::v1::RunAttentionRequest& request,
-                     internal::v1::RunAttentionResponse* response, PayloadBuffer* payload) {
+  absl::Status Serve(const internal::v1::AttentionServiceRunRequest& request,
+                     internal::v1::AttentionServiceRunResponse* response, PayloadBuffer* payload) {
     const uint64_t incarnation = request.key().incarnation();
     if (incarnation != 0 && incarnation != service_->worker_.incarnation()) {
       return absl::AbortedError("this service was restarted since it was described");
@@ -148,8 +148,8 @@ class AttentionService::Session final : public StreamSession {
     }
   }
 
-  absl::Status OpenSequences(const internal::v1::RunAttentionRequest& request,
-                             internal::v1::RunAttentionResponse* response)
+  absl::Status OpenSequences(const internal::v1::AttentionServiceRunRequest& request,
+                             internal::v1::AttentionServiceRunResponse* response)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(lane_->mu) {
     for (const internal::v1::OpenSequence& open : request.open()) {
       internal::v1::Refusal* opened = response->add_opened();
@@ -176,8 +176,8 @@ class AttentionService::Session final : public StreamSession {
     return absl::OkStatus();
   }
 
-  absl::Status Attend(const internal::v1::RunAttentionRequest& request,
-                      internal::v1::RunAttentionResponse* response, PayloadBuffer* payload)
+  absl::Status Attend(const internal::v1::AttentionServiceRunRequest& request,
+                      internal::v1::AttentionServiceRunResponse* response, PayloadBuffer* payload)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(lane_->mu) {
     GF_RETURN_IF_ERROR(CheckModel(request));
     GF_ASSIGN_OR_RETURN(const std::vector<StepSpan> spans, SpansFromProto(request));
@@ -210,8 +210,8 @@ class AttentionService::Session final : public StreamSession {
     return absl::OkStatus();
   }
 
-  absl::Status Sample(const internal::v1::RunAttentionRequest& request,
-                      internal::v1::RunAttentionResponse* response)
+  absl::Status Sample(const internal::v1::AttentionServiceRunRequest& request,
+                      internal::v1::AttentionServiceRunResponse* response)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(lane_->mu) {
     GF_RETURN_IF_ERROR(CheckModel(request));
     GF_ASSIGN_OR_RETURN(const std::vector<SampleRequest> samples, SamplesFromProto(request));
@@ -225,7 +225,7 @@ class AttentionService::Session final : public StreamSession {
   }
 
   // Before anything is allocated by the numbers of the request.
-  absl::Status CheckModel(const internal::v1::RunAttentionRequest& request) const {
+  absl::Status CheckModel(const internal::v1::AttentionServiceRunRequest& request) const {
     const uint32_t d_model = service_->runner_->config().d_model;
     if (request.d_model() != d_model) {
       return absl::InvalidArgumentError(
@@ -234,11 +234,11 @@ class AttentionService::Session final : public StreamSession {
     return PayloadBytes(request.dtype(), request.n_rows(), d_model).status();
   }
 
-  absl::Status CheckRows(const internal::v1::RunAttentionRequest& request) const {
+  absl::Status CheckRows(const internal::v1::AttentionServiceRunRequest& request) const {
     return CheckShape(received_, request.dtype(), request.n_rows(), request.d_model());
   }
   // After that. x: [n_rows, d_model], out.
-  void ReadRows(const internal::v1::RunAttentionRequest& request, float* x) const {
+  void ReadRows(const internal::v1::AttentionServiceRunRequest& request, float* x) const {
     FloatReader(received_, request.dtype())
         .Read(x, static_cast<size_t>(request.n_rows()) * request.d_model());
   }
@@ -304,9 +304,9 @@ absl::StatusOr<std::unique_ptr<StreamSession>> AttentionService::OnOpen(
 }
 
 grpc::ByteBuffer AttentionService::Refuse(const grpc::ByteBuffer& frame) {
-  internal::v1::RunAttentionRequest request;
+  internal::v1::AttentionServiceRunRequest request;
   FramePayload payload;
-  internal::v1::RunAttentionResponse response;
+  internal::v1::AttentionServiceRunResponse response;
   if (ReadFrame(frame, &request, &payload).ok()) *response.mutable_key() = request.key();
   response.mutable_refusal()->set_reason(internal::v1::REFUSAL_REASON_BUSY);
   response.mutable_refusal()->set_message("too many calls wait for this attention-service");

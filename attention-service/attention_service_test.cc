@@ -20,8 +20,8 @@
 namespace gatefold {
 namespace {
 
-using internal::v1::RunAttentionRequest;
-using internal::v1::RunAttentionResponse;
+using internal::v1::AttentionServiceRunRequest;
+using internal::v1::AttentionServiceRunResponse;
 using testing::HasSubstr;
 
 class AttentionServiceTest : public testing::Test {
@@ -36,8 +36,8 @@ class AttentionServiceTest : public testing::Test {
     session_ = *service_->OnOpen(nullptr);
   }
 
-  RunAttentionRequest Request(internal::v1::AttentionOperation operation) const {
-    RunAttentionRequest request;
+  AttentionServiceRunRequest Request(internal::v1::AttentionOperation operation) const {
+    AttentionServiceRunRequest request;
     request.mutable_key()->set_router_id(1);
     request.set_operation(operation);
     request.set_dtype(internal::v1::WIRE_DTYPE_FLOAT32);
@@ -46,8 +46,9 @@ class AttentionServiceTest : public testing::Test {
   }
 
   // Three tokens at the start of sequence 9.
-  RunAttentionRequest Embed() const {
-    RunAttentionRequest request = Request(internal::v1::ATTENTION_OPERATION_EMBED_AND_ATTEND);
+  AttentionServiceRunRequest Embed() const {
+    AttentionServiceRunRequest request =
+        Request(internal::v1::ATTENTION_OPERATION_EMBED_AND_ATTEND);
     request.set_n_rows(3);
     request.add_spans()->set_sequence_id(9);
     request.mutable_spans(0)->set_n_tokens(3);
@@ -55,18 +56,18 @@ class AttentionServiceTest : public testing::Test {
     return request;
   }
 
-  RunAttentionResponse Send(const RunAttentionRequest& request, size_t n_rows = 0) {
+  AttentionServiceRunResponse Send(const AttentionServiceRunRequest& request, size_t n_rows = 0) {
     PayloadBuffer rows(n_rows * 64 * sizeof(float));
     for (size_t i = 0; i < n_rows * 64; ++i) rows.as<float>()[i] = 0.01f * static_cast<float>(i);
-    RunAttentionResponse response;
+    AttentionServiceRunResponse response;
     auto answer = session_->OnFrame(WriteFrame(request, rows), absl::Now());
     EXPECT_TRUE(answer.ok()) << answer.status();
     EXPECT_TRUE(ReadFrame(*answer, &response, &payload_).ok());
     return response;
   }
 
-  RunAttentionRequest OpenRequest(uint64_t id, uint32_t n_positions) const {
-    RunAttentionRequest request = Request(internal::v1::ATTENTION_OPERATION_SEQUENCES);
+  AttentionServiceRunRequest OpenRequest(uint64_t id, uint32_t n_positions) const {
+    AttentionServiceRunRequest request = Request(internal::v1::ATTENTION_OPERATION_SEQUENCES);
     internal::v1::OpenSequence* open = request.add_open();
     open->set_sequence_id(id);
     open->set_n_positions(n_positions);
@@ -76,16 +77,16 @@ class AttentionServiceTest : public testing::Test {
   }
 
   internal::v1::RefusalReason Open(uint64_t id, uint32_t n_positions) {
-    const RunAttentionResponse response = Send(OpenRequest(id, n_positions));
+    const AttentionServiceRunResponse response = Send(OpenRequest(id, n_positions));
     EXPECT_EQ(response.opened_size(), 1);
     return response.opened(0).reason();
   }
 
   // Tokens 0, 1, 2, ... at positions [first, first + n) of a sequence.
-  RunAttentionRequest Span(uint64_t id, int first, int n,
-                           internal::v1::AttentionOperation operation =
-                               internal::v1::ATTENTION_OPERATION_EMBED_AND_ATTEND) const {
-    RunAttentionRequest request = Request(operation);
+  AttentionServiceRunRequest Span(uint64_t id, int first, int n,
+                                  internal::v1::AttentionOperation operation =
+                                      internal::v1::ATTENTION_OPERATION_EMBED_AND_ATTEND) const {
+    AttentionServiceRunRequest request = Request(operation);
     request.set_n_rows(n);
     internal::v1::Span* span = request.add_spans();
     span->set_sequence_id(id);
@@ -100,7 +101,7 @@ class AttentionServiceTest : public testing::Test {
   void ComputeInAllLayers(uint64_t id, int n) {
     EXPECT_FALSE(Send(Span(id, 0, n)).has_refusal());
     for (int layer = 1; layer < weights_->config().n_layers; ++layer) {
-      RunAttentionRequest attend = Span(id, 0, n, internal::v1::ATTENTION_OPERATION_ATTEND);
+      AttentionServiceRunRequest attend = Span(id, 0, n, internal::v1::ATTENTION_OPERATION_ATTEND);
       attend.mutable_key()->set_layer(layer);
       EXPECT_FALSE(Send(attend, n).has_refusal());
     }
@@ -108,20 +109,20 @@ class AttentionServiceTest : public testing::Test {
 
   // What is cached of a sequence of tokens 0 to 39.
   uint32_t OpenCached(uint64_t id, uint64_t domain) {
-    RunAttentionRequest request = OpenRequest(id, 40);
+    AttentionServiceRunRequest request = OpenRequest(id, 40);
     request.mutable_open(0)->set_cache_domain(domain);
     for (int i = 0; i < 39; ++i) request.mutable_open(0)->add_token_ids(i);
     request.mutable_open(0)->set_max_cached(39);
-    const RunAttentionResponse response = Send(request);
+    const AttentionServiceRunResponse response = Send(request);
     EXPECT_EQ(response.n_cached_size(), 1);
     return response.n_cached_size() == 1 ? response.n_cached(0) : 0;
   }
 
-  void ExpectRefused(const std::function<void(RunAttentionRequest*)>& change,
+  void ExpectRefused(const std::function<void(AttentionServiceRunRequest*)>& change,
                      internal::v1::RefusalReason reason, const std::string& message,
-                     RunAttentionRequest request, size_t n_rows = 0) {
+                     AttentionServiceRunRequest request, size_t n_rows = 0) {
     change(&request);
-    const RunAttentionResponse response = Send(request, n_rows);
+    const AttentionServiceRunResponse response = Send(request, n_rows);
     EXPECT_EQ(response.refusal().reason(), reason) << response.refusal().message();
     EXPECT_THAT(response.refusal().message(), HasSubstr(message));
     EXPECT_EQ(payload_.size_bytes(), 0u);
@@ -139,10 +140,10 @@ constexpr auto kBad = internal::v1::REFUSAL_REASON_BAD_REQUEST;
 
 TEST_F(AttentionServiceTest, OpensAttendsSamplesAndCloses) {
   ASSERT_EQ(Open(9, 20), internal::v1::REFUSAL_REASON_UNSPECIFIED);
-  RunAttentionResponse response = Send(Embed());
+  AttentionServiceRunResponse response = Send(Embed());
   ASSERT_FALSE(response.has_refusal()) << response.refusal().message();
   EXPECT_EQ(payload_.size_bytes(), 3u * 64 * sizeof(float));
-  RunAttentionRequest sample = Request(internal::v1::ATTENTION_OPERATION_SAMPLE);
+  AttentionServiceRunRequest sample = Request(internal::v1::ATTENTION_OPERATION_SAMPLE);
   sample.set_n_rows(1);
   sample.add_samples()->set_sequence_id(9);
   sample.mutable_samples(0)->set_position(2);
@@ -150,7 +151,7 @@ TEST_F(AttentionServiceTest, OpensAttendsSamplesAndCloses) {
   ASSERT_FALSE(response.has_refusal()) << response.refusal().message();
   EXPECT_EQ(response.sampled_size(), 1);
   const uint32_t n_free = response.n_kv_blocks_free();
-  RunAttentionRequest close = Request(internal::v1::ATTENTION_OPERATION_SEQUENCES);
+  AttentionServiceRunRequest close = Request(internal::v1::ATTENTION_OPERATION_SEQUENCES);
   close.add_close(9);
   EXPECT_EQ(Send(close).n_kv_blocks_free(), n_free + 2);
 }
@@ -170,7 +171,7 @@ TEST_F(AttentionServiceTest, RefusesFramesWhoseNumbersDoNotFit) {
   ExpectRefused([](auto* r) { r->set_operation(internal::v1::ATTENTION_OPERATION_UNSPECIFIED); },
                 kBad, "operation", Embed());
   ASSERT_FALSE(Send(Embed()).has_refusal());
-  RunAttentionRequest attend = Embed();
+  AttentionServiceRunRequest attend = Embed();
   attend.set_operation(internal::v1::ATTENTION_OPERATION_ATTEND);
   attend.mutable_key()->set_layer(1);
   EXPECT_FALSE(Send(attend, 3).has_refusal());
@@ -197,10 +198,10 @@ TEST_F(AttentionServiceTest, DrainedItKeepsItsSequencesAndOpensNoMore) {
 }
 
 TEST_F(AttentionServiceTest, RefusesSamplingThatIsNoNumber) {
-  RunAttentionRequest request = Request(internal::v1::ATTENTION_OPERATION_SEQUENCES);
+  AttentionServiceRunRequest request = Request(internal::v1::ATTENTION_OPERATION_SEQUENCES);
   request.add_open()->set_n_positions(1);
   request.mutable_open(0)->mutable_sampling()->set_temperature(NAN);
-  const RunAttentionResponse response = Send(request);
+  const AttentionServiceRunResponse response = Send(request);
   EXPECT_EQ(response.opened(0).reason(), kBad);
   EXPECT_THAT(response.opened(0).message(), HasSubstr("temperature"));
 }
@@ -211,7 +212,7 @@ TEST_F(AttentionServiceTest, TakesTheSmallestRepetitionPenaltyAndNotZero) {
       {std::numeric_limits<float>::denorm_min(), internal::v1::REFUSAL_REASON_UNSPECIFIED},
       {0.0f, kBad}};
   for (const auto& [penalty, reason] : expected) {
-    RunAttentionRequest request = OpenRequest(1, 16);
+    AttentionServiceRunRequest request = OpenRequest(1, 16);
     request.mutable_open(0)->mutable_sampling()->set_repetition_penalty(penalty);
     EXPECT_EQ(Send(request).opened(0).reason(), reason) << penalty;
   }
@@ -224,22 +225,22 @@ TEST_F(AttentionServiceTest, SaysThatItsCacheIsFull) {
 }
 
 TEST_F(AttentionServiceTest, NamesTheSequencesThatFoundNoBlock) {
-  RunAttentionRequest open = OpenRequest(1, 200);
+  AttentionServiceRunRequest open = OpenRequest(1, 200);
   open.mutable_open(0)->set_n_reserved(16);
   ASSERT_EQ(Send(open).opened(0).reason(), internal::v1::REFUSAL_REASON_UNSPECIFIED);
   ASSERT_FALSE(Send(Span(1, 0, 16)).has_refusal());
   ASSERT_FALSE(Send(Span(1, 16, 1)).has_refusal());  // took its second block
   ASSERT_EQ(Open(2, 16 * (host_->cache()->n_blocks() - 2)),
             internal::v1::REFUSAL_REASON_UNSPECIFIED);
-  RunAttentionRequest both = Span(2, 0, 3);
+  AttentionServiceRunRequest both = Span(2, 0, 3);
   both.set_n_rows(19);
   both.mutable_spans()->MergeFrom(Span(1, 17, 16).spans());
   for (int i = 0; i < 16; ++i) both.add_token_ids(5);
-  const RunAttentionResponse refused = Send(both);
+  const AttentionServiceRunResponse refused = Send(both);
   EXPECT_EQ(refused.refusal().reason(), internal::v1::REFUSAL_REASON_KV_CACHE_FULL);
   EXPECT_THAT(refused.starved(), testing::ElementsAre(1));
   EXPECT_FALSE(Send(Span(2, 0, 3)).has_refusal());
-  RunAttentionRequest again = Span(1, 17, 16);
+  AttentionServiceRunRequest again = Span(1, 17, 16);
   again.add_close(2);
   EXPECT_FALSE(Send(again).has_refusal());
 }
@@ -259,7 +260,7 @@ TEST_F(AttentionServiceTest, ProtectsSharedBlocksFromOtherTokens) {
   ExpectRefused([](auto* r) { r->set_token_ids(7, 99); }, kBad, "token id 99 at position 7",
                 Span(1, 0, 8));
   EXPECT_FALSE(Send(Span(1, 0, 8)).has_refusal());  // the same again is fine
-  RunAttentionRequest twice = Span(1, 0, 8);
+  AttentionServiceRunRequest twice = Span(1, 0, 8);
   twice.MergeFrom(Span(1, 0, 8));
   twice.set_n_rows(16);
   ExpectRefused([](auto*) {}, kBad, "spans has sequence 1 twice", twice);
@@ -271,7 +272,7 @@ TEST_F(AttentionServiceTest, ProtectsSharedBlocksFromOtherTokens) {
 TEST_F(AttentionServiceTest, KeepsNothingOfAFrameThatIsAnswered) {
   ASSERT_EQ(Open(9, 20), internal::v1::REFUSAL_REASON_UNSPECIFIED);
   ASSERT_FALSE(Send(Embed()).has_refusal());
-  RunAttentionRequest request = Span(9, 0, 3, internal::v1::ATTENTION_OPERATION_ATTEND);
+  AttentionServiceRunRequest request = Span(9, 0, 3, internal::v1::ATTENTION_OPERATION_ATTEND);
   PayloadBuffer rows(3 * 64 * sizeof(float));
   std::fill_n(rows.as<float>(), 3 * 64, 0.5f);
   LentFrame lent(request, rows);
@@ -292,7 +293,7 @@ TEST_F(AttentionServiceTest, SaysThatItDrainsAndOpensNoMore) {
   ASSERT_EQ(Open(9, 20), internal::v1::REFUSAL_REASON_UNSPECIFIED);
   EXPECT_FALSE(Send(Embed()).draining());
   service_->SetDraining();
-  const RunAttentionResponse response = Send(Embed());  // what it has goes on
+  const AttentionServiceRunResponse response = Send(Embed());  // what it has goes on
   EXPECT_FALSE(response.has_refusal());
   EXPECT_TRUE(response.draining());
   EXPECT_EQ(Open(10, 20), internal::v1::REFUSAL_REASON_DRAINING);
@@ -315,11 +316,11 @@ TEST_F(AttentionServiceTest, FreesWhatALaneHadBeforeItCameAgain) {
   ASSERT_EQ(Open(9, 20), internal::v1::REFUSAL_REASON_UNSPECIFIED);
   std::unique_ptr<StreamSession> before = std::move(session_);
   session_ = *service_->OnOpen(nullptr);
-  RunAttentionRequest again = OpenRequest(9, 20);
+  AttentionServiceRunRequest again = OpenRequest(9, 20);
   again.mutable_key()->set_generation(1);
   EXPECT_EQ(Send(again).opened(0).reason(), internal::v1::REFUSAL_REASON_UNSPECIFIED);
   EXPECT_EQ(service_->n_sequences(), 1);
-  RunAttentionRequest embed = Embed();
+  AttentionServiceRunRequest embed = Embed();
   embed.mutable_key()->set_generation(1);
   EXPECT_FALSE(Send(embed).has_refusal());
   // What is still under way on the stream before, and one that comes late, know nothing.
@@ -336,17 +337,17 @@ TEST_F(AttentionServiceTest, FreesWhatALaneHadBeforeItCameAgain) {
 
 // A prompt comes twice: to open its sequence, which takes no time, and to be computed.
 TEST_F(AttentionServiceTest, TellsKindsOfWorkApart) {
-  const auto kind = [&](const RunAttentionRequest& request, size_t n_rows = 0) {
+  const auto kind = [&](const AttentionServiceRunRequest& request, size_t n_rows = 0) {
     return session_->KindOf(WriteFrame(request, PayloadBuffer(n_rows * 64 * sizeof(float))));
   };
-  RunAttentionRequest open = OpenRequest(9, 300);
+  AttentionServiceRunRequest open = OpenRequest(9, 300);
   for (int i = 0; i < 300; ++i) open.mutable_open(0)->add_token_ids(i);
   const int embed = kind(Span(9, 0, 300));
   EXPECT_NE(kind(open), embed);
   EXPECT_EQ(kind(Span(9, 0, 280)), embed);
   EXPECT_NE(kind(Span(9, 0, 1)), embed);
   EXPECT_NE(kind(Span(9, 0, 300, internal::v1::ATTENTION_OPERATION_ATTEND), 300), embed);
-  RunAttentionRequest hostile = Span(9, 0, 300);
+  AttentionServiceRunRequest hostile = Span(9, 0, 300);
   hostile.set_n_rows(0xffffffff);
   hostile.set_operation(static_cast<internal::v1::AttentionOperation>(0x7fffffff));
   EXPECT_LT(kind(hostile), StreamSession::kKinds);

@@ -36,8 +36,8 @@ absl::Status Mismatch(absl::string_view what, uint64_t got, uint64_t wanted) {
 }
 
 // The request's visits, if its numbers fit each other and the model.
-absl::StatusOr<std::vector<ExpertVisit>> Visits(const internal::v1::RunExpertsRequest& request,
-                                                const ModelConfig& config) {
+absl::StatusOr<std::vector<ExpertVisit>> Visits(
+    const internal::v1::ExpertServiceRunRequest& request, const ModelConfig& config) {
   if (request.d_model() != static_cast<uint32_t>(config.d_model)) {
     return Mismatch("d_model", request.d_model(), config.d_model);
   }
@@ -134,11 +134,11 @@ class ExpertService::Session final : public StreamSession {
 
   absl::StatusOr<grpc::ByteBuffer> OnFrame(grpc::ByteBuffer frame, absl::Time received) override {
     const absl::Time start = absl::Now();
-    internal::v1::RunExpertsRequest request;
+    internal::v1::ExpertServiceRunRequest request;
     GF_RETURN_IF_ERROR(ReadFrame(frame, &request, &received_));
     frame.Clear();
     if (service_->observer_ != nullptr) service_->observer_->OnCallStarted();
-    internal::v1::RunExpertsResponse response;
+    internal::v1::ExpertServiceRunResponse response;
     *response.mutable_key() = request.key();
     PayloadBuffer payload;
     absl::Status served = Serve(request, &response, &payload);
@@ -164,8 +164,8 @@ class ExpertService::Session final : public StreamSession {
 
  private:
   // A span of a trace, in the log: only operators who want as much have it.
-  static void LogTraced(const internal::v1::RunExpertsRequest& request,
-                        const internal::v1::RunExpertsResponse& response) {
+  static void LogTraced(const internal::v1::ExpertServiceRunRequest& request,
+                        const internal::v1::ExpertServiceRunResponse& response) {
     if (!IsLogged(LogLevel::kDebug)) return;
     const absl::string_view traceparent = ValidTraceparent(request.traceparent());
     if (traceparent.empty()) return;
@@ -180,8 +180,8 @@ class ExpertService::Session final : public StreamSession {
               {"refused", response.has_refusal() ? response.refusal().message() : ""}});
   }
 
-  absl::Status Serve(const internal::v1::RunExpertsRequest& request,
-                     internal::v1::RunExpertsResponse* response, PayloadBuffer* payload) {
+  absl::Status Serve(const internal::v1::ExpertServiceRunRequest& request,
+                     internal::v1::ExpertServiceRunResponse* response, PayloadBuffer* payload) {
     if (!service_->ready_) return absl::UnavailableError("this shard is still loading");
     const uint64_t incarnation = request.key().incarnation();
     if (incarnation != 0 && incarnation != service_->worker_.incarnation()) {
@@ -337,9 +337,9 @@ absl::StatusOr<std::unique_ptr<StreamSession>> ExpertService::OnOpen(
 }
 
 grpc::ByteBuffer ExpertService::Refuse(const grpc::ByteBuffer& frame) {
-  internal::v1::RunExpertsRequest request;
+  internal::v1::ExpertServiceRunRequest request;
   FramePayload payload;
-  internal::v1::RunExpertsResponse response;
+  internal::v1::ExpertServiceRunResponse response;
   if (ReadFrame(frame, &request, &payload).ok()) *response.mutable_key() = request.key();
   response.mutable_refusal()->set_reason(internal::v1::REFUSAL_REASON_BUSY);
   response.mutable_refusal()->set_message("too many calls wait for this shard");

@@ -25,8 +25,8 @@
 namespace gatefold {
 namespace {
 
-using internal::v1::RunExpertsRequest;
-using internal::v1::RunExpertsResponse;
+using internal::v1::ExpertServiceRunRequest;
+using internal::v1::ExpertServiceRunResponse;
 using testing::HasSubstr;
 
 class ExpertServiceTest : public testing::Test {
@@ -43,8 +43,8 @@ class ExpertServiceTest : public testing::Test {
   }
 
   // Two rows; expert 1 gets both, expert 3 the second.
-  RunExpertsRequest Request() const {
-    RunExpertsRequest request;
+  ExpertServiceRunRequest Request() const {
+    ExpertServiceRunRequest request;
     request.mutable_key()->set_layer(2);
     request.mutable_key()->set_step(5);
     request.set_dtype(internal::v1::WIRE_DTYPE_FLOAT32);
@@ -56,10 +56,10 @@ class ExpertServiceTest : public testing::Test {
     return request;
   }
 
-  RunExpertsResponse Send(const RunExpertsRequest& request, size_t n_rows = 2) {
+  ExpertServiceRunResponse Send(const ExpertServiceRunRequest& request, size_t n_rows = 2) {
     PayloadBuffer rows(n_rows * 64 * sizeof(float));
     for (size_t i = 0; i < n_rows * 64; ++i) rows.as<float>()[i] = 0.01f * static_cast<float>(i);
-    RunExpertsResponse response;
+    ExpertServiceRunResponse response;
     auto answer = session_->OnFrame(WriteFrame(request, rows), absl::Now());
     EXPECT_TRUE(answer.ok()) << answer.status();
     EXPECT_TRUE(ReadFrame(*answer, &response, &payload_).ok());
@@ -72,12 +72,12 @@ class ExpertServiceTest : public testing::Test {
     return values;
   }
 
-  void ExpectRefused(const std::function<void(RunExpertsRequest*)>& change,
+  void ExpectRefused(const std::function<void(ExpertServiceRunRequest*)>& change,
                      internal::v1::RefusalReason reason, const std::string& message,
                      size_t n_rows = 2) {
-    RunExpertsRequest request = Request();
+    ExpertServiceRunRequest request = Request();
     change(&request);
-    const RunExpertsResponse response = Send(request, n_rows);
+    const ExpertServiceRunResponse response = Send(request, n_rows);
     EXPECT_EQ(response.refusal().reason(), reason) << response.refusal().message();
     EXPECT_THAT(response.refusal().message(), HasSubstr(message));
     EXPECT_EQ(payload_.size_bytes(), 0u);
@@ -96,13 +96,13 @@ class ExpertServiceTest : public testing::Test {
 };
 
 TEST_F(ExpertServiceTest, AnswersEveryRowAndExpertInOrder) {
-  const RunExpertsResponse response = Send(Request());
+  const ExpertServiceRunResponse response = Send(Request());
   ASSERT_FALSE(response.has_refusal()) << response.refusal().message();
   EXPECT_EQ(response.n_rows(), 3u);
   const std::vector<float> together = Answer();
   ASSERT_EQ(together.size(), 3u * 64);
   // Row 1 alone at expert 3 gives the bits it has in the batch.
-  RunExpertsRequest alone = Request();
+  ExpertServiceRunRequest alone = Request();
   alone.clear_experts();
   alone.clear_n_rows_of_expert();
   alone.clear_rows();
@@ -170,7 +170,7 @@ TEST_F(ExpertServiceTest, CountsTheRowsThatItComputed) {
   Send(Request());
   Send(Request());
   EXPECT_EQ(service_->Describe().n_rows_computed(), 6u);
-  RunExpertsRequest refused = Request();
+  ExpertServiceRunRequest refused = Request();
   refused.set_experts(1, 7);
   EXPECT_TRUE(Send(refused).has_refusal());
   EXPECT_EQ(service_->Describe().n_rows_computed(), 6u);

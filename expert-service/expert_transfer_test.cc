@@ -298,7 +298,7 @@ TEST_F(SenderTest, ComputesWhileATransferIsUnderWayAndStuck) {
   StreamSet streams(WaitPolicy::Block());
   PeerStream* const run = streams.Open(*MakeChannel(shard.address(), ChannelKind::kDecode, {}),
                                        "/gatefold.internal.v1.ExpertService/Run");
-  internal::v1::RunExpertsRequest request;
+  internal::v1::ExpertServiceRunRequest request;
   request.set_dtype(internal::v1::WIRE_DTYPE_FLOAT32);
   request.set_n_rows(1);
   request.set_d_model(1024);
@@ -311,7 +311,7 @@ TEST_F(SenderTest, ComputesWhileATransferIsUnderWayAndStuck) {
     ASSERT_TRUE(run->Send(WriteFrame(request, rows)).ok());
     StreamEvent event;
     ASSERT_TRUE(streams.WaitAny(absl::Now() + absl::Seconds(20), &event));
-    internal::v1::RunExpertsResponse response;
+    internal::v1::ExpertServiceRunResponse response;
     FramePayload payload;
     ASSERT_TRUE(ReadFrame(event.answer, &response, &payload).ok());
     EXPECT_FALSE(response.has_refusal()) << response.refusal().message();

@@ -21,8 +21,8 @@
 namespace gatefold::bench {
 namespace {
 
-using internal::v1::RunExpertsRequest;
-using internal::v1::RunExpertsResponse;
+using internal::v1::ExpertServiceRunRequest;
+using internal::v1::ExpertServiceRunResponse;
 using internal::v1::WIRE_DTYPE_FLOAT32;
 
 constexpr char kService[] = "gatefold.internal.v1.ExpertService";
@@ -51,8 +51,8 @@ class EchoSession final : public StreamSession {
 
  private:
   const bool worker_;
-  RunExpertsRequest request_;
-  RunExpertsResponse response_;
+  ExpertServiceRunRequest request_;
+  ExpertServiceRunResponse response_;
   FramePayload payload_;
 };
 
@@ -70,8 +70,8 @@ class EchoHandler final : public StreamHandler {
 };
 
 // A decode step's call: 8 rows of a sparse model over four of the shard's experts.
-RunExpertsRequest MakeHeader(size_t bytes) {
-  RunExpertsRequest header;
+ExpertServiceRunRequest MakeHeader(size_t bytes) {
+  ExpertServiceRunRequest header;
   header.mutable_key()->set_router_id(0x123456789abcdef);
   header.mutable_key()->set_step(1000);
   header.mutable_key()->set_layer(7);
@@ -113,11 +113,11 @@ absl::Status RunRpcClient(const PeerOptions& options) {
                                   ChannelOptions()));
     streams.push_back(set.Open(channel, kRun));
   }
-  const RunExpertsRequest header = MakeHeader(options.bytes);
+  const ExpertServiceRunRequest header = MakeHeader(options.bytes);
   const PayloadBuffer rows(options.bytes);
   std::fill_n(static_cast<char*>(const_cast<void*>(rows.data())), options.bytes, 1);
   Buffer answers(options.bytes);
-  RunExpertsResponse response;
+  ExpertServiceRunResponse response;
   FramePayload payload;
   StreamEvent event;
   const auto fail = [](absl::string_view what) {

@@ -116,7 +116,7 @@ void ToProto(const StepSpan& span, internal::v1::Span* message) {
 }
 
 absl::StatusOr<std::vector<StepSpan>> SpansFromProto(
-    const internal::v1::RunAttentionRequest& request) {
+    const internal::v1::AttentionServiceRunRequest& request) {
   std::vector<StepSpan> spans;
   spans.reserve(request.spans_size());
   uint64_t n_rows = 0;
@@ -147,7 +147,7 @@ void ToProto(const SampleRequest& request, internal::v1::SampleRow* message) {
 }
 
 absl::StatusOr<std::vector<SampleRequest>> SamplesFromProto(
-    const internal::v1::RunAttentionRequest& request) {
+    const internal::v1::AttentionServiceRunRequest& request) {
   if (request.samples_size() != static_cast<int64_t>(request.n_rows())) {
     return absl::InvalidArgumentError(absl::StrCat("samples has ", request.samples_size(),
                                                    " entries, n_rows says ", request.n_rows()));

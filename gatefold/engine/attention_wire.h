@@ -19,12 +19,12 @@ absl::StatusOr<SequenceSpec> FromProto(const internal::v1::OpenSequence& message
 void ToProto(const StepSpan& span, internal::v1::Span* message);
 // Spans whose rows add up to n_rows.
 absl::StatusOr<std::vector<StepSpan>> SpansFromProto(
-    const internal::v1::RunAttentionRequest& request);
+    const internal::v1::AttentionServiceRunRequest& request);
 
 void ToProto(const SampleRequest& request, internal::v1::SampleRow* message);
 // One per row; entry i has row i.
 absl::StatusOr<std::vector<SampleRequest>> SamplesFromProto(
-    const internal::v1::RunAttentionRequest& request);
+    const internal::v1::AttentionServiceRunRequest& request);
 
 void ToProto(const Sampled& sampled, internal::v1::SampledRow* message);
 Sampled FromProto(const internal::v1::SampledRow& message);

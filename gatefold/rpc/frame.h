@@ -6,10 +6,10 @@
 // attention.proto). On the wire it is exactly what generated code writes; here the message without
 // field 15 is the header, and field 15 is the payload.
 //
-//   RunExpertsRequest header;  ...  PayloadBuffer rows(bytes);  ...
+//   ExpertServiceRunRequest header;  ...  PayloadBuffer rows(bytes);  ...
 //   grpc::ByteBuffer wire = WriteFrame(header, rows);
 //
-//   RunExpertsRequest header;  FramePayload rows;
+//   ExpertServiceRunRequest header;  FramePayload rows;
 //   GF_RETURN_IF_ERROR(ReadFrame(wire, &header, &rows));
 //   GF_RETURN_IF_ERROR(CheckShape(rows, header.dtype(), header.n_rows(), header.d_model()));
 //   FloatReader(rows, header.dtype()).Read(x, n);   // x: [n_rows, d_model], n in all

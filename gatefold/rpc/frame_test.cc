@@ -21,8 +21,8 @@
 namespace gatefold {
 namespace {
 
-using internal::v1::RunAttentionRequest;
-using internal::v1::RunExpertsRequest;
+using internal::v1::AttentionServiceRunRequest;
+using internal::v1::ExpertServiceRunRequest;
 using internal::v1::WIRE_DTYPE_BFLOAT16;
 using internal::v1::WIRE_DTYPE_FLOAT32;
 using internal::v1::WIRE_DTYPE_UNSPECIFIED;
@@ -49,8 +49,8 @@ grpc::ByteBuffer Cut(const std::string& bytes, size_t piece) {
   return grpc::ByteBuffer(slices.data(), slices.size());
 }
 
-RunExpertsRequest Header() {
-  RunExpertsRequest header;
+ExpertServiceRunRequest Header() {
+  ExpertServiceRunRequest header;
   header.mutable_key()->set_router_id(0x1234567890abcdef);
   header.mutable_key()->set_step(300);
   header.set_dtype(WIRE_DTYPE_FLOAT32);
@@ -83,17 +83,17 @@ class FrameSizes : public ::testing::TestWithParam<size_t> {};
 
 TEST_P(FrameSizes, WritesWhatGeneratedCodeWrites) {
   const PayloadBuffer payload = Payload(GetParam());
-  RunExpertsRequest message = Header();
+  ExpertServiceRunRequest message = Header();
   message.set_hidden_states(Bytes(payload));
   EXPECT_EQ(Join(WriteFrame(Header(), payload)), message.SerializeAsString());
 }
 
 TEST_P(FrameSizes, ReadsWhatGeneratedCodeWrites) {
-  RunExpertsRequest message = Header();
+  ExpertServiceRunRequest message = Header();
   message.set_hidden_states(Bytes(Payload(GetParam())));
   for (size_t piece : {size_t{1}, size_t{7}, size_t{4096}, size_t{1} << 30}) {
     if (GetParam() / piece > 100000) continue;
-    RunExpertsRequest header;
+    ExpertServiceRunRequest header;
     FramePayload payload;
     ASSERT_TRUE(ReadFrame(Cut(message.SerializeAsString(), piece), &header, &payload).ok());
     EXPECT_EQ(header.SerializeAsString(), Header().SerializeAsString()) << piece;
@@ -107,20 +107,20 @@ INSTANTIATE_TEST_SUITE_P(Frame, FrameSizes,
 
 TEST(Frame, ReadsFieldsAfterThePayload) {
   // Fields in two parts around the payload, then a second payload: the last one wins.
-  RunExpertsRequest front, back;
+  ExpertServiceRunRequest front, back;
   front.set_n_rows(3);
   front.add_experts(1);
   back.set_n_rows(4);
   back.add_experts(2);
-  RunExpertsRequest first, second;
+  ExpertServiceRunRequest first, second;
   first.set_hidden_states("first");
   second.set_hidden_states("second");
   const std::string wire = front.SerializeAsString() + first.SerializeAsString() +
                            back.SerializeAsString() + second.SerializeAsString();
-  RunExpertsRequest expected;
+  ExpertServiceRunRequest expected;
   ASSERT_TRUE(expected.ParseFromString(wire));
   for (size_t piece : {1, 3, 1000}) {
-    RunExpertsRequest header;
+    ExpertServiceRunRequest header;
     FramePayload payload;
     ASSERT_TRUE(ReadFrame(Cut(wire, piece), &header, &payload).ok());
     EXPECT_EQ(Bytes(payload), "second");
@@ -130,10 +130,10 @@ TEST(Frame, ReadsFieldsAfterThePayload) {
 }
 
 TEST(Frame, ReplacesWhatTheHeaderHeldBefore) {
-  RunExpertsRequest header = Header();
+  ExpertServiceRunRequest header = Header();
   FramePayload payload;
   ASSERT_TRUE(ReadFrame(WriteFrame(Header(), Payload(9)), &header, &payload).ok());
-  ASSERT_TRUE(ReadFrame(WriteMessage(RunExpertsRequest()), &header, &payload).ok());
+  ASSERT_TRUE(ReadFrame(WriteMessage(ExpertServiceRunRequest()), &header, &payload).ok());
   EXPECT_EQ(header.ByteSizeLong(), 0);
   EXPECT_TRUE(payload.empty());
 }
@@ -147,7 +147,7 @@ TEST(Frame, KeepsThePayloadAliveUntilItIsSent) {
   // Memory that went back to the pool would be handed out and overwritten here.
   PayloadBuffer other(100000);
   std::memset(other.data(), 0xee, other.size_bytes());
-  RunExpertsRequest header;
+  ExpertServiceRunRequest header;
   FramePayload read;
   ASSERT_TRUE(ReadFrame(wire, &header, &read).ok());
   EXPECT_EQ(Bytes(read), Bytes(Payload(100000)));
@@ -155,7 +155,7 @@ TEST(Frame, KeepsThePayloadAliveUntilItIsSent) {
 
 // Whatever ReadFrame accepts, generated code reads the same; neither crashes.
 void ExpectAgreement(const std::string& bytes, size_t piece) {
-  RunAttentionRequest header, expected;
+  AttentionServiceRunRequest header, expected;
   FramePayload payload;
   if (!ReadFrame(Cut(bytes, piece), &header, &payload).ok()) return;
   ASSERT_TRUE(expected.ParseFromString(bytes)) << absl::BytesToHexString(bytes);
@@ -164,8 +164,8 @@ void ExpectAgreement(const std::string& bytes, size_t piece) {
   EXPECT_EQ(header.SerializeAsString(), expected.SerializeAsString());
 }
 
-RunAttentionRequest RichMessage() {
-  RunAttentionRequest message;
+AttentionServiceRunRequest RichMessage() {
+  AttentionServiceRunRequest message;
   message.mutable_key()->set_layer(3);
   message.add_close(77);
   auto* open = message.add_open();
@@ -186,7 +186,7 @@ TEST(Frame, RefusesOrReadsEveryTruncation) {
   int refused = 0;
   for (size_t size = 0; size < bytes.size(); ++size) {
     for (size_t piece : {1, 5, 1000}) ExpectAgreement(bytes.substr(0, size), piece);
-    RunAttentionRequest header;
+    AttentionServiceRunRequest header;
     FramePayload payload;
     const absl::Status status = ReadFrame(Cut(bytes.substr(0, size), 64), &header, &payload);
     if (!status.ok()) {
@@ -213,16 +213,16 @@ TEST(Frame, SurvivesFlippedBytes) {
 TEST(Frame, RefusesMoreHeaderPartsThanAnyoneWrites) {
   std::string wire;
   for (int i = 0; i < 1000; ++i) wire += std::string("\x18\x01\x7a\x00", 4);
-  RunExpertsRequest header;
+  ExpertServiceRunRequest header;
   FramePayload payload;
   EXPECT_EQ(ReadFrame(Cut(wire, 4096), &header, &payload).code(),
             absl::StatusCode::kInvalidArgument);
 }
 
 TEST(Frame, RefusesHeadersPastTheLimit) {
-  RunExpertsRequest message;
+  ExpertServiceRunRequest message;
   message.set_traceparent(std::string(kMaxFrameHeaderBytes, 'x'));
-  RunExpertsRequest header;
+  ExpertServiceRunRequest header;
   FramePayload payload;
   const absl::Status status = ReadFrame(WriteMessage(message), &header, &payload);
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
@@ -230,7 +230,7 @@ TEST(Frame, RefusesHeadersPastTheLimit) {
 }
 
 TEST(Frame, RefusesPayloadsPastTheLimit) {
-  RunExpertsRequest header;
+  ExpertServiceRunRequest header;
   FramePayload payload;
   const absl::Status status =
       ReadFrame(WriteFrame(header, PayloadBuffer(kMaxFramePayloadBytes + 1)), &header, &payload);
@@ -239,16 +239,16 @@ TEST(Frame, RefusesPayloadsPastTheLimit) {
 }
 
 TEST(Frame, RefusesAMessageThatNeverCame) {
-  RunExpertsRequest header;
+  ExpertServiceRunRequest header;
   FramePayload payload;
   EXPECT_FALSE(ReadFrame(grpc::ByteBuffer(), &header, &payload).ok());
   EXPECT_FALSE(ReadMessage(grpc::ByteBuffer(), 100, &header).ok());
 }
 
 TEST(Message, ReadsWholeMessagesUpToTheLimit) {
-  const RunAttentionRequest message = RichMessage();
+  const AttentionServiceRunRequest message = RichMessage();
   const std::string bytes = message.SerializeAsString();
-  RunAttentionRequest read;
+  AttentionServiceRunRequest read;
   for (size_t piece : {1, 1000}) {
     ASSERT_TRUE(ReadMessage(Cut(bytes, piece), bytes.size(), &read).ok());
     EXPECT_EQ(read.SerializeAsString(), bytes);
@@ -258,7 +258,7 @@ TEST(Message, ReadsWholeMessagesUpToTheLimit) {
 }
 
 TEST(Shape, NamesBothNumbers) {
-  RunExpertsRequest header;
+  ExpertServiceRunRequest header;
   FramePayload payload;
   ASSERT_TRUE(ReadFrame(WriteFrame(header, Payload(48)), &header, &payload).ok());
   EXPECT_TRUE(CheckShape(payload, WIRE_DTYPE_FLOAT32, 3, 4).ok());
@@ -270,7 +270,7 @@ TEST(Shape, NamesBothNumbers) {
 }
 
 TEST(Shape, RefusesNumbersThatOverflow) {
-  RunExpertsRequest header;
+  ExpertServiceRunRequest header;
   FramePayload payload;
   ASSERT_TRUE(ReadFrame(WriteMessage(header), &header, &payload).ok());
   EXPECT_TRUE(CheckShape(payload, WIRE_DTYPE_FLOAT32, 0, 4096).ok());
@@ -294,7 +294,7 @@ TEST(Floats, ComeBackBitForBit) {
     WriteFloats(dtype, absl::MakeSpan(values).subspan(10), 10, &*buffer);
     const std::string bytes = Join(WriteFrame(Header(), *buffer));
     for (size_t piece : {1, 3, 5, 333, 4096}) {  // elements lie across slices
-      RunExpertsRequest header;
+      ExpertServiceRunRequest header;
       FramePayload payload;
       ASSERT_TRUE(ReadFrame(Cut(bytes, piece), &header, &payload).ok());
       for (size_t n : {size_t{1}, size_t{7}, values.size()}) {  // read at a time

@@ -28,9 +28,9 @@ namespace gatefold {
 namespace {
 
 using internal::v1::ExpertService;
+using internal::v1::ExpertServiceRunRequest;
+using internal::v1::ExpertServiceRunResponse;
 using internal::v1::REFUSAL_REASON_BUSY;
-using internal::v1::RunExpertsRequest;
-using internal::v1::RunExpertsResponse;
 using ::testing::ElementsAre;
 
 constexpr char kService[] = "gatefold.internal.v1.ExpertService";
@@ -54,14 +54,14 @@ class EchoHandler final : public StreamHandler {
       absl::MutexLock lock(&mu);
       ++n_refused;
     }
-    RunExpertsResponse response;
+    ExpertServiceRunResponse response;
     *response.mutable_key() = Key(frame);
     response.mutable_refusal()->set_reason(REFUSAL_REASON_BUSY);
     return WriteMessage(response);
   }
 
   static internal::v1::CallKey Key(const grpc::ByteBuffer& frame) {
-    RunExpertsRequest request;
+    ExpertServiceRunRequest request;
     FramePayload payload;
     EXPECT_TRUE(ReadFrame(frame, &request, &payload).ok());
     return request.key();
@@ -118,7 +118,7 @@ class EchoHandler final : public StreamHandler {
       return Key(frame).layer() == kSmall || Key(frame).layer() == kSlow;
     }
     absl::StatusOr<grpc::ByteBuffer> OnFrame(grpc::ByteBuffer frame, absl::Time) override {
-      RunExpertsRequest request;
+      ExpertServiceRunRequest request;
       FramePayload payload;
       GF_RETURN_IF_ERROR(ReadFrame(frame, &request, &payload));
       {
@@ -133,7 +133,7 @@ class EchoHandler final : public StreamHandler {
       }
       if (request.key().layer() == kSlow) absl::SleepFor(absl::Milliseconds(5));
       if (request.key().layer() == kFail) return CheckpointMismatch("model", "a", "b");
-      RunExpertsResponse response;
+      ExpertServiceRunResponse response;
       *response.mutable_key() = request.key();
       PayloadBuffer answer(payload.size_bytes());
       payload.CopyTo(answer.data());
@@ -166,7 +166,7 @@ struct Server {
 };
 
 grpc::ByteBuffer Frame(uint64_t step, Layer layer, size_t bytes = 100) {
-  RunExpertsRequest request;
+  ExpertServiceRunRequest request;
   request.mutable_key()->set_step(step);
   request.mutable_key()->set_layer(layer);
   PayloadBuffer payload(bytes);
@@ -174,8 +174,8 @@ grpc::ByteBuffer Frame(uint64_t step, Layer layer, size_t bytes = 100) {
   return WriteFrame(request, payload);
 }
 
-RunExpertsResponse Answer(const StreamEvent& event, size_t bytes = 100) {
-  RunExpertsResponse response;
+ExpertServiceRunResponse Answer(const StreamEvent& event, size_t bytes = 100) {
+  ExpertServiceRunResponse response;
   FramePayload payload;
   const absl::Status read = ReadFrame(event.answer, &response, &payload);
   EXPECT_TRUE(read.ok()) << read;
@@ -335,7 +335,7 @@ TEST(Stream, RefusesFramesWhenTheQueueIsFull) {
   std::vector<uint64_t> order;
   for (int i = 0; i < 4; ++i) {
     ASSERT_TRUE(set.WaitAny(Soon(), &event));
-    const RunExpertsResponse response = Answer(event);
+    const ExpertServiceRunResponse response = Answer(event);
     EXPECT_EQ(response.key().step(), event.token);
     refused[event.token] = response.refusal().reason() == REFUSAL_REASON_BUSY;
     if (event.stream == second) order.push_back(event.token);
@@ -583,17 +583,17 @@ TEST(Stream, SpeaksWithGeneratedClients) {
   grpc::ClientContext context;
   const auto stream = stub->Run(&context);
   for (uint64_t step = 1; step <= 3; ++step) {
-    RunExpertsRequest request;
+    ExpertServiceRunRequest request;
     request.mutable_key()->set_step(step);
     request.set_hidden_states(std::string(step * 50000, 'h'));
     ASSERT_TRUE(stream->Write(request));
-    RunExpertsResponse response;
+    ExpertServiceRunResponse response;
     ASSERT_TRUE(stream->Read(&response));
     EXPECT_EQ(response.key().step(), step);
     EXPECT_EQ(response.hidden_states(), request.hidden_states());
   }
   stream->WritesDone();
-  RunExpertsResponse response;
+  ExpertServiceRunResponse response;
   EXPECT_FALSE(stream->Read(&response));
   EXPECT_TRUE(stream->Finish().ok());
 }
@@ -601,12 +601,12 @@ TEST(Stream, SpeaksWithGeneratedClients) {
 // A server of generated code.
 class GeneratedService final : public ExpertService::Service {
  public:
-  grpc::Status Run(
-      grpc::ServerContext*,
-      grpc::ServerReaderWriter<RunExpertsResponse, RunExpertsRequest>* stream) override {
-    RunExpertsRequest request;
+  grpc::Status Run(grpc::ServerContext*,
+                   grpc::ServerReaderWriter<ExpertServiceRunResponse, ExpertServiceRunRequest>*
+                       stream) override {
+    ExpertServiceRunRequest request;
     while (stream->Read(&request)) {
-      RunExpertsResponse response;
+      ExpertServiceRunResponse response;
       *response.mutable_key() = request.key();
       response.set_hidden_states(request.hidden_states());
       stream->Write(response);

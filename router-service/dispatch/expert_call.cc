@@ -31,7 +31,7 @@ void ExpertCall::Add(size_t slot, int row, uint32_t expert) {
 
 absl::StatusOr<grpc::ByteBuffer> ExpertCall::Write(WireDtype dtype, int d_model,
                                                    const float* h) const {
-  internal::v1::RunExpertsRequest header;
+  internal::v1::ExpertServiceRunRequest header;
   *header.mutable_key() = key;
   header.set_traceparent(traceparent);
   header.set_dtype(dtype);
@@ -51,7 +51,7 @@ absl::StatusOr<grpc::ByteBuffer> ExpertCall::Write(WireDtype dtype, int d_model,
 absl::StatusOr<FloatReader> ExpertCall::Read(const grpc::ByteBuffer& answer, int d_model,
                                              FramePayload* payload,
                                              internal::v1::RefusalReason* refusal) const {
-  internal::v1::RunExpertsResponse header;
+  internal::v1::ExpertServiceRunResponse header;
   GF_RETURN_IF_ERROR(ReadFrame(answer, &header, payload));
   if (header.has_refusal()) {
     *refusal = header.refusal().reason();

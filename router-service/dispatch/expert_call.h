@@ -24,7 +24,7 @@ struct ExpertCall {
   std::string traceparent;  // of the step
   absl::Time sent;
 
-  std::vector<uint32_t> experts, n_rows_of_expert, rows;  // as in RunExpertsRequest
+  std::vector<uint32_t> experts, n_rows_of_expert, rows;  // as in ExpertServiceRunRequest
   std::vector<int> sent_rows;  // rows of the step, in the order of the payload
   std::vector<size_t> slots;   // entries of the routes, in the order of the answer
 

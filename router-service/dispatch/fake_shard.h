@@ -140,11 +140,11 @@ class FakeShard final : public StreamHandler {
     bool IsSmall(const grpc::ByteBuffer&) const override { return false; }  // it may wait
 
     absl::StatusOr<grpc::ByteBuffer> OnFrame(grpc::ByteBuffer frame, absl::Time) override {
-      internal::v1::RunExpertsRequest request;
+      internal::v1::ExpertServiceRunRequest request;
       FramePayload rows;
       GF_RETURN_IF_ERROR(ReadFrame(frame, &request, &rows));
       shard_->TakeCall(index_);
-      internal::v1::RunExpertsResponse response;
+      internal::v1::ExpertServiceRunResponse response;
       *response.mutable_key() = request.key();
       if (shard_->refusal != internal::v1::REFUSAL_REASON_UNSPECIFIED) {
         response.mutable_refusal()->set_reason(shard_->refusal);

@@ -51,9 +51,9 @@ RemoteAttentionClient::RemoteAttentionClient(const RemoteAttentionOptions& optio
 
 RemoteAttentionClient::~RemoteAttentionClient() = default;
 
-internal::v1::RunAttentionRequest RemoteAttentionClient::Header(
+internal::v1::AttentionServiceRunRequest RemoteAttentionClient::Header(
     const Step& step, int layer, internal::v1::AttentionOperation operation) const {
-  internal::v1::RunAttentionRequest request;
+  internal::v1::AttentionServiceRunRequest request;
   request.mutable_key()->set_router_id(router_id_);
   request.mutable_key()->set_lane(lane_);
   request.mutable_key()->set_step(step.id);
@@ -141,7 +141,7 @@ absl::StatusOr<int> RemoteAttentionClient::OpenAt(int index, const SequenceSpec&
   ToProto(spec, open);
   open->set_cache_domain(options_.cache_domain);
   GF_RETURN_IF_ERROR(RunCalls(&calls, nullptr, nullptr));
-  const internal::v1::RunAttentionResponse& response = calls[0].response;
+  const internal::v1::AttentionServiceRunResponse& response = calls[0].response;
   if (response.opened_size() != 1) {
     return absl::InternalError("the attention-service did not say whether it opened");
   }
@@ -371,7 +371,7 @@ absl::Status RemoteAttentionClient::GiveUp(std::vector<Call>* calls, bool all) {
 
 absl::Status RemoteAttentionClient::Send(Call* call, uint64_t token, const float* x_in) {
   GF_ASSIGN_OR_RETURN(Peer * peer, Reach(call->peer));
-  internal::v1::RunAttentionRequest& request = call->request;
+  internal::v1::AttentionServiceRunRequest& request = call->request;
   for (SequenceId id : std::exchange(peer->closing, {})) request.add_close(id);
   request.mutable_key()->set_incarnation(peer->incarnation);
   request.mutable_key()->set_generation(peer->generation);
@@ -395,7 +395,7 @@ absl::Status RemoteAttentionClient::Send(Call* call, uint64_t token, const float
 
 absl::Status RemoteAttentionClient::TakeAnswer(Call* call, const grpc::ByteBuffer& answer,
                                                float* x_out) {
-  internal::v1::RunAttentionResponse& response = call->response;
+  internal::v1::AttentionServiceRunResponse& response = call->response;
   GF_RETURN_IF_ERROR(ReadFrame(answer, &response, &payload_));
   Peer& peer = peers_[call->peer];
   peer.n_free_blocks = response.n_kv_blocks_free();

@@ -62,15 +62,15 @@ class RemoteAttentionClient final : public AttentionClient {
   // One message and what its answer fills.
   struct Call {
     int peer = 0;
-    internal::v1::RunAttentionRequest request;
+    internal::v1::AttentionServiceRunRequest request;
     std::vector<SequenceId> sequences;      // of a step's call: whose rows they are
     std::vector<std::pair<int, int>> rows;  // (first row of the step, count), in payload order
-    internal::v1::RunAttentionResponse response;
+    internal::v1::AttentionServiceRunResponse response;
     bool done = false;
   };
 
-  internal::v1::RunAttentionRequest Header(const Step& step, int layer,
-                                           internal::v1::AttentionOperation operation) const;
+  internal::v1::AttentionServiceRunRequest Header(const Step& step, int layer,
+                                                  internal::v1::AttentionOperation operation) const;
   // The peers that serve now. Forgets the sequences of one that restarted.
   std::vector<int> LivePeers();
   // Those of them where sequences may be opened.

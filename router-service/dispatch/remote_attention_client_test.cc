@@ -90,15 +90,15 @@ class FakeAttentionService final : public StreamHandler {
         absl::MutexLock lock(&service_->mu_);
         service_->mu_.Await(absl::Condition(
             +[](FakeAttentionService* service)
-                  ABSL_EXCLUSIVE_LOCKS_REQUIRED(service->mu_) { return !service->held_; },
+                 ABSL_EXCLUSIVE_LOCKS_REQUIRED(service->mu_) { return !service->held_; },
             service_));
       }
-      internal::v1::RunAttentionRequest request;
+      internal::v1::AttentionServiceRunRequest request;
       FramePayload payload;
       GF_RETURN_IF_ERROR(ReadFrame(frame, &request, &payload));
       if (service_->breaks.exchange(false)) return absl::UnavailableError("broken");
       service_->last_generation = request.key().generation();
-      internal::v1::RunAttentionResponse response;
+      internal::v1::AttentionServiceRunResponse response;
       if (service_->is_busy.exchange(false)) {
         response.mutable_refusal()->set_reason(internal::v1::REFUSAL_REASON_BUSY);
         return WriteMessage(response);

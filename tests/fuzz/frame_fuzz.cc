@@ -77,16 +77,16 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const size_t piece = size_t{data[1]} + 1;
   switch (data[0] % 4) {
     case 0:
-      Check<RunExpertsRequest>(bytes, piece);
+      Check<ExpertServiceRunRequest>(bytes, piece);
       break;
     case 1:
-      Check<RunExpertsResponse>(bytes, piece);
+      Check<ExpertServiceRunResponse>(bytes, piece);
       break;
     case 2:
-      Check<RunAttentionRequest>(bytes, piece);
+      Check<AttentionServiceRunRequest>(bytes, piece);
       break;
     default:
-      Check<RunAttentionResponse>(bytes, piece);
+      Check<AttentionServiceRunResponse>(bytes, piece);
       break;
   }
   return 0;
