@@ -7,6 +7,7 @@
 #include "gatefold/base/log.h"
 #include "gatefold/base/status_macros.h"
 #include "gatefold/rpc/payload_buffer.h"
+#include "gatefold/rpc/channelz.h"
 #include "gatefold/rpc/reflection.h"
 #include "gatefold/worker/metrics_host.h"
 
@@ -70,6 +71,7 @@ absl::Status AttentionServer::Listen() {
   server_ = std::make_unique<RpcServer>(std::move(server_options));
   service_->Register(server_.get());
   health_.Register(server_.get());
+  AddChannelz(server_.get());
   AddReflection(server_.get());
   for (const char* name :
        {"", "startup", "readiness", "liveness", "gatefold.internal.v1.AttentionService"}) {

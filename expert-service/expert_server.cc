@@ -10,6 +10,7 @@
 #include "gatefold/base/status_macros.h"
 #include "gatefold/rpc/call_context.h"
 #include "gatefold/rpc/payload_buffer.h"
+#include "gatefold/rpc/channelz.h"
 #include "gatefold/rpc/reflection.h"
 #include "gatefold/worker/metrics_host.h"
 
@@ -137,6 +138,7 @@ absl::Status ExpertServer::Listen() {
   server_ = std::make_unique<RpcServer>(std::move(server_options));
   service_->Register(server_.get());
   health_.Register(server_.get());
+  AddChannelz(server_.get());
   AddReflection(server_.get());
   health_.SetServing("liveness", true);
   for (const char* name : {"", "startup", "readiness", kServiceName}) {

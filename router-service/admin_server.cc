@@ -4,6 +4,7 @@
 
 #include "gatefold/base/errors.h"
 #include "gatefold/base/status_macros.h"
+#include "gatefold/rpc/channelz.h"
 #include "gatefold/rpc/reflection.h"
 
 namespace gatefold {
@@ -19,6 +20,7 @@ absl::StatusOr<std::unique_ptr<AdminServer>> AdminServer::Start(ServerOptions op
   AddClusterService(server, cluster);
   AddAdminService(server, gateway, admin);
   admin_server->health_.Register(server);
+  AddChannelz(server);
   AddReflection(server);
   for (const std::string& name : server->ServiceNames()) {
     admin_server->health_.SetServing(name, true);

@@ -99,9 +99,10 @@ absl::StatusOr<std::shared_ptr<Caller>> Authorize(const ApiKeyring& keys, absl::
   const absl::string_view key = absl::StripAsciiWhitespace(authorization.substr(kScheme.size()));
   if (key.empty()) return ApiKeyMissing();
   GF_ASSIGN_OR_RETURN(std::shared_ptr<Caller> caller, keys.Find(key));
-  if (absl::StartsWith(method, "/gatefold.cluster.v1.AdminService/") && !caller->key().admin) {
-    return AdminKeyRequired(method);
-  }
+  // What changes the cluster, and what shows the addresses of its clients.
+  const bool for_operators = absl::StartsWith(method, "/gatefold.cluster.v1.AdminService/") ||
+                             absl::StartsWith(method, "/grpc.channelz.v1.Channelz/");
+  if (for_operators && !caller->key().admin) return AdminKeyRequired(method);
   GF_RETURN_IF_ERROR(caller->TakeRequest());
   return caller;
 }

@@ -58,7 +58,7 @@ class ApiKeyring {
 
 // Who makes a call, and whether that is allowed: `authorization` is the metadata of that name
 // ("Bearer KEY"), `method` as "/package.Service/Method". Health checks need no key (null), as those
-// who balance loads and probe have none; AdminService needs one that is marked admin; all else,
+// who balance loads and probe have none; AdminService and Channelz need one that is marked admin; all else,
 // reflection too, any. Counts as one request of the key.
 // Errors: kUnauthenticated (API_KEY_MISSING), kPermissionDenied (API_KEY_INVALID,
 // ADMIN_KEY_REQUIRED), kResourceExhausted (RATE_LIMITED).

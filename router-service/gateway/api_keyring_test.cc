@@ -82,11 +82,13 @@ TEST_F(ApiKeyringTest, RefusesWrongAndRevokedKeys) {
   EXPECT_EQ(Ask("Bearer " + std::string(100000, 'x')).code(), absl::StatusCode::kPermissionDenied);
 }
 
-TEST_F(ApiKeyringTest, KeepsAdminServiceForAdmins) {
-  const absl::Status status = Ask("Bearer key-alice", kDrain);
-  EXPECT_EQ(status.code(), absl::StatusCode::kPermissionDenied);
-  EXPECT_EQ(ReasonOf(status), "ADMIN_KEY_REQUIRED");
-  EXPECT_TRUE(Ask("Bearer key-ops", kDrain).ok());
+TEST_F(ApiKeyringTest, KeepsWhatIsForOperatorsForAdmins) {
+  for (const char* method : {kDrain, "/grpc.channelz.v1.Channelz/GetServers"}) {
+    const absl::Status status = Ask("Bearer key-alice", method);
+    EXPECT_EQ(status.code(), absl::StatusCode::kPermissionDenied) << method;
+    EXPECT_EQ(ReasonOf(status), "ADMIN_KEY_REQUIRED");
+    EXPECT_TRUE(Ask("Bearer key-ops", method).ok());
+  }
 }
 
 TEST_F(ApiKeyringTest, LimitsRequestsAndSaysWhenToComeBack) {
