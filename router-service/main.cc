@@ -67,6 +67,8 @@ ABSL_FLAG(
 ABSL_FLAG(std::string, kv_memory, "1GiB", "memory of the KV cache, if colocated");
 ABSL_FLAG(std::string, prefix_cache, "on",
           "if colocated: prompts that begin like earlier ones are not computed again; or off");
+ABSL_FLAG(absl::Duration, max_request_time, absl::Hours(24),
+          "how long a request may take, waiting included; its deadline may be sooner");
 ABSL_FLAG(
     absl::Duration, max_connection_age, absl::InfiniteDuration(),
     "then clients are told to connect again, so that added routers get work; streams may end");
@@ -101,6 +103,7 @@ absl::StatusOr<RouterOptions> OptionsFromFlags() {
   options.scheduler.max_step_tokens = absl::GetFlag(FLAGS_max_step_tokens);
   options.scheduler.max_running = absl::GetFlag(FLAGS_max_running);
   options.scheduler.max_waiting = absl::GetFlag(FLAGS_max_waiting);
+  options.gateway.max_request_time = absl::GetFlag(FLAGS_max_request_time);
   options.max_connection_age = absl::GetFlag(FLAGS_max_connection_age);
   options.drain_limit = absl::GetFlag(FLAGS_drain_limit);
   options.scheduler.step_retry_timeout = absl::GetFlag(FLAGS_step_retry_timeout);

@@ -72,6 +72,11 @@ absl::Status RouterOptions::Validate() const {
     return absl::InvalidArgumentError(absl::StrCat("--on-missing-expert is \"", on_missing_expert,
                                                    "\", must be wait, fail or renormalise"));
   }
+  if (gateway.max_request_time <= absl::ZeroDuration()) {
+    return absl::InvalidArgumentError(absl::StrCat("--max-request-time is ",
+                                                   absl::FormatDuration(gateway.max_request_time),
+                                                   ", must be above 0"));
+  }
   if (max_connection_age <= absl::ZeroDuration()) {
     return absl::InvalidArgumentError(absl::StrCat(
         "--max-connection-age is ", absl::FormatDuration(max_connection_age), ", must be above 0"));

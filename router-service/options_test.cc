@@ -38,6 +38,9 @@ TEST(RouterOptionsTest, NameTheFlagThatCannotBe) {
   EXPECT_THAT(std::string(options.Validate().message()), HasSubstr("--admin-listen: address"));
   options.admin_listen = "127.0.0.1:7073";
   EXPECT_TRUE(options.Validate().ok()) << options.Validate();
+  options.gateway.max_request_time = absl::ZeroDuration();
+  EXPECT_THAT(std::string(options.Validate().message()), HasSubstr("--max-request-time is 0"));
+  options.gateway.max_request_time = absl::Hours(1);
   options.scheduler.step_retry_timeout = absl::Seconds(-1);
   EXPECT_THAT(std::string(options.Validate().message()), HasSubstr("--step-retry-timeout is -1s"));
 }

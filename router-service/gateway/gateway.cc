@@ -171,11 +171,15 @@ absl::Status Gateway::Post(size_t request_bytes, std::function<void()> task) {
   return QueueFull(context_.options.retry_delay);
 }
 
+absl::Time Gateway::EndBy(absl::Time deadline) const {
+  return std::min(deadline, context_.clock() + context_.options.max_request_time);
+}
+
 std::unique_ptr<Generation> Gateway::Generate(inference::v1::StreamGenerateTextRequest request,
                                               absl::Time deadline, std::function<void()> wake,
                                               Origin origin) {
   const size_t bytes = request.ByteSizeLong();
-  auto run = std::make_shared<GenerationRun>(&context_, std::move(request), deadline,
+  auto run = std::make_shared<GenerationRun>(&context_, std::move(request), EndBy(deadline),
                                              std::move(wake), std::move(origin));
   if (run->Accept()) {
     absl::Status posted = Post(bytes, [run] { run->Prepare(); });
@@ -205,8 +209,8 @@ std::unique_ptr<PendingCall> Gateway::Score(
     inference::v1::ScoreTextRequest request, absl::Time deadline,
     std::function<void(absl::StatusOr<inference::v1::ScoreTextResponse>)> done, Origin origin) {
   const size_t bytes = request.ByteSizeLong();
-  auto run = std::make_shared<ScoreRun>(&context_, std::move(request), deadline, std::move(done),
-                                        std::move(origin));
+  auto run = std::make_shared<ScoreRun>(&context_, std::move(request), EndBy(deadline),
+                                        std::move(done), std::move(origin));
   if (run->Accept()) {
     absl::Status posted = Post(bytes, [run] { run->Prepare(); });
     if (!posted.ok()) run->Fail(std::move(posted));

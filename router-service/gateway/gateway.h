@@ -106,6 +106,7 @@ class Gateway {
  private:
   Gateway(const GatewayOptions& options, ModelInfo model, Dependencies deps);
 
+  absl::Time EndBy(absl::Time deadline) const;
   // QueueFull if the pool takes no more. request_bytes: of what the task has to do with.
   absl::Status Post(size_t request_bytes, std::function<void()> task);
   template <typename Request, typename Response>

@@ -40,6 +40,10 @@ struct GatewayOptions {
   // Generations and scores alive at once, queued ones included; beyond it RESOURCE_EXHAUSTED.
   int max_live_requests = 1024;
 
+  // Then a request ends with DEADLINE_EXCEEDED, if it has no deadline of its own that is sooner: it
+  // may wait in the queue, or for an expert that nobody holds.
+  absl::Duration max_request_time = absl::Hours(24);
+
   // Threads that validate, render and tokenise, so that no poll thread does; and how many requests
   // may wait for them before more are refused with RESOURCE_EXHAUSTED.
   int n_preparation_threads = 2;

@@ -145,6 +145,24 @@ TEST_F(GatewayTest, RefusesAHigherPriorityThanTheCallersKeyMayAskFor) {
   EXPECT_TRUE(taken.Await().ok());
 }
 
+TEST_F(GatewayTest, GivesARequestWithoutADeadlineOne) {
+  options_.max_request_time = absl::Hours(2);
+  Restart();
+  inference::v1::GenerateTextRequest request;
+  request.mutable_prompt()->set_text("hi");
+  inference::v1::ScoreTextRequest score;
+  score.mutable_prompt()->set_text("hi");
+  const absl::Time soon = absl::Now() + absl::Minutes(1);
+  Answer<inference::v1::GenerateTextResponse> first, second;
+  Answer<inference::v1::ScoreTextResponse> third;
+  const auto call1 = gateway_->GenerateWhole(request, absl::InfiniteFuture(), first.Done());
+  EXPECT_LE(service_.Await(0).request.deadline, absl::Now() + absl::Hours(2));
+  const auto call2 = gateway_->GenerateWhole(request, soon, second.Done());
+  EXPECT_EQ(service_.Await(1).request.deadline, soon);
+  const auto call3 = gateway_->Score(score, absl::InfiniteFuture(), third.Done());
+  EXPECT_LE(service_.Await(2).request.deadline, absl::Now() + absl::Hours(2));
+}
+
 TEST_F(GatewayTest, HoldsNoMoreThanTheModelsLengthLeaves) {
   const auto alice = MakeCaller(1000);
   inference::v1::GenerateTextRequest request;
