@@ -95,7 +95,7 @@ absl::StatusOr<std::unique_ptr<GenerationService::Handle>> Scheduler::Submit(
   if (static_cast<int>(waiting_.size()) >= options_.max_waiting) {
     const bool for_kv_blocks =
         std::any_of(waiting_.begin(), waiting_.end(),
-                    [&](const auto& sequence) { return sequence->id() == kv_blocks_wanted_by_; });
+                    [id = kv_blocks_wanted_by_](const auto& one) { return one->id() == id; });
     return for_kv_blocks ? KvCacheFull(absl::Seconds(1)) : QueueFull(absl::Seconds(1));
   }
   auto sequence = std::make_shared<Sequence>(next_id_++, std::move(request), std::move(listener),
