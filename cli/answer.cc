@@ -121,6 +121,8 @@ absl::StatusOr<Answer> GenerateSteadily(Connection* connection,
     // A call that reaches a router in the moment it goes ends with CANCELLED.
     const bool gone = absl::IsUnavailable(status) ||
                       (absl::IsCancelled(status) && !connection->interrupts()->raised());
+    // The summary is a stream's last word: nothing was lost but the connection.
+    if (gone && course.summarised) return Ended(std::move(course));
     if (ours || !gone || course.finished || n_in_vain >= connection->n_routers()) return status;
     if (on_moved) on_moved(status);
     course.rest.Clear();

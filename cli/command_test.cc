@@ -90,6 +90,13 @@ TEST_F(CommandTest, GoesOnAtTheNextRouterFromTheTokensItHas) {
   EXPECT_THAT(err_, HasSubstr("going on elsewhere"));
 }
 
+TEST_F(CommandTest, MissesNothingWhereTheConnectionEndsBehindTheAnswer) {
+  router_.end = {grpc::StatusCode::UNAVAILABLE, "Broken pipe"};
+  EXPECT_EQ(Run({"generate", "hello", "--router=" + router_.address()}), 0) << err_;
+  EXPECT_EQ(out_, "abc\n");
+  EXPECT_EQ(router_.generate_requests.size(), 1);
+}
+
 TEST_F(CommandTest, EndsWhereNoRouterBringsATokenMore) {
   router_.leave = true;
   EXPECT_EQ(Run({"generate", "hello", "--router=" + router_.address()}), kExitFailed);

@@ -68,7 +68,7 @@ class FakeRouter final : public inference::v1::InferenceService::Service,
     usage->set_cached_tokens(1);
     usage->set_output_tokens(3);
     writer->Write(event);
-    return grpc::Status::OK;
+    return end;
   }
   grpc::Status ScoreText(grpc::ServerContext*, const inference::v1::ScoreTextRequest* request,
                          inference::v1::ScoreTextResponse* response) override {
@@ -124,6 +124,7 @@ class FakeRouter final : public inference::v1::InferenceService::Service,
   inference::v1::ScoreTextResponse score_response;
   std::vector<int32_t> resume_token_ids;  // of the last one
   grpc::Status failure;                   // of StreamGenerateText
+  grpc::Status end;                       // of its stream, when all is said
   bool leave = false;                     // after the first delta
   bool lose_the_end = false;              // of its stream
   bool hang = false;                      // after the first delta, until cancelled
