@@ -91,12 +91,12 @@ class Cluster:
              "--output-tokens=64", "--concurrency=4", f"--requests={n_requests}", "-o", "json"],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
-    def finished_requests(self):
-        """As the router itself says, sooner than Prometheus does."""
+    def router_total(self, counter):
+        """Of all its series, as the router itself says, sooner than Prometheus does."""
         url = re.search(r"metrics (http://\S+)", self.log("router")).group(1)
         with urllib.request.urlopen(url, timeout=10) as answer:
             text = answer.read().decode()
-        return sum(float(n) for n in re.findall(r"^gatefold_requests_total{.*} (\S+)", text, re.M))
+        return sum(float(n) for n in re.findall(rf"^{counter}{{.*}} (\S+)", text, re.M))
 
     # --- Prometheus ---
 
