@@ -1,6 +1,7 @@
 #include "cli/answer.h"
 
 #include <memory>
+#include <ostream>
 #include <utility>
 
 #include "absl/strings/ascii.h"
@@ -105,8 +106,7 @@ absl::StatusOr<Answer> GenerateAnswer(Connection* connection,
 
 absl::StatusOr<Answer> GenerateSteadily(Connection* connection,
                                         const inference::v1::GenerateTextRequest& request,
-                                        const OnDelta& on_delta,
-                                        const std::function<void(const absl::Status&)>& on_moved) {
+                                        const OnDelta& on_delta, Console* console) {
   Course course;
   *course.request.mutable_request() = request;
   course.request.mutable_request()->mutable_output()->set_token_ids(true);  // to go on from
@@ -124,11 +124,18 @@ absl::StatusOr<Answer> GenerateSteadily(Connection* connection,
     // The summary is a stream's last word: nothing was lost but the connection.
     if (gone && course.summarised) return Ended(std::move(course));
     if (ours || !gone || course.finished || n_in_vain >= connection->n_routers()) return status;
-    if (on_moved) on_moved(status);
+    console->err << "\ngoing on elsewhere: " << status.message() << "\n";
     course.rest.Clear();
     course.answer.n_resumed = static_cast<uint32_t>(tokens.size());
     course.request.mutable_resume_token_ids()->Assign(tokens.begin(), tokens.end());
   }
+}
+
+OnDelta PrintedOn(Console* console) {
+  return [console](const StreamGenerateTextResponse::Delta& delta) {
+    console->out << delta.text() << std::flush;
+    return console->out ? absl::OkStatus() : absl::DataLossError("the output could not be written");
+  };
 }
 
 double Seconds(const google::protobuf::Duration& span) {

@@ -8,6 +8,7 @@
 #include "absl/status/statusor.h"
 #include "cli/connection.h"
 #include "cli/routing_view.h"
+#include "cli/verb.h"
 #include "gatefold/inference/v1/inference.pb.h"
 
 namespace gatefold::cli {
@@ -33,11 +34,12 @@ absl::StatusOr<Answer> GenerateAnswer(Connection* connection,
                                       const OnDelta& on_delta);
 // The same, but where a router goes away it goes on at the next one of the connection (or at the
 // same address, once for each time that it brought tokens) from the tokens it has, with the same
-// seed: they are those that would have come anyway. `on_moved` is told why, and may be null.
+// seed: they are those that would have come anyway. The console's errors say so, and why.
 absl::StatusOr<Answer> GenerateSteadily(Connection* connection,
                                         const inference::v1::GenerateTextRequest& request,
-                                        const OnDelta& on_delta,
-                                        const std::function<void(const absl::Status&)>& on_moved);
+                                        const OnDelta& on_delta, Console* console);
+// Prints the text as it comes.
+OnDelta PrintedOn(Console* console);
 
 double Seconds(const google::protobuf::Duration& span);
 

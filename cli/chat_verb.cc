@@ -97,19 +97,9 @@ class ChatVerb final : public Verb {
     inference::v1::GenerateTextRequest request;
     *request.mutable_prompt() = conversation->ToPrompt();
     *request.mutable_config() = generation_.ToConfig();
-    OnDelta on_delta;
-    if (!output_.json()) {
-      on_delta = [console](const auto& delta) {
-        console->out << delta.text() << std::flush;
-        return console->out ? absl::OkStatus()
-                            : absl::DataLossError("the output could not be written");
-      };
-    }
-    GF_ASSIGN_OR_RETURN(
-        const Answer answer,
-        GenerateSteadily(connection, request, on_delta, [console](const absl::Status& why) {
-          console->err << "\ngoing on elsewhere: " << why.message() << "\n";
-        }));
+    const OnDelta on_delta = output_.json() ? OnDelta() : PrintedOn(console);
+    GF_ASSIGN_OR_RETURN(const Answer answer,
+                        GenerateSteadily(connection, request, on_delta, console));
     if (output_.json()) {
       PrintJson(GenerateJson(answer), console->out);
     } else if (!absl::EndsWith(answer.text, "\n")) {

@@ -97,19 +97,9 @@ class GenerateVerb final : public Verb {
 
     GF_ASSIGN_OR_RETURN(const std::unique_ptr<Connection> connection,
                         Connection::Open(connection_, console->interrupts));
-    OnDelta on_delta;
-    if (stream_ && !output_.json()) {
-      on_delta = [console](const auto& delta) {
-        console->out << delta.text() << std::flush;
-        return console->out ? absl::OkStatus()
-                            : absl::DataLossError("the output could not be written");
-      };
-    }
-    GF_ASSIGN_OR_RETURN(
-        const Answer answer,
-        GenerateSteadily(connection.get(), request, on_delta, [console](const absl::Status& why) {
-          console->err << "\ngoing on elsewhere: " << why.message() << "\n";
-        }));
+    const OnDelta on_delta = stream_ && !output_.json() ? PrintedOn(console) : OnDelta();
+    GF_ASSIGN_OR_RETURN(const Answer answer,
+                        GenerateSteadily(connection.get(), request, on_delta, console));
     output_.json() ? PrintAsJson(answer, console) : PrintAsText(answer, console);
     return absl::OkStatus();
   }
