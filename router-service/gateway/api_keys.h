@@ -8,6 +8,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "router-service/gateway/gateway_options.h"
 
 namespace gatefold {
 
@@ -36,10 +37,8 @@ struct ApiKey {
 
 inline constexpr size_t kMaxApiKeys = 4096;
 inline constexpr int64_t kMaxPerMinute = int64_t{1} << 40;
-inline constexpr int32_t kMaxKeyPriority =
-    100;  // nor less than 0, which is what most requests have
-
-// Lines as above; # starts a comment. kInvalidArgument names the line: a name or a key twice, a
+// At least 0, which is what most requests have.
+inline constexpr int32_t kMaxKeyPriority = RequestLimits{}.max_priority;
 // word that is not known. A text without a key is refused too: it would lock everybody out.
 absl::StatusOr<std::vector<ApiKey>> ParseApiKeys(absl::string_view text);
 

@@ -25,7 +25,6 @@ struct RequestReport {
   int n_truncated_tokens = 0;     // of its prompt, left out because it allowed that
   bool mixed_numerics = false;    // shards of different numerics classes took part
   uint64_t topology_version = 0;  // when it ended
-  int n_candidates = 0;
   absl::Duration queue = absl::InfiniteDuration();  // until its first step; Infinite: it had none
   absl::Duration end_to_end;
 };

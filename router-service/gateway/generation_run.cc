@@ -396,7 +396,6 @@ RequestReport GenerationRun::MakeReport(const absl::Status& status) const {
   report.status = status;
   report.n_prompt_tokens = static_cast<int>(prompt_info_.n_tokens());
   report.n_cached_tokens = n_cached_tokens_;
-  report.n_candidates = static_cast<int>(candidates_.size());
   for (const Candidate& candidate : candidates_) {
     report.n_output_tokens += candidate.transcript.n_new_tokens();
   }
