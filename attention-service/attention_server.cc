@@ -6,8 +6,8 @@
 #include "attention-service/attention_meter.h"
 #include "gatefold/base/log.h"
 #include "gatefold/base/status_macros.h"
-#include "gatefold/rpc/payload_buffer.h"
 #include "gatefold/rpc/channelz.h"
+#include "gatefold/rpc/payload_buffer.h"
 #include "gatefold/rpc/reflection.h"
 #include "gatefold/worker/metrics_host.h"
 

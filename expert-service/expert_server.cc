@@ -9,8 +9,8 @@
 #include "gatefold/base/log.h"
 #include "gatefold/base/status_macros.h"
 #include "gatefold/rpc/call_context.h"
-#include "gatefold/rpc/payload_buffer.h"
 #include "gatefold/rpc/channelz.h"
+#include "gatefold/rpc/payload_buffer.h"
 #include "gatefold/rpc/reflection.h"
 #include "gatefold/worker/metrics_host.h"
 
